@@ -1,0 +1,4 @@
+//! Overfall: how much is allowed, and from where.
+
+pub mod policy;
+pub mod units;

@@ -1,0 +1,145 @@
+//! Identities. Each kind is a type of its own, so that a user can never stand where an account is meant.
+//!
+//! An id is 128 bits, shown as a prefix and 32 hexadecimal digits. Ids of things that happen are UUIDv7 (RFC 9562):
+//! ordered by time, which keeps the books' indexes append-only. Ids that must come out the same on a retry are
+//! derived from what makes them the same.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::Timestamp;
+
+/// Text that is not an id of the kind asked for.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not an id of the form {prefix}_ and 32 hexadecimal digits")]
+pub struct IdError {
+    prefix: &'static str,
+}
+
+macro_rules! id {
+    ($(#[$doc:meta])* $name:ident, $prefix:literal) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(transparent)]
+        pub struct $name([u8; 16]);
+
+        impl $name {
+            /// The smallest id, to start a range with.
+            pub const MIN: Self = Self([0; 16]);
+
+            /// A new id of the instant `now`; `random` makes it one of its kind.
+            pub fn new(now: Timestamp, random: [u8; 10]) -> Self {
+                let ms = u64::try_from(now.ms()).unwrap_or_default();
+                Self(uuid::Builder::from_unix_timestamp_millis(ms, &random).into_uuid().into_bytes())
+            }
+
+            /// The id that these parts always give.
+            pub fn derived(parts: &[&[u8]]) -> Self {
+                let mut hash = Sha256::new();
+                for part in parts {
+                    hash.update(part.len().to_le_bytes());
+                    hash.update(part);
+                }
+                let mut bytes = [0; 16];
+                bytes.copy_from_slice(&hash.finalize()[..16]);
+                Self(bytes)
+            }
+
+            /// The id from its 16 bytes.
+            pub const fn from_bytes(bytes: [u8; 16]) -> Self {
+                Self(bytes)
+            }
+
+            /// The 16 bytes.
+            pub const fn as_bytes(&self) -> &[u8; 16] {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, concat!($prefix, "_{:032x}"), u128::from_be_bytes(self.0))
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Display::fmt(self, f)
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = IdError;
+            fn from_str(text: &str) -> Result<Self, IdError> {
+                let error = IdError { prefix: $prefix };
+                let digits = text.strip_prefix(concat!($prefix, "_")).ok_or(error.clone())?;
+                let mut bytes = [0; 16];
+                hex::decode_to_slice(digits, &mut bytes).map_err(|_| error)?;
+                Ok(Self(bytes))
+            }
+        }
+    };
+}
+
+id!(/** Who pays. */ AccountId, "acc");
+id!(/** Who calls, inside an account. */ UserId, "usr");
+id!(/** One API key. */ KeyId, "key");
+id!(/** One decision, and the call that it let through. */ DecisionId, "dec");
+id!(/** What fills a balance. */ GrantId, "grt");
+
+/// The place of a record in its account's gapless sequence; the first is 1.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Seq(pub u64);
+
+impl Seq {
+    /// The next place.
+    #[must_use]
+    pub const fn next(self) -> Self {
+        Self(self.0.saturating_add(1))
+    }
+}
+
+/// Which policy decided: the beginning of the SHA-256 of its text.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct PolicyVersion(pub u64);
+
+impl PolicyVersion {
+    /// The version of a policy with this text.
+    pub fn of(text: &str) -> Self {
+        let mut bytes = [0; 8];
+        bytes.copy_from_slice(&Sha256::digest(text.as_bytes())[..8]);
+        Self(u64::from_be_bytes(bytes))
+    }
+}
+
+impl fmt::Display for PolicyVersion {
+    /// The first eight hexadecimal digits, enough to tell versions apart by eye.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:08x}", self.0 >> 32)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_ordered_by_time_and_shown_with_their_kind() {
+        let early = DecisionId::new(Timestamp::from_ms(1_000), [0xff; 10]);
+        let late = DecisionId::new(Timestamp::from_ms(1_001), [0; 10]);
+        assert!(early < late);
+        assert_eq!(early.to_string().parse(), Ok(early));
+        assert!(early.to_string().parse::<UserId>().is_err());
+    }
+
+    #[test]
+    fn derived_ids_depend_on_where_their_parts_end() {
+        assert_eq!(GrantId::derived(&[b"ab", b"c"]), GrantId::derived(&[b"ab", b"c"]));
+        assert_ne!(GrantId::derived(&[b"ab", b"c"]), GrantId::derived(&[b"a", b"bc"]));
+    }
+}
