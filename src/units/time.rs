@@ -150,6 +150,6 @@ mod tests {
 
     #[test]
     fn instants_are_shown_in_utc() {
-        assert_eq!(Timestamp::from_ms(1_795_365_295_123).to_string(), "2026-11-22T15:54:55.123Z");
+        assert_eq!(Timestamp::from_ms(1_795_365_295_123).to_string(), "2026-11-22T16:34:55.123Z");
     }
 }
