@@ -1,4 +1,6 @@
 //! Overfall: how much is allowed, and from where.
 
+pub mod access;
+pub mod ledger;
 pub mod policy;
 pub mod units;

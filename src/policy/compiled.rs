@@ -15,7 +15,7 @@ pub type Name = Arc<str>;
 /// Stable identity of a counter, whatever plan or limit it is used under: the beginning of the SHA-256 of (feature,
 /// layer or guard name, unit, starts, length, time zone). A change of one of these starts a new counter; a change of
 /// plan or limit does not.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct CounterKey(pub u64);
 
@@ -47,7 +47,9 @@ pub struct FeatureIndex(pub u16);
 pub struct PlanIndex(pub u16);
 
 /// Whose counter or balance it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum Scope {
     /// One for each user.
@@ -93,6 +95,8 @@ pub struct Feature {
     pub unit: Unit,
     /// What happens to use that can be drawn nowhere.
     pub overage: Overage,
+    /// Counts what an account was forgiven in a UTC month, in micro-credits.
+    pub forgiven_key: CounterKey,
     /// Whether and how far a request may be cut down to what is affordable.
     pub clamp: Option<Clamp>,
     /// What happens to a stream when nothing is left.
@@ -102,7 +106,9 @@ pub struct Feature {
 }
 
 /// A family of upstream routes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum Api {
     /// `/v1/responses`

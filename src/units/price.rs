@@ -132,6 +132,14 @@ impl Price {
         to_credits(numerator.div_ceil(denominator))
     }
 
+    /// The price of the part `part` of `whole`, not yet rounded.
+    pub fn share(self, part: Amount, whole: Amount) -> Result<Self, PriceOverflow> {
+        let numerator = self.numerator.checked_mul(u128::from(part.get())).ok_or(PriceOverflow)?;
+        let whole = u128::from(whole.get().max(1));
+        let denominator = self.denominator.checked_mul(whole).ok_or(PriceOverflow)?;
+        Ok(Self { numerator, denominator }.reduced())
+    }
+
     /// `(numerator, denominator)` in micro-credits, in lowest terms.
     pub const fn parts(self) -> (u128, u128) {
         (self.numerator, self.denominator)

@@ -1,0 +1,95 @@
+//! Names for records: draws and counters as readers without the policy understand them.
+
+use super::account::Account;
+use super::counter::Slot;
+use super::draw::{Draw, Draws, Origin};
+use super::record::{CounterEntry, DrawEntry, OriginEntry};
+use super::terms::Terms;
+use crate::policy::compiled::{CounterKey, GuardRule, Layer, Policy, Scope, Source};
+use crate::units::{Timestamp, Unit, UserId};
+
+/// The names of one waterfall.
+pub(super) struct Names<'a> {
+    policy: &'a Policy,
+    layers: &'a [Layer],
+}
+
+impl<'a> Names<'a> {
+    /// The names of a call's waterfall.
+    pub(super) fn of(terms: &'a Terms) -> Self {
+        let layers = terms.waterfall().map_or(&[][..], |waterfall| &waterfall.layers);
+        Self { policy: &terms.policy, layers }
+    }
+
+    /// Draws by names.
+    pub(super) fn draws(&self, draws: &[Draw]) -> Vec<DrawEntry> {
+        draws.iter().filter_map(|draw| self.draw(draw)).collect()
+    }
+
+    fn draw(&self, draw: &Draw) -> Option<DrawEntry> {
+        let layer = self.layers.get(usize::from(draw.layer))?;
+        let (scope, unit, origin) = match (&layer.source, &draw.origin) {
+            (Source::Window(windows), Origin::Windows(starts)) => {
+                let keys = windows.windows.iter().map(|window| window.key);
+                let instances = keys.zip(starts.iter().copied()).collect();
+                (windows.per, windows.unit, OriginEntry::Windows(instances))
+            }
+            (Source::Balance(index), Origin::Grant(grant)) => {
+                let balance = &self.policy[*index];
+                let origin = OriginEntry::Grant { balance: balance.name.clone(), grant: *grant };
+                (balance.per, Unit::Credit, origin)
+            }
+            (Source::Balance(index), Origin::Debt) => {
+                let balance = &self.policy[*index];
+                (balance.per, Unit::Credit, OriginEntry::Debt { balance: balance.name.clone() })
+            }
+            _ => return None,
+        };
+        Some(DrawEntry {
+            layer: layer.name.clone(),
+            amount: draw.amount,
+            unit,
+            covers: draw.covers,
+            scope,
+            origin,
+        })
+    }
+}
+
+/// What the counters that a call has touched stand at, holds left out: they are not booked.
+pub(super) fn counters(
+    account: &Account,
+    terms: &Terms,
+    user: UserId,
+    held: &Draws,
+    drawn: &Draws,
+    now: Timestamp,
+) -> Vec<CounterEntry> {
+    let mut entries = Vec::with_capacity(8);
+    let mut entry = |scope: Scope, key: CounterKey, always: bool| {
+        let slot = account.purse(scope, user).and_then(|purse| purse.counters.slot(key)).copied();
+        if let Some(slot) = slot.or(always.then_some(Slot { key, at: now, used: 0, held: 0 })) {
+            entries.push(CounterEntry { scope, slot: Slot { held: 0, ..slot } });
+        }
+    };
+    let Some(waterfall) = terms.waterfall() else { return Vec::new() };
+    for guard in &waterfall.guards {
+        match &guard.rule {
+            GuardRule::Rate(_) => entry(guard.per, guard.key, false),
+            GuardRule::Spend { window } => entry(guard.per, window.key, false),
+            GuardRule::Concurrent { .. } => {}
+        }
+    }
+    for (place, layer) in waterfall.layers.iter().enumerate() {
+        let touched = held.iter().chain(drawn).any(|draw| usize::from(draw.layer) == place);
+        if let (Source::Window(windows), true) = (&layer.source, touched) {
+            for window in &windows.windows {
+                entry(windows.per, window.key, true);
+            }
+        }
+    }
+    if !terms.feature().overage.forgive.is_zero() {
+        entry(Scope::Account, terms.feature().forgiven_key, false);
+    }
+    entries
+}

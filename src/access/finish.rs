@@ -1,0 +1,331 @@
+//! The end of a hold: estimate becomes truth.
+//!
+//! The walk is done again with what was really used, layer by layer in policy order, where each layer can give its own
+//! hold plus what it has now. What it cannot give is forgiven, owed, or – beyond both – forgiven with an alarm. A void
+//! is the same with nothing used. The whole is one step under the account's lock.
+
+use super::account::Account;
+use super::balance::{BalanceState, GrantState};
+use super::counter::{Holds, Slot};
+use super::demand::Demand;
+use super::draw::{Draw, Draws, Origin, Starts, Taken};
+use super::hold::{Hold, NoSuchHold, credits_of, guards_of};
+use super::record::{Charge, EndRecord, Ending, GrantEntry};
+use super::walk::{place_of, share};
+use crate::policy::compiled::{
+    BalanceIndex, CalendarUnit, Feature, Guard, GuardRule, Period, Scope, Source, Window, WindowLayer,
+};
+use crate::units::{Amount, Credits, DecisionId, GrantId, Timestamp, Unit, UserId};
+
+/// The draws of the truth, as they are found.
+struct Settling<'a> {
+    account: &'a mut Account,
+    hold: &'a Hold,
+    now: Timestamp,
+    draws: Draws,
+    charge: Charge,
+    repaid: Vec<GrantEntry>,
+    expired: Vec<GrantEntry>,
+}
+
+impl Account {
+    /// Ends a hold with what was really used. The first end wins; a later one finds no hold.
+    pub fn finish(
+        &mut self,
+        decision: DecisionId,
+        used: Demand,
+        ending: Ending,
+        now: Timestamp,
+    ) -> Result<Box<EndRecord>, NoSuchHold> {
+        let hold = self.holds.remove(&decision).ok_or(NoSuchHold)?;
+        let mut settling = Settling {
+            account: self,
+            hold: &hold,
+            now,
+            draws: Draws::new(),
+            charge: Charge::default(),
+            repaid: Vec::new(),
+            expired: Vec::new(),
+        };
+        settling.layers(&used);
+        settling.guards(&used);
+        let Settling { draws, charge, repaid, expired, .. } = settling;
+        let seq = self.next_seq();
+        let names = super::entries::Names::of(&hold.terms);
+        let record = EndRecord {
+            seq,
+            decision,
+            account: self.id,
+            user: hold.user,
+            held_at: hold.held_at,
+            ended_at: now,
+            policy: hold.terms.policy.version,
+            plan: hold.terms.policy[hold.terms.plan].name.clone(),
+            feature: hold.terms.feature().name.clone(),
+            unit: hold.terms.feature().unit,
+            model: hold.terms.model.clone(),
+            size: hold.terms.size.clone(),
+            ending,
+            held: names.draws(&hold.draws),
+            draws: names.draws(&draws),
+            estimate: hold.demand,
+            used,
+            charge,
+            repaid,
+            expired,
+            counters: super::entries::counters(self, &hold.terms, hold.user, &hold.draws, &draws, now),
+        };
+        Ok(Box::new(record))
+    }
+}
+
+impl Settling<'_> {
+    fn layers(&mut self, used: &Demand) {
+        let terms = &self.hold.terms;
+        let layers = terms.waterfall().map_or(&[][..], |waterfall| &waterfall.layers);
+        self.charge.gross = used.price.ceil().unwrap_or(Credits::MAX);
+        let mut rest = used.whole;
+        for (place, layer) in layers.iter().enumerate() {
+            if let Source::Window(windows) = &layer.source {
+                rest = rest.saturating_sub(self.windows(place, windows, rest));
+            }
+        }
+        let mut cost = if rest.is_zero() {
+            Credits::ZERO
+        } else {
+            used.price.ceil_share(rest, used.whole).unwrap_or(Credits::MAX)
+        };
+        self.charge.covered = self.charge.gross.saturating_sub(cost);
+        for (place, layer) in layers.iter().enumerate() {
+            if let Source::Balance(index) = layer.source {
+                let given = self.balance(place, index, cost);
+                self.charge.charged = self.charge.charged.saturating_add(given);
+                cost = cost.saturating_sub(given);
+            }
+        }
+        self.overage(cost);
+    }
+
+    /// Gives `rest` out of a layer's own hold first, then out of what its windows have now. Says how much it covered.
+    fn windows(&mut self, place: usize, layer: &WindowLayer, rest: Amount) -> Amount {
+        let (hold, now) = (self.hold, self.now);
+        let unit = hold.terms.feature().unit;
+        let mut covered = Amount::ZERO;
+        for own in hold.draws.iter().filter(|draw| usize::from(draw.layer) == place) {
+            let Origin::Windows(starts) = &own.origin else { continue };
+            let (kept, covers) = share(layer, unit, rest.saturating_sub(covered), own.amount);
+            let counters = &mut self.account.purse_mut(layer.per, hold.user).counters;
+            for (window, start) in layer.windows.iter().zip(starts) {
+                counters.settle_window(window.key, *start, own.amount, kept);
+            }
+            covered = covered.saturating_add(covers);
+            self.draw(place, kept, covers, Origin::Windows(starts.clone()));
+        }
+        let subject = self.account.subject(&hold.terms, hold.user);
+        let mut left = Amount::MAX;
+        let mut starts = Starts::new();
+        for window in &layer.windows {
+            let state = subject.window(layer.per, window, now);
+            left = left.min(state.left(window.allow, Holds::Count));
+            starts.push(state.instance.start);
+        }
+        let (more, covers) = share(layer, unit, rest.saturating_sub(covered), left);
+        if !more.is_zero() {
+            let counters = &mut self.account.purse_mut(layer.per, hold.user).counters;
+            for (window, start) in layer.windows.iter().zip(&starts) {
+                if let Some(slot) = counters.instance(window.key, *start) {
+                    slot.used = slot.used.saturating_add(more.get());
+                }
+            }
+            self.draw(place, more, covers, Origin::Windows(starts));
+        }
+        covered.saturating_add(covers)
+    }
+
+    /// Gives `cost` out of a balance's own hold and what it has now. Says how much it gave.
+    fn balance(&mut self, place: usize, index: BalanceIndex, cost: Credits) -> Credits {
+        let (hold, now) = (self.hold, self.now);
+        let balance = &hold.terms.policy[index];
+        let own = reserved(hold, place);
+        let purse = self.account.purse(balance.per, hold.user);
+        if own.is_empty() && purse.and_then(|purse| purse.balance(balance.key)).is_none() {
+            return Credits::ZERO;
+        }
+        let state = self.account.purse_mut(balance.per, hold.user).balance_mut(balance.key);
+        let taken = draw_grants(state, &own, cost, now);
+        let entry = |(grant, amount)| GrantEntry { scope: balance.per, balance: balance.key, grant, amount };
+        self.expired.extend(came_back_expired(state, &own, now).into_iter().map(entry));
+        self.repaid.extend(state.repay(now).into_iter().map(entry));
+        state.prune();
+        let mut given = Credits::ZERO;
+        for (grant, amount) in taken {
+            given = given.saturating_add(amount);
+            let amount = Amount::clamped(amount.micros());
+            self.draw(place, amount, amount, Origin::Grant(grant));
+        }
+        given
+    }
+
+    /// What no layer could give: forgiven within policy, then owed within policy, then forgiven with an alarm.
+    fn overage(&mut self, shortage: Credits) {
+        if shortage.is_zero() {
+            return;
+        }
+        let hold = self.hold;
+        let forgiven = forgive(self.account, hold.terms.feature(), hold.user, shortage, self.now);
+        let owed = self.owe(shortage.saturating_sub(forgiven));
+        let excess = shortage.saturating_sub(forgiven).saturating_sub(owed);
+        self.charge.charged = self.charge.charged.saturating_add(owed);
+        self.charge.forgiven = forgiven.saturating_add(excess);
+        self.charge.excess = excess;
+    }
+
+    fn owe(&mut self, shortage: Credits) -> Credits {
+        let hold = self.hold;
+        let layers = hold.terms.waterfall().map_or(&[][..], |waterfall| &waterfall.layers);
+        let last = layers.iter().enumerate().rev().find_map(|(place, layer)| match layer.source {
+            Source::Balance(index) => Some((place, index)),
+            Source::Window(_) => None,
+        });
+        let Some((place, index)) = last else { return Credits::ZERO };
+        let (balance, limit) = (&hold.terms.policy[index], hold.terms.feature().overage.debt);
+        if limit.is_zero() {
+            return Credits::ZERO;
+        }
+        let state = self.account.purse_mut(balance.per, hold.user).balance_mut(balance.key);
+        let owed = shortage.min(limit.saturating_sub(state.debt));
+        state.debt = state.debt.saturating_add(owed);
+        let amount = Amount::clamped(owed.micros());
+        self.draw(place, amount, amount, Origin::Debt);
+        owed
+    }
+
+    /// Guards count the truth, always. A void gives back everything but the count of requests.
+    fn guards(&mut self, used: &Demand) {
+        let (hold, now) = (self.hold, self.now);
+        for charge in &hold.charges {
+            let Some(guard) = guards_of(&hold.terms).get(usize::from(charge.guard)) else { continue };
+            let counters = &mut self.account.purse_mut(guard.per, hold.user).counters;
+            match (&guard.rule, charge.taken) {
+                (GuardRule::Rate(rate), Taken::Bucket(counted)) if rate.unit != Unit::Request => {
+                    let truth = used.counted_in(rate.unit);
+                    let slot = counters.slot_mut(guard.key, now);
+                    let level = rate.level(Some(slot), now).0;
+                    let back = rate.returned(counted.saturating_sub(truth), hold.held_at, now);
+                    let more = rate.scaled(truth.saturating_sub(counted));
+                    let level = level.saturating_sub(back).saturating_add(more);
+                    *slot = Slot { at: slot.at.max(now), used: level, ..*slot };
+                }
+                (GuardRule::Concurrent { .. }, Taken::Place) => {
+                    let slot = counters.slot_mut(guard.key, now);
+                    slot.used = slot.used.saturating_sub(1);
+                    counters.close_if_empty(guard.key);
+                }
+                _ => {}
+            }
+        }
+        for (place, guard) in guards_of(&hold.terms).iter().enumerate() {
+            if let GuardRule::Spend { window } = &guard.rule {
+                self.spent(place, guard, window);
+            }
+        }
+    }
+
+    /// Counts what was charged: as far as it was held in the instance that held it, the rest in the present one.
+    fn spent(&mut self, place: usize, guard: &Guard, window: &Window) {
+        let (hold, now) = (self.hold, self.now);
+        let mut rest = Amount::clamped(self.charge.charged.micros());
+        let counters = &mut self.account.purse_mut(guard.per, hold.user).counters;
+        for charge in hold.charges.iter().filter(|charge| usize::from(charge.guard) == place) {
+            if let Taken::Spend(held, start) = charge.taken {
+                let kept = rest.min(held);
+                counters.settle_window(window.key, start, held, kept);
+                rest = rest.saturating_sub(kept);
+            }
+        }
+        if !rest.is_zero() {
+            let start = counters.window(window, now).instance.start;
+            if let Some(slot) = counters.instance(window.key, start) {
+                slot.used = slot.used.saturating_add(rest.get());
+            }
+        }
+    }
+
+    fn draw(&mut self, place: usize, amount: Amount, covers: Amount, origin: Origin) {
+        if !amount.is_zero() {
+            self.draws.push(Draw { layer: place_of(place), amount, covers, origin });
+        }
+    }
+}
+
+/// Takes `cost` out of grants in their order: of an expired grant, or while the balance is in debt, only what the hold
+/// has reserved of it; else also what is free. Ends the hold's reservations.
+fn draw_grants(
+    state: &mut BalanceState,
+    own: &[(GrantId, Credits)],
+    cost: Credits,
+    now: Timestamp,
+) -> Vec<(GrantId, Credits)> {
+    let in_debt = !state.debt.is_zero();
+    let mut rest = cost;
+    let mut taken = Vec::new();
+    for grant in state.grants_mut() {
+        let reserved = own_of(own, grant);
+        let free = if in_debt { Credits::ZERO } else { grant.available(now, Holds::Count) };
+        let part = rest.min(reserved.saturating_add(free));
+        grant.held = grant.held.saturating_sub(reserved);
+        grant.remaining = grant.remaining.saturating_sub(part);
+        rest = rest.saturating_sub(part);
+        if !part.is_zero() {
+            taken.push((grant.id, part));
+        }
+    }
+    taken
+}
+
+/// Takes out what the hold had reserved of expired grants and did not use.
+fn came_back_expired(
+    state: &mut BalanceState,
+    own: &[(GrantId, Credits)],
+    now: Timestamp,
+) -> Vec<(GrantId, Credits)> {
+    if own.is_empty() { Vec::new() } else { state.expire(now) }
+}
+
+/// What a hold has reserved of each grant of a layer.
+fn reserved(hold: &Hold, place: usize) -> Vec<(GrantId, Credits)> {
+    let own = hold.draws.iter().filter(|draw| usize::from(draw.layer) == place);
+    own.filter_map(|draw| match draw.origin {
+        Origin::Grant(grant) => Some((grant, credits_of(draw))),
+        Origin::Windows(_) | Origin::Debt => None,
+    })
+    .collect()
+}
+
+fn own_of(own: &[(GrantId, Credits)], grant: &GrantState) -> Credits {
+    own.iter()
+        .filter(|(id, _)| *id == grant.id)
+        .fold(Credits::ZERO, |sum, (_, amount)| sum.saturating_add(*amount))
+}
+
+/// Forgives as much of `shortage` as policy still does in this UTC month.
+fn forgive(
+    account: &mut Account,
+    feature: &Feature,
+    user: UserId,
+    shortage: Credits,
+    now: Timestamp,
+) -> Credits {
+    let limit = feature.overage.forgive;
+    if limit.is_zero() {
+        return Credits::ZERO;
+    }
+    let month = Period::Calendar(CalendarUnit::Month, jiff::tz::TimeZone::UTC).instance_at(now);
+    let counters = &mut account.purse_mut(Scope::Account, user).counters;
+    let Some(slot) = counters.instance(feature.forgiven_key, month.start) else { return Credits::ZERO };
+    let part =
+        shortage.min(Credits::from_micros(limit.micros().saturating_sub(slot.used)).unwrap_or(Credits::ZERO));
+    slot.used = slot.used.saturating_add(part.micros());
+    counters.close_if_empty(feature.forgiven_key);
+    part
+}

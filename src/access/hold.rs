@@ -1,0 +1,291 @@
+//! Holds: taking what a decision proposed, all of it or none, and giving it back.
+
+use super::account::Account;
+use super::balance::issuable;
+use super::counter::{Holds, Slot};
+use super::decide::Draft;
+use super::demand::Demand;
+use super::draw::{Draw, Draws, GuardCharge, GuardCharges, Origin, Taken};
+use super::reason::Block;
+use super::record::{GrantOrigin, GrantRecord, HoldRecord};
+use super::standing::Standing;
+use super::terms::Terms;
+use super::walk::place_of;
+use crate::policy::compiled::{Balance, Guard, GuardRule, Layer, Scope, Source};
+use crate::units::{Credits, DecisionId, Span, Timestamp, UserId};
+
+/// A request for a hold.
+#[derive(Clone, Debug)]
+pub struct Ask {
+    /// The decision to be made; also what makes a repeated request the same.
+    pub decision: DecisionId,
+    /// Who calls.
+    pub user: UserId,
+    /// What it is decided by.
+    pub terms: Terms,
+    /// The estimate.
+    pub demand: Demand,
+    /// How long the hold lives unless it is renewed.
+    pub lifetime: Span,
+}
+
+/// The draws of a request in flight.
+#[derive(Debug)]
+pub struct Hold {
+    /// The decision.
+    pub decision: DecisionId,
+    /// Who calls.
+    pub user: UserId,
+    /// What it was decided by.
+    pub terms: Terms,
+    /// The estimate that is held.
+    pub demand: Demand,
+    /// Where it is drawn from.
+    pub draws: Draws,
+    /// What guards counted.
+    pub charges: GuardCharges,
+    /// When it was held.
+    pub held_at: Timestamp,
+    /// When it ends unless it is renewed.
+    pub expires_at: Timestamp,
+    /// Whether the request has left for the upstream.
+    pub dispatched: bool,
+}
+
+/// What a caller learns of a hold that was taken.
+#[derive(Debug)]
+pub struct Held {
+    /// The output tokens that the request has been cut down to.
+    pub clamped_to: Option<u64>,
+    /// The draws, for the answer's headers.
+    pub draws: Draws,
+    /// What is left everywhere, after it.
+    pub standing: Standing,
+    /// What the journal keeps.
+    pub record: Box<HoldRecord>,
+}
+
+/// Why a verb found no hold to act on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("no open hold has this id: it ended before, or never was")]
+pub struct NoSuchHold;
+
+impl Account {
+    /// Decides, and takes what the decision proposes. A block takes nothing (I2).
+    ///
+    /// A decision that is held already is answered with that hold: asking twice takes once.
+    pub fn hold(&mut self, ask: Ask, now: Timestamp) -> Result<Held, Block> {
+        if let Some(hold) = self.holds.get(&ask.decision) {
+            return Ok(self.held(hold, None, Vec::new(), now));
+        }
+        let draft = self.decide(&ask.terms, ask.user, &ask.demand, now)?;
+        let issued = self.issue(&ask, &draft, now);
+        let Draft { demand, walk, charges, clamped_to } = draft;
+        let hold = Hold {
+            decision: ask.decision,
+            user: ask.user,
+            terms: ask.terms,
+            demand,
+            draws: walk.draws,
+            charges,
+            held_at: now,
+            expires_at: now.plus(ask.lifetime),
+            dispatched: false,
+        };
+        self.take(&hold.terms, hold.user, &hold.draws, &hold.charges, now);
+        let held = self.held(&hold, clamped_to, issued, now);
+        self.holds.insert(hold.decision, hold);
+        Ok(held)
+    }
+
+    /// Moves the deadline of a hold.
+    pub fn renew(&mut self, decision: DecisionId, expires_at: Timestamp) -> Result<(), NoSuchHold> {
+        let hold = self.holds.get_mut(&decision).ok_or(NoSuchHold)?;
+        hold.expires_at = hold.expires_at.max(expires_at);
+        Ok(())
+    }
+
+    /// Notes that the request is about to leave: from here on its expiry is a charge, not a void.
+    pub fn dispatch(&mut self, decision: DecisionId) -> Result<(), NoSuchHold> {
+        self.holds.get_mut(&decision).ok_or(NoSuchHold)?.dispatched = true;
+        Ok(())
+    }
+
+    /// Reserves what a larger estimate needs beyond what is held: all of it or none.
+    ///
+    /// The part that is added walks the waterfall like a request of its own. Of the guards only `spend` is asked again:
+    /// the others have counted the request, and count its truth when it finishes.
+    pub fn extend(
+        &mut self,
+        decision: DecisionId,
+        estimate: Demand,
+        now: Timestamp,
+    ) -> Result<Extended, NoSuchHold> {
+        let mut hold = self.holds.remove(&decision).ok_or(NoSuchHold)?;
+        let extended = self.extend_hold(&mut hold, estimate, now);
+        self.holds.insert(decision, hold);
+        Ok(extended)
+    }
+
+    fn extend_hold(&mut self, hold: &mut Hold, estimate: Demand, now: Timestamp) -> Extended {
+        let added = estimate.whole.saturating_sub(hold.demand.whole);
+        let Ok(price) = estimate.price.share(added, estimate.whole) else { return Extended::Lacking };
+        let part = Demand { quantities: estimate.quantities.clone(), price, whole: added };
+        let subject = self.subject(&hold.terms, hold.user);
+        let Ok(walk) = subject.walk(&part, now, Holds::Count) else { return Extended::Lacking };
+        let spends = |guard: &Guard| matches!(guard.rule, GuardRule::Spend { .. });
+        let mut charges = GuardCharges::new();
+        for (place, guard) in guards_of(&hold.terms).iter().enumerate().filter(|(_, guard)| spends(guard)) {
+            match subject.guard(place, guard, &part, walk.cost, now) {
+                Ok(taken) => charges.push(GuardCharge { guard: place_of(place), taken }),
+                Err(_) => return Extended::Lacking,
+            }
+        }
+        if !walk.lacking.is_zero() || !walk.issues.is_empty() {
+            return Extended::Lacking;
+        }
+        self.take(&hold.terms, hold.user, &walk.draws, &charges, now);
+        hold.draws.extend(walk.draws);
+        hold.charges.extend(charges);
+        hold.demand = estimate;
+        Extended::Held
+    }
+
+    /// Reserves draws and counts charges. After a decision this cannot fail.
+    fn take(&mut self, terms: &Terms, user: UserId, draws: &[Draw], charges: &[GuardCharge], now: Timestamp) {
+        for (draw, layer) in draws.iter().filter_map(|draw| Some((draw, layer_of(terms, draw.layer)?))) {
+            match (&layer.source, &draw.origin) {
+                (Source::Window(windows), Origin::Windows(starts)) => {
+                    let counters = &mut self.purse_mut(windows.per, user).counters;
+                    for (window, start) in windows.windows.iter().zip(starts) {
+                        if let Some(slot) = counters.instance(window.key, *start) {
+                            slot.held = slot.held.saturating_add(draw.amount.get());
+                        }
+                    }
+                }
+                (Source::Balance(index), Origin::Grant(grant)) => {
+                    let balance = &terms.policy[*index];
+                    let state = self.purse_mut(balance.per, user).balance_mut(balance.key);
+                    if let Some(grant) = state.grant_mut(*grant) {
+                        grant.held = grant.held.saturating_add(credits_of(draw));
+                    }
+                }
+                _ => {}
+            }
+        }
+        for charge in charges {
+            if let Some(guard) = guards_of(terms).get(usize::from(charge.guard)) {
+                self.charge(guard, user, charge.taken, now);
+            }
+        }
+    }
+
+    fn charge(&mut self, guard: &Guard, user: UserId, taken: Taken, now: Timestamp) {
+        let counters = &mut self.purse_mut(guard.per, user).counters;
+        match (&guard.rule, taken) {
+            (GuardRule::Rate(rate), Taken::Bucket(amount)) => {
+                let slot = counters.slot_mut(guard.key, now);
+                let level = rate.level(Some(slot), now).0.saturating_add(rate.scaled(amount));
+                *slot = Slot { at: slot.at.max(now), used: level, ..*slot };
+            }
+            (GuardRule::Concurrent { .. }, Taken::Place) => counters.slot_mut(guard.key, now).used += 1,
+            (GuardRule::Spend { window }, Taken::Spend(amount, start)) if !amount.is_zero() => {
+                if let Some(slot) = counters.instance(window.key, start) {
+                    slot.held = slot.held.saturating_add(amount.get());
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Grants what policy issues with the first allowed draw, once for ever.
+    fn issue(&mut self, ask: &Ask, draft: &Draft, now: Timestamp) -> Vec<GrantRecord> {
+        let policy = &ask.terms.policy;
+        draft.walk.issues.iter().filter_map(|index| self.issue_one(ask, &policy[*index], now)).collect()
+    }
+
+    fn issue_one(&mut self, ask: &Ask, balance: &Balance, now: Timestamp) -> Option<GrantRecord> {
+        let owner = self.owner_bytes(balance.per, &ask.user);
+        let state = self.purse(balance.per, ask.user).and_then(|purse| purse.balance(balance.key));
+        let grant = issuable(balance, state, &owner, now)?;
+        let state = self.purse_mut(balance.per, ask.user).balance_mut(balance.key);
+        state.issued = true;
+        state.insert(grant);
+        Some(GrantRecord {
+            seq: self.next_seq(),
+            grant: grant.id,
+            account: self.id,
+            user: (balance.per == Scope::User).then_some(ask.user),
+            balance: balance.name.clone(),
+            amount: grant.remaining,
+            repaid: Credits::ZERO,
+            priority: grant.priority,
+            expires_at: grant.expires_at,
+            granted_at: now,
+            origin: GrantOrigin::Issue { decision: ask.decision },
+        })
+    }
+
+    fn held(&self, hold: &Hold, clamped_to: Option<u64>, issued: Vec<GrantRecord>, now: Timestamp) -> Held {
+        let record = HoldRecord {
+            decision: hold.decision,
+            account: self.id,
+            user: hold.user,
+            held_at: hold.held_at,
+            expires_at: hold.expires_at,
+            policy: hold.terms.policy.version,
+            plan: hold.terms.policy[hold.terms.plan].name.clone(),
+            feature: hold.terms.feature().name.clone(),
+            model: hold.terms.model.clone(),
+            tier: hold.terms.tier.clone(),
+            size: hold.terms.size.clone(),
+            demand: hold.demand.clone(),
+            draws: hold.draws.clone(),
+            charges: hold.charges.clone(),
+            issued,
+        };
+        let standing = self.standing(&hold.terms.policy, hold.terms.plan, hold.terms.feature, hold.user, now);
+        Held { clamped_to, draws: hold.draws.clone(), standing, record: Box::new(record) }
+    }
+
+    /// Takes a journalled hold up again after a restart: it reserves what it reserved then.
+    pub fn take_up(&mut self, record: &HoldRecord, terms: Terms) {
+        let hold = Hold {
+            decision: record.decision,
+            user: record.user,
+            terms,
+            demand: record.demand.clone(),
+            draws: record.draws.clone(),
+            charges: record.charges.clone(),
+            held_at: record.held_at,
+            expires_at: record.expires_at,
+            dispatched: true,
+        };
+        self.take(&hold.terms, hold.user, &hold.draws, &hold.charges, hold.held_at);
+        self.holds.insert(hold.decision, hold);
+    }
+}
+
+/// What came of an extension.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Extended {
+    /// It is held.
+    Held,
+    /// Not all of it could be had, so nothing was taken.
+    Lacking,
+}
+
+/// The guards of a call.
+pub(super) fn guards_of(terms: &Terms) -> &[Guard] {
+    terms.waterfall().map_or(&[], |waterfall| &waterfall.guards)
+}
+
+/// A layer of a call by its place.
+pub(super) fn layer_of(terms: &Terms, place: u16) -> Option<&Layer> {
+    terms.waterfall()?.layers.get(usize::from(place))
+}
+
+/// What a draw from a balance takes. An amount of credits, since every draw from a balance is made of one.
+pub(super) fn credits_of(draw: &Draw) -> Credits {
+    Credits::from_micros(draw.amount.get()).unwrap_or(Credits::MAX)
+}

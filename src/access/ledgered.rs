@@ -1,0 +1,237 @@
+//! Grants, expiry, and the way back from the books: what changes an account beside requests.
+
+use super::account::Account;
+use super::balance::GrantState;
+use super::counter::Slot;
+use super::record::{
+    CounterEntry, EndRecord, ExpiryRecord, GrantEntry, GrantOrigin, GrantRecord, OriginEntry,
+};
+use crate::policy::compiled::{CounterKey, Name, Scope};
+use crate::units::{Credits, GrantId, Seq, Timestamp, UserId};
+
+/// An order to grant credits.
+#[derive(Clone, Debug)]
+pub struct GrantOrder {
+    /// The same for a repeated order.
+    pub grant: GrantId,
+    /// The user whose balance is filled; `None` fills one of the account.
+    pub user: Option<UserId>,
+    /// The balance's name.
+    pub balance: Name,
+    /// Its identity.
+    pub key: CounterKey,
+    /// How much.
+    pub amount: Credits,
+    /// Lower is drawn first.
+    pub priority: u16,
+    /// When it expires.
+    pub expires_at: Option<Timestamp>,
+    /// Who ordered it.
+    pub origin: GrantOrigin,
+}
+
+/// A record that does not follow the account's newest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("record {found:?} follows record {newest:?}: records between them are missing")]
+pub struct Gap {
+    /// The account's newest.
+    pub newest: Seq,
+    /// The one at hand.
+    pub found: Seq,
+}
+
+/// What one grant looks like in the books.
+#[derive(Clone, Debug)]
+pub struct BookedGrant {
+    /// Whose.
+    pub user: Option<UserId>,
+    /// Of which balance.
+    pub balance: CounterKey,
+    /// What is left of it.
+    pub state: GrantState,
+    /// Whether policy issued it.
+    pub issued: bool,
+}
+
+impl Account {
+    /// Grants credits: seen by the very next request. A debt is paid first.
+    pub fn grant(&mut self, order: GrantOrder, now: Timestamp) -> GrantRecord {
+        let seq = self.next_seq();
+        let state = self.owner_mut(order.user).balance_mut(order.key);
+        let repaid = state.debt.min(order.amount);
+        state.debt = state.debt.saturating_sub(repaid);
+        state.insert(GrantState {
+            id: order.grant,
+            priority: order.priority,
+            expires_at: order.expires_at,
+            remaining: order.amount.saturating_sub(repaid),
+            held: Credits::ZERO,
+        });
+        GrantRecord {
+            seq,
+            grant: order.grant,
+            account: self.id,
+            user: order.user,
+            balance: order.balance,
+            amount: order.amount,
+            repaid,
+            priority: order.priority,
+            expires_at: order.expires_at,
+            granted_at: now,
+            origin: order.origin,
+        }
+    }
+
+    /// Takes out what has expired and is not held: one record for each owner.
+    pub fn expire_grants(&mut self, now: Timestamp) -> Vec<ExpiryRecord> {
+        let mut found = Vec::new();
+        for (user, purse) in self.purses_mut() {
+            let scope = if user.is_some() { Scope::User } else { Scope::Account };
+            let mut grants = Vec::new();
+            for state in purse.balances_mut() {
+                let balance = state.key;
+                let expired = state.expire(now).into_iter();
+                grants.extend(expired.map(|(grant, amount)| GrantEntry { scope, balance, grant, amount }));
+                state.prune();
+            }
+            if !grants.is_empty() {
+                found.push((user, grants));
+            }
+        }
+        let records = found.into_iter().map(|(user, grants)| ExpiryRecord {
+            seq: self.next_seq(),
+            account: self.id,
+            user,
+            expired_at: now,
+            grants,
+        });
+        records.collect()
+    }
+
+    /// The first instant at which a grant expires.
+    pub fn next_expiry(&self) -> Option<Timestamp> {
+        let balances = self.purses().flat_map(|(_, purse)| purse.balances());
+        let grants = balances.flat_map(|balance| balance.grants());
+        grants.filter(|grant| grant.remaining > grant.held).filter_map(|grant| grant.expires_at).min()
+    }
+
+    /// Sets a counter to what the books say.
+    pub fn restore_counter(&mut self, user: UserId, entry: &CounterEntry) {
+        let counters = &mut self.purse_mut(entry.scope, user).counters;
+        counters.set(entry.slot);
+        counters.close_if_empty(entry.slot.key);
+    }
+
+    /// Sets a grant to what the books say.
+    pub fn restore_grant(&mut self, booked: &BookedGrant) {
+        let state = self.owner_mut(booked.user).balance_mut(booked.balance);
+        state.issued |= booked.issued;
+        if !booked.state.remaining.is_zero() {
+            state.insert(booked.state);
+        }
+    }
+
+    /// Sets a debt to what the books say.
+    pub fn restore_debt(&mut self, user: Option<UserId>, balance: CounterKey, debt: Credits) {
+        self.owner_mut(user).balance_mut(balance).debt = debt;
+    }
+
+    /// Applies a journalled end that the books may not have yet. What is applied already changes nothing.
+    pub fn replay_end(&mut self, end: &EndRecord, key_of: impl Fn(&str) -> CounterKey) -> Result<(), Gap> {
+        if !self.follows(end.seq)? {
+            return Ok(());
+        }
+        for entry in &end.counters {
+            self.restore_counter(end.user, entry);
+        }
+        for draw in &end.draws {
+            let amount = Credits::from_micros(draw.amount.get()).unwrap_or(Credits::MAX);
+            match &draw.origin {
+                OriginEntry::Windows(_) => {}
+                OriginEntry::Grant { balance, grant } => {
+                    let balance = key_of(balance);
+                    self.take_from(
+                        &GrantEntry { scope: draw.scope, balance, grant: *grant, amount },
+                        end.user,
+                    );
+                }
+                OriginEntry::Debt { balance } => {
+                    let state = self.purse_mut(draw.scope, end.user).balance_mut(key_of(balance));
+                    state.debt = state.debt.saturating_add(amount);
+                }
+            }
+        }
+        for entry in &end.expired {
+            self.take_from(entry, end.user);
+        }
+        for entry in &end.repaid {
+            self.take_from(entry, end.user);
+            let state = self.purse_mut(entry.scope, end.user).balance_mut(entry.balance);
+            state.debt = state.debt.saturating_sub(entry.amount);
+        }
+        Ok(())
+    }
+
+    /// Applies a journalled grant that the books may not have yet.
+    pub fn replay_grant(&mut self, grant: &GrantRecord, key: CounterKey) -> Result<(), Gap> {
+        if !self.follows(grant.seq)? {
+            return Ok(());
+        }
+        let state = self.owner_mut(grant.user).balance_mut(key);
+        state.issued |= matches!(grant.origin, GrantOrigin::Issue { .. });
+        state.debt = state.debt.saturating_sub(grant.repaid);
+        state.insert(GrantState {
+            id: grant.grant,
+            priority: grant.priority,
+            expires_at: grant.expires_at,
+            remaining: grant.amount.saturating_sub(grant.repaid),
+            held: Credits::ZERO,
+        });
+        Ok(())
+    }
+
+    /// Applies a journalled expiry that the books may not have yet.
+    pub fn replay_expiry(&mut self, expiry: &ExpiryRecord) -> Result<(), Gap> {
+        if self.follows(expiry.seq)? {
+            let user = expiry.user.unwrap_or(UserId::MIN);
+            for entry in &expiry.grants {
+                self.take_from(entry, user);
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a record is the next one; `false` for one that is applied already.
+    fn follows(&mut self, seq: Seq) -> Result<bool, Gap> {
+        if seq <= self.seq {
+            return Ok(false);
+        }
+        if seq != self.seq.next() {
+            return Err(Gap { newest: self.seq, found: seq });
+        }
+        self.seq = seq;
+        Ok(true)
+    }
+
+    fn take_from(&mut self, entry: &GrantEntry, user: UserId) {
+        let state = self.purse_mut(entry.scope, user).balance_mut(entry.balance);
+        if let Some(grant) = state.grant_mut(entry.grant) {
+            grant.remaining = grant.remaining.saturating_sub(entry.amount);
+        }
+        state.prune();
+    }
+
+    fn owner_mut(&mut self, user: Option<UserId>) -> &mut super::account::Purse {
+        match user {
+            Some(user) => self.purse_mut(Scope::User, user),
+            None => self.purse_mut(Scope::Account, UserId::MIN),
+        }
+    }
+}
+
+impl Slot {
+    /// Whether it says anything that a missing slot does not.
+    pub const fn is_empty(&self) -> bool {
+        self.used == 0 && self.held == 0
+    }
+}

@@ -1,0 +1,72 @@
+//! Terms: under which policy, plan and price one call is made. Fixed when it is held, used again when it finishes.
+
+use std::sync::Arc;
+
+use super::demand::Demand;
+use crate::policy::compiled::{Feature, FeatureIndex, PlanIndex, Policy, Waterfall};
+use crate::policy::prices::{PriceRow, TierFit};
+use crate::units::Quantities;
+use crate::units::price::PriceOverflow;
+
+/// What a call is decided and priced by.
+#[derive(Clone, Debug)]
+pub struct Terms {
+    /// The policy in force when it was held.
+    pub policy: Arc<Policy>,
+    /// The account's plan then.
+    pub plan: PlanIndex,
+    /// The product.
+    pub feature: FeatureIndex,
+    /// The model as the request named it.
+    pub model: Arc<str>,
+    /// The tier that the request asked for.
+    pub tier: Option<Arc<str>>,
+    /// The size of the video.
+    pub size: Option<Arc<str>>,
+}
+
+/// Why quantities have no price.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unpriced {
+    /// No row of the policy fits the model.
+    #[error("no price fits the model")]
+    Model,
+    /// More than credits can state.
+    #[error("the price is larger than any amount of credits")]
+    Overflow,
+}
+
+impl From<PriceOverflow> for Unpriced {
+    fn from(_: PriceOverflow) -> Self {
+        Self::Overflow
+    }
+}
+
+impl Terms {
+    /// The rules of the feature.
+    pub fn feature(&self) -> &Feature {
+        &self.policy[self.feature]
+    }
+
+    /// The waterfall, if the plan includes the feature.
+    pub fn waterfall(&self) -> Option<&Waterfall> {
+        self.policy[self.plan].waterfall(self.feature)
+    }
+
+    /// The price row of the model.
+    pub fn row(&self) -> Option<&PriceRow> {
+        self.policy.prices.row(&self.model)
+    }
+
+    /// The demand for quantities in the tier that was asked for.
+    pub fn estimate(&self, quantities: Quantities) -> Result<Demand, Unpriced> {
+        self.priced(quantities, self.tier.as_deref()).map(|(demand, _)| demand)
+    }
+
+    /// The demand for quantities in the tier that the answer named, and whether the policy lists it.
+    pub fn priced(&self, quantities: Quantities, tier: Option<&str>) -> Result<(Demand, TierFit), Unpriced> {
+        let row = self.row().ok_or(Unpriced::Model)?;
+        let (price, fit) = row.price(&quantities, self.size.as_deref(), tier)?;
+        Ok((Demand::new(self.feature().unit, quantities, price)?, fit))
+    }
+}

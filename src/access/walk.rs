@@ -1,0 +1,215 @@
+//! The walk: how much of a demand can be drawn, and from where.
+//!
+//! Pure: it reads an account's state at an instant and proposes draws; nothing is taken. Guards come first and all
+//! must pass, then layers in policy order. What a hold, an explanation, a clamp and the search for `next` ask is this
+//! one function.
+
+use smallvec::SmallVec;
+
+use super::account::Account;
+use super::balance::{GrantState, in_order, issuable};
+use super::counter::{Holds, WindowState};
+use super::demand::Demand;
+use super::draw::{Draw, Draws, GuardCharge, GuardCharges, Origin, Starts, Taken};
+use crate::policy::compiled::{
+    BalanceIndex, Feature, FeatureIndex, Guard, GuardRule, Layer, PlanIndex, Policy, Scope, Source,
+    Waterfall, Window, WindowLayer,
+};
+use crate::units::price::PriceOverflow;
+use crate::units::{Amount, Credits, Timestamp, Unit, UserId};
+
+/// Whose demand is walked, under which policy.
+#[derive(Clone, Copy, Debug)]
+pub struct Subject<'a> {
+    /// The policy that decides.
+    pub policy: &'a Policy,
+    /// The product that is asked for.
+    pub feature: FeatureIndex,
+    /// Its place in the plan of the account.
+    pub plan: PlanIndex,
+    /// Who asks.
+    pub user: UserId,
+    /// The account's state.
+    pub account: &'a Account,
+}
+
+/// What a walk found.
+#[derive(Debug)]
+pub struct Walk {
+    /// What each layer would give.
+    pub draws: Draws,
+    /// What balances have to give, drawn or lacking.
+    pub cost: Credits,
+    /// The part of `cost` that they lack.
+    pub lacking: Credits,
+    /// Balances whose issue the draws need.
+    pub issues: SmallVec<[BalanceIndex; 2]>,
+}
+
+/// The first guard that does not pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stopped {
+    /// Its place in the waterfall.
+    pub guard: usize,
+    /// When it would pass with holds as they are: never, for one that waits for holds to end.
+    pub passes_at: Option<Timestamp>,
+    /// What is left under it: places, tokens, requests, or micro-credits.
+    pub left: u64,
+}
+
+impl<'a> Subject<'a> {
+    /// The feature's rules.
+    pub fn feature(&self) -> &'a Feature {
+        &self.policy[self.feature]
+    }
+
+    /// The waterfall, if the plan includes the feature.
+    pub fn waterfall(&self) -> Option<&'a Waterfall> {
+        self.policy[self.plan].waterfall(self.feature)
+    }
+
+    /// Walks the layers at `now`.
+    pub fn walk(&self, demand: &Demand, now: Timestamp, holds: Holds) -> Result<Walk, PriceOverflow> {
+        let layers = self.waterfall().map_or(&[][..], |waterfall| &waterfall.layers);
+        let mut rest = demand.whole;
+        let mut walk = Walk {
+            draws: Draws::new(),
+            cost: Credits::ZERO,
+            lacking: Credits::ZERO,
+            issues: SmallVec::new(),
+        };
+        let balances = layers.partition_point(|layer| matches!(layer.source, Source::Window(_)));
+        for (place, layer) in layers[..balances].iter().enumerate() {
+            if let (Source::Window(window), false) = (&layer.source, rest.is_zero()) {
+                let draw = self.from_windows(place, window, rest, now, holds);
+                rest = rest.saturating_sub(draw.covers);
+                walk.draws.extend((!draw.amount.is_zero()).then_some(draw));
+            }
+        }
+        if !rest.is_zero() {
+            walk.cost = demand.price.ceil_share(rest, demand.whole)?;
+            walk.lacking = walk.cost;
+            for (place, layer) in layers.iter().enumerate().skip(balances) {
+                self.from_balance(place, layer, &mut walk, now, holds);
+            }
+        }
+        Ok(walk)
+    }
+
+    fn from_windows(
+        &self,
+        place: usize,
+        layer: &WindowLayer,
+        rest: Amount,
+        now: Timestamp,
+        holds: Holds,
+    ) -> Draw {
+        let mut left = Amount::MAX;
+        let mut starts = Starts::new();
+        for window in &layer.windows {
+            let state = self.window(layer.per, window, now);
+            left = left.min(state.left(window.allow, holds));
+            starts.push(state.instance.start);
+        }
+        let (amount, covers) = share(layer, self.feature().unit, rest, left);
+        Draw { layer: place_of(place), amount, covers, origin: Origin::Windows(starts) }
+    }
+
+    fn from_balance(&self, place: usize, layer: &Layer, walk: &mut Walk, now: Timestamp, holds: Holds) {
+        let Source::Balance(index) = layer.source else { return };
+        let balance = &self.policy[index];
+        let purse = self.account.purse(balance.per, self.user);
+        let state = purse.and_then(|purse| purse.balance(balance.key));
+        let owner = self.account.owner_bytes(balance.per, &self.user);
+        let new = issuable(balance, state, &owner, now);
+        if state.is_some_and(|state| !state.debt.is_zero()) {
+            return;
+        }
+        let grants: &[GrantState] = state.map_or(&[], |state| state.grants());
+        for grant in in_order(grants, new.as_ref()) {
+            let part = walk.lacking.min(grant.available(now, holds));
+            if part.is_zero() {
+                continue;
+            }
+            if new.is_some_and(|new| new.id == grant.id) {
+                walk.issues.push(index);
+            }
+            walk.lacking = walk.lacking.saturating_sub(part);
+            let amount = Amount::clamped(part.micros());
+            let origin = Origin::Grant(grant.id);
+            walk.draws.push(Draw { layer: place_of(place), amount, covers: amount, origin });
+        }
+    }
+
+    /// Whether every guard passes a demand of which balances have to give `cost`; if so, what each is charged.
+    pub fn guards(&self, demand: &Demand, cost: Credits, now: Timestamp) -> Result<GuardCharges, Stopped> {
+        let guards = self.waterfall().map_or(&[][..], |waterfall| &waterfall.guards);
+        let mut charges = GuardCharges::new();
+        for (place, guard) in guards.iter().enumerate() {
+            let taken = self.guard(place, guard, demand, cost, now)?;
+            charges.push(GuardCharge { guard: place_of(place), taken });
+        }
+        Ok(charges)
+    }
+
+    /// Whether one guard passes.
+    pub(super) fn guard(
+        &self,
+        place: usize,
+        guard: &Guard,
+        demand: &Demand,
+        cost: Credits,
+        now: Timestamp,
+    ) -> Result<Taken, Stopped> {
+        let purse = self.account.purse(guard.per, self.user);
+        let slot = purse.and_then(|purse| purse.counters.slot(guard.key));
+        match &guard.rule {
+            GuardRule::Rate(rate) => {
+                let charge = rate.charge(demand.counted_in(rate.unit));
+                let level = rate.level(slot, now);
+                let at = rate.fits_at(level, charge, now);
+                let stopped = || Stopped { guard: place, passes_at: Some(at), left: rate.left(level) };
+                if at <= now { Ok(Taken::Bucket(charge)) } else { Err(stopped()) }
+            }
+            GuardRule::Concurrent { limit } => {
+                let taken = slot.map_or(0, |slot| slot.used);
+                let stopped = Stopped { guard: place, passes_at: None, left: 0 };
+                if taken < *limit { Ok(Taken::Place) } else { Err(stopped) }
+            }
+            GuardRule::Spend { window } => {
+                let state = self.window(guard.per, window, now);
+                let left = state.left(window.allow, Holds::Count);
+                let amount = Amount::clamped(cost.micros());
+                if cost.is_zero() || amount <= left {
+                    return Ok(Taken::Spend(amount, state.instance.start));
+                }
+                let by_clock = window.allow.is_some_and(|allow| amount <= allow);
+                let passes_at = by_clock.then_some(state.instance.end);
+                Err(Stopped { guard: place, passes_at, left: left.get() })
+            }
+        }
+    }
+
+    /// What a window of the subject stands at.
+    pub fn window(&self, scope: Scope, window: &Window, now: Timestamp) -> WindowState {
+        self.account.window(scope, self.user, window, now)
+    }
+}
+
+/// What a layer with `left` in each of its windows takes, in its unit, and how much of `rest` that covers.
+pub(super) fn share(layer: &WindowLayer, unit: Unit, rest: Amount, left: Amount) -> (Amount, Amount) {
+    if layer.unit == unit {
+        let part = rest.min(left);
+        (part, part)
+    } else if left.is_zero() || rest.is_zero() {
+        (Amount::ZERO, Amount::ZERO)
+    } else {
+        // A window of requests covers the request whole, or not at all.
+        (Amount::clamped(1), rest)
+    }
+}
+
+/// A place as draws and charges name it.
+pub(super) fn place_of(place: usize) -> u16 {
+    u16::try_from(place).unwrap_or(u16::MAX)
+}

@@ -1,0 +1,260 @@
+//! What the ledger takes and tells.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::access::ledgered::BookedGrant;
+use crate::access::reason::Block;
+use crate::access::record::{Charge, CounterEntry, DrawEntry, Grade, GrantOrigin, Outcome};
+use crate::policy::compiled::{CounterKey, Name};
+use crate::units::{
+    AccountId, Credits, DecisionId, GrantId, KeyId, PolicyVersion, Price, Quantities, Seq, SignedCredits,
+    Timestamp, Unit, UserId,
+};
+
+/// How many rows to tell at most.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Page(pub u16);
+
+/// Who pays.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AccountRow {
+    /// Its id.
+    pub id: AccountId,
+    /// Its name, for people; unique.
+    pub name: Arc<str>,
+    /// The plan it is on.
+    pub plan: Name,
+    /// Whether it may call.
+    pub status: AccountStatus,
+    /// When it was added.
+    pub created_at: Timestamp,
+}
+
+/// Whether an account may call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AccountStatus {
+    /// It may.
+    Active,
+    /// It may not, until it is active again. Its books stay as they are.
+    Suspended,
+}
+
+/// Who calls.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UserRow {
+    /// Its id.
+    pub id: UserId,
+    /// Who pays.
+    pub account: AccountId,
+    /// Its name, for people; unique within the account.
+    pub name: Arc<str>,
+    /// When it was added.
+    pub created_at: Timestamp,
+}
+
+/// One API key. The key itself is shown once and never stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyRow {
+    /// Its id.
+    pub id: KeyId,
+    /// Whose it is.
+    pub user: UserId,
+    /// Who pays.
+    pub account: AccountId,
+    /// SHA-256 of the key.
+    pub hash: [u8; 32],
+    /// The beginning of the key, so that people can tell keys apart.
+    pub hint: Arc<str>,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// From then on it is refused.
+    pub expires_at: Option<Timestamp>,
+    /// Since then it is refused.
+    pub revoked_at: Option<Timestamp>,
+}
+
+/// What became of a batch.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Applied {
+    /// Records that were booked now.
+    pub booked: u64,
+    /// Records that had been booked before, the same.
+    pub repeated: u64,
+    /// Records whose key is booked with other content: left out.
+    pub conflicts: Vec<(AccountId, Seq)>,
+    /// Records that wait for an earlier one: left out, to be given again.
+    pub waiting: Vec<(AccountId, Seq)>,
+}
+
+/// One thing that live state is made of. An account comes before what belongs to it.
+#[derive(Clone, Debug)]
+pub enum Restored {
+    /// An account, and the newest record that is booked for it.
+    Account(AccountRow, Seq),
+    /// A user.
+    User(UserRow),
+    /// A key, revoked ones left out.
+    Key(KeyRow),
+    /// A counter; the user is the owner's, or any where the account owns it.
+    Counter(AccountId, UserId, CounterEntry),
+    /// A grant with something left in it, or one that policy issued.
+    Grant(AccountId, BookedGrant),
+    /// A debt.
+    Debt(AccountId, Option<UserId>, CounterKey, Credits),
+}
+
+/// A grant and what became of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GrantRow {
+    /// Its id.
+    pub grant: GrantId,
+    /// Who pays.
+    pub account: AccountId,
+    /// Whose balance, where it is a user's.
+    pub user: Option<UserId>,
+    /// The balance.
+    pub balance: Name,
+    /// How much was granted.
+    pub amount: Credits,
+    /// What is left of it.
+    pub remaining: Credits,
+    /// Lower is drawn first.
+    pub priority: u16,
+    /// When it expires.
+    pub expires_at: Option<Timestamp>,
+    /// When it was granted.
+    pub granted_at: Timestamp,
+    /// Who ordered it, or why.
+    pub origin: GrantOrigin,
+}
+
+/// One balance update.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BalanceUpdateRow {
+    /// Its place in the books.
+    pub place: i64,
+    /// Who pays.
+    pub account: AccountId,
+    /// Whose balance, where it is a user's.
+    pub user: Option<UserId>,
+    /// The balance.
+    pub balance: Name,
+    /// Why: grant, debit, refund, expiry or adjustment.
+    pub kind: UpdateKind,
+    /// What caused it: a decision or a grant, by its id.
+    pub cause: String,
+    /// The grant it touches; none where it touches the debt.
+    pub grant: Option<GrantId>,
+    /// How much, with its sign.
+    pub amount: SignedCredits,
+    /// What the balance stood at before it.
+    pub before: SignedCredits,
+    /// What it stood at after it.
+    pub after: SignedCredits,
+    /// When.
+    pub at: Timestamp,
+    /// Its hash, over its content and the hash of the update before it on the same balance.
+    pub hash: [u8; 32],
+}
+
+/// Why a balance changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum UpdateKind {
+    /// It was granted credits.
+    Grant,
+    /// A call was charged.
+    Debit,
+    /// A correction gave back.
+    Refund,
+    /// A grant came to its end.
+    Expiry,
+    /// Between grants and debt of the same balance, or by the operator.
+    Adjustment,
+}
+
+/// A booked decision: usage event and monetization event together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DecisionRow {
+    /// The decision.
+    pub decision: DecisionId,
+    /// Its record's place in the account's sequence.
+    pub seq: Seq,
+    /// Who pays.
+    pub account: AccountId,
+    /// Who called.
+    pub user: UserId,
+    /// The product.
+    pub feature: Name,
+    /// The plan then.
+    pub plan: Name,
+    /// The model.
+    pub model: Arc<str>,
+    /// The policy that decided.
+    pub policy: PolicyVersion,
+    /// The feature's unit.
+    pub unit: Unit,
+    /// When it was held.
+    pub held_at: Timestamp,
+    /// When it ended.
+    pub ended_at: Timestamp,
+    /// What became of it.
+    pub outcome: Outcome,
+    /// How sure the quantities are.
+    pub grade: Grade,
+    /// The tier that it was priced in.
+    pub tier: Option<Arc<str>>,
+    /// The HTTP status of the upstream's answer.
+    pub status: Option<u16>,
+    /// The estimate.
+    pub estimate: Quantities,
+    /// What was used.
+    pub used: Quantities,
+    /// The exact price of it.
+    pub price: Price,
+    /// The draws of the hold.
+    pub held: Vec<DrawEntry>,
+    /// The draws of the truth.
+    pub draws: Vec<DrawEntry>,
+    /// The money.
+    pub charge: Charge,
+}
+
+/// Whose a thing made upstream is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Owner {
+    /// The account.
+    pub account: AccountId,
+    /// The user that made it.
+    pub user: UserId,
+    /// Tokens of its whole context, for the estimate of what continues it.
+    pub context_tokens: u64,
+}
+
+/// A logged block.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BlockRow {
+    /// The decision.
+    pub decision: DecisionId,
+    /// When.
+    pub at: Timestamp,
+    /// Who would have paid.
+    pub account: AccountId,
+    /// Who called.
+    pub user: UserId,
+    /// The product.
+    pub feature: Name,
+    /// The model.
+    pub model: Arc<str>,
+    /// The policy that decided.
+    pub policy: PolicyVersion,
+    /// What was asked for.
+    pub estimate: Quantities,
+    /// Why not.
+    pub block: Block,
+    /// How many the row stands for: equal ones of one user and second are one.
+    pub count: u64,
+}
