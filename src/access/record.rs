@@ -340,7 +340,41 @@ pub struct ExpiryRecord {
     pub grants: Vec<GrantEntry>,
 }
 
+impl Ending {
+    /// The end of a hold whose request never left.
+    pub const fn not_sent() -> Self {
+        Self {
+            outcome: Outcome::NotSent,
+            grade: Grade::Exact,
+            reached_upstream: false,
+            status: None,
+            tier: None,
+            resource: None,
+        }
+    }
+}
+
 impl Record {
+    /// When it was made.
+    pub fn at(&self) -> Timestamp {
+        match self {
+            Self::Hold(hold) => hold.held_at,
+            Self::End(end) => end.ended_at,
+            Self::Grant(grant) => grant.granted_at,
+            Self::Expiry(expiry) => expiry.expired_at,
+        }
+    }
+
+    /// Its place in the account's sequence; a hold has none of its own.
+    pub fn seq(&self) -> Option<Seq> {
+        match self {
+            Self::Hold(_) => None,
+            Self::End(end) => Some(end.seq),
+            Self::Grant(grant) => Some(grant.seq),
+            Self::Expiry(expiry) => Some(expiry.seq),
+        }
+    }
+
     /// The account it belongs to.
     pub fn account(&self) -> AccountId {
         match self {

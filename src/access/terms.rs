@@ -53,6 +53,11 @@ impl Terms {
         self.policy[self.plan].waterfall(self.feature)
     }
 
+    /// Draws by the names of the waterfall.
+    pub fn entries(&self, draws: &[super::draw::Draw]) -> Vec<super::record::DrawEntry> {
+        super::entries::Names::of(self).draws(draws)
+    }
+
     /// The price row of the model.
     pub fn row(&self) -> Option<&PriceRow> {
         self.policy.prices.row(&self.model)

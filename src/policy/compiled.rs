@@ -317,6 +317,12 @@ impl Policy {
         u16::try_from(place).ok().map(PlanIndex)
     }
 
+    /// The feature of this name.
+    pub fn feature(&self, name: &str) -> Option<FeatureIndex> {
+        let place = self.features.iter().position(|feature| &*feature.name == name)?;
+        u16::try_from(place).ok().map(FeatureIndex)
+    }
+
     /// The feature that these routes belong to.
     pub fn feature_of(&self, api: Api) -> Option<FeatureIndex> {
         let place = self.features.iter().position(|feature| feature.apis.contains(&api))?;

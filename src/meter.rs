@@ -1,0 +1,177 @@
+//! The meter: live counts, and the one place where a hold is taken, changed and ended.
+//!
+//! One machine keeps them in memory (`memory`), which is the reference for every other store. Nothing outside this
+//! folder knows which it is.
+//!
+//! # Contract of every implementation
+//!
+//! - **Atomic**: a verb does all of what it says to an account, or nothing, and no other verb sees it half done.
+//! - **Idempotent**: `hold` of a decision that is held answers with that hold. The first end of a decision wins; a
+//!   later `finish` or `void` finds no hold and changes nothing. `grant` of a grant that is known changes nothing.
+//! - **Numbered**: every record of an account gets the next `seq`, and reaches the journal in that order.
+//! - **Durable**: a verb returns when the change is made; its [`Ticket`] resolves when the journal has it. Whoever
+//!   promises something to the outside waits for the ticket first.
+//! - **Cancel-safe**: a verb that was polled once is carried out; dropping its future loses only the answer.
+
+pub mod memory;
+
+use async_trait::async_trait;
+
+use crate::access::record::{EndRecord, Ending, GrantRecord};
+use crate::access::{Ask, Block, Demand, Extended, GrantOrder, Held, Standing};
+use crate::journal::Ticket;
+use crate::policy::compiled::{FeatureIndex, PlanIndex, Policy};
+use crate::units::{AccountId, DecisionId, Timestamp, UserId};
+
+/// Why the meter could not answer. What it did, if anything, is undone or ends by itself.
+#[derive(Debug, thiserror::Error)]
+pub enum MeterError {
+    /// The journal takes no new holds: the disk is full, a write failed, or settlement is too far behind.
+    #[error("the journal takes no new holds")]
+    Journal(#[source] crate::journal::AppendError),
+    /// No open hold has this id: it ended before, or never was.
+    #[error("no open hold has this id")]
+    NoSuchHold,
+}
+
+/// The answer to a request for a hold.
+#[derive(Debug)]
+pub enum Verdict {
+    /// It is held; forward it once the ticket has resolved.
+    Allow(Held, Ticket),
+    /// It is not; nothing was taken.
+    Block(Block),
+}
+
+/// Live counts.
+#[async_trait]
+pub trait Meter: Send + Sync + 'static {
+    /// Decides, and takes all that the decision proposes, or nothing.
+    async fn hold(&self, account: AccountId, ask: Ask) -> Result<Verdict, MeterError>;
+
+    /// Notes that a held request is about to leave for the upstream.
+    async fn dispatch(&self, account: AccountId, decision: DecisionId) -> Result<(), MeterError>;
+
+    /// Reserves what a larger estimate needs beyond what is held.
+    async fn extend(
+        &self,
+        account: AccountId,
+        decision: DecisionId,
+        estimate: Demand,
+    ) -> Result<Extended, MeterError>;
+
+    /// Moves the deadline of a hold to `expires_at`; never to an earlier one.
+    async fn renew(
+        &self,
+        account: AccountId,
+        decision: DecisionId,
+        expires_at: Timestamp,
+    ) -> Result<(), MeterError>;
+
+    /// Ends a hold with what was used.
+    async fn finish(
+        &self,
+        account: AccountId,
+        decision: DecisionId,
+        used: Demand,
+        ending: Ending,
+    ) -> Result<(Box<EndRecord>, Ticket), MeterError>;
+
+    /// Ends a hold with nothing used: everything goes back but the count of requests in guards.
+    async fn void(
+        &self,
+        account: AccountId,
+        decision: DecisionId,
+        ending: Ending,
+    ) -> Result<(Box<EndRecord>, Ticket), MeterError> {
+        self.finish(account, decision, Demand::nothing(), ending).await
+    }
+
+    /// Grants credits, seen by the very next request. `None` where the grant is live already.
+    async fn grant(
+        &self,
+        account: AccountId,
+        order: GrantOrder,
+    ) -> Result<Option<(GrantRecord, Ticket)>, MeterError>;
+
+    /// What is left for a user in a feature.
+    async fn standing(
+        &self,
+        account: AccountId,
+        user: UserId,
+        policy: &Policy,
+        plan: PlanIndex,
+        feature: FeatureIndex,
+    ) -> Result<Standing, MeterError>;
+
+    /// What would happen to a request, and why. Takes nothing, issues nothing.
+    async fn explain(&self, account: AccountId, ask: &Ask) -> Result<Explained, MeterError>;
+
+    /// The hold of a decision in flight.
+    async fn in_flight(&self, account: AccountId, decision: DecisionId) -> Result<Option<InFlight>, MeterError>;
+
+    /// Ends what is past its deadline, takes out what has expired, and says what it did. Called by the sweeper.
+    async fn sweep(&self) -> Result<Swept, MeterError>;
+
+    /// Numbers to watch.
+    fn stats(&self) -> MeterStats;
+}
+
+/// What would happen to a request.
+#[derive(Debug)]
+pub struct Explained {
+    /// The draws that it would hold, by names; or why it would be blocked.
+    pub outcome: Result<ExplainedAllow, Block>,
+    /// What is left everywhere, before it.
+    pub standing: Standing,
+}
+
+/// What a request would hold.
+#[derive(Debug)]
+pub struct ExplainedAllow {
+    /// Where it would be drawn from.
+    pub draws: Vec<crate::access::record::DrawEntry>,
+    /// The demand, after a clamp.
+    pub demand: Demand,
+    /// The output tokens it would be cut down to.
+    pub clamped_to: Option<u64>,
+}
+
+/// A decision in flight.
+#[derive(Debug)]
+pub struct InFlight {
+    /// Who calls.
+    pub user: UserId,
+    /// When it was held.
+    pub held_at: Timestamp,
+    /// When it ends unless it is renewed.
+    pub expires_at: Timestamp,
+    /// What it holds, by names.
+    pub draws: Vec<crate::access::record::DrawEntry>,
+    /// The estimate.
+    pub demand: Demand,
+    /// The product.
+    pub feature: crate::policy::compiled::Name,
+    /// The model.
+    pub model: std::sync::Arc<str>,
+}
+
+/// What a sweep did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Swept {
+    /// Holds that never left and were given back.
+    pub voided: u64,
+    /// Holds that left and were charged at their floor.
+    pub floored: u64,
+    /// Grants of which something expired.
+    pub expired: u64,
+}
+
+/// Numbers to watch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MeterStats {
+    /// Accounts with live state.
+    pub accounts: u64,
+    /// Open holds.
+    pub holds: u64,
+}

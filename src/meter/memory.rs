@@ -1,0 +1,254 @@
+//! The embedded meter: accounts in memory, one lock each. The reference for every other store.
+//!
+//! A record is handed to the journal while its account is locked, so that the journal's order is the order of `seq`.
+//! The lock is held for a microsecond or two and never across an await. Open holds are listed beside the accounts, so
+//! that the sweeper looks at what is in flight and not at everybody.
+
+mod recover;
+mod sweep;
+
+use std::collections::{BinaryHeap, HashMap, HashSet};
+use std::cmp::Reverse;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+
+use super::{Explained, ExplainedAllow, InFlight, Meter, MeterError, MeterStats, Swept, Verdict};
+use crate::access::record::{EndRecord, Ending, GrantRecord, Record};
+use crate::access::{Account, Ask, Demand, Extended, GrantOrder, NoSuchHold, Standing};
+use crate::journal::{AppendError, Journal, Tag, Ticket};
+use crate::policy::compiled::{FeatureIndex, PlanIndex, Policy};
+use crate::units::time::Clock;
+use crate::units::{AccountId, DecisionId, GrantId, Timestamp, UserId};
+
+pub use recover::{RecoverError, Recovered, Recovery};
+
+const SHARDS: usize = 64;
+
+/// Live counts of all accounts, in memory.
+pub struct MemoryMeter {
+    shards: Box<[Mutex<Shard>]>,
+    hasher: RandomState,
+    expiries: Mutex<BinaryHeap<Reverse<(Timestamp, AccountId)>>>,
+    /// Grants that are on their way to the books: what makes `grant` idempotent until the books do.
+    pending_grants: Mutex<HashSet<GrantId>>,
+    journal: Arc<Journal>,
+    clock: Clock,
+}
+
+#[derive(Default)]
+struct Shard {
+    accounts: HashMap<AccountId, Arc<Mutex<Account>>>,
+    open: HashMap<DecisionId, AccountId>,
+}
+
+impl MemoryMeter {
+    /// A meter without any account, that writes to `journal`.
+    pub fn new(journal: Arc<Journal>, clock: Clock) -> Self {
+        Self {
+            shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
+            hasher: RandomState::new(),
+            expiries: Mutex::default(),
+            pending_grants: Mutex::default(),
+            journal,
+            clock,
+        }
+    }
+
+    /// Forgets that a grant is on its way: the books have it.
+    pub fn booked(&self, grant: GrantId) {
+        lock(&self.pending_grants).remove(&grant);
+    }
+
+    fn shard(&self, account: AccountId) -> MutexGuard<'_, Shard> {
+        let place = usize::try_from(self.hasher.hash_one(account)).unwrap_or_default() % SHARDS;
+        lock(&self.shards[place])
+    }
+
+    fn account(&self, id: AccountId) -> Arc<Mutex<Account>> {
+        let mut shard = self.shard(id);
+        Arc::clone(shard.accounts.entry(id).or_insert_with(|| Arc::new(Mutex::new(Account::new(id)))))
+    }
+
+    /// Hands a record to the journal. Called under the account's lock, which makes file order the order of `seq`.
+    fn journal(&self, record: &Record) -> Result<Ticket, AppendError> {
+        let (tag, id) = match record {
+            Record::Hold(hold) => (Tag::Hold, *hold.decision.as_bytes()),
+            Record::End(end) => (Tag::End, *end.decision.as_bytes()),
+            Record::Grant(_) | Record::Expiry(_) => (Tag::Other, [0; 16]),
+        };
+        // Serialising values made of numbers, strings and lists into memory cannot fail.
+        let bytes = postcard::to_stdvec(record).unwrap_or_default();
+        self.journal.append(tag, id, bytes)
+    }
+
+    fn end(
+        &self,
+        account: &mut Account,
+        decision: DecisionId,
+        used: Demand,
+        ending: Ending,
+        now: Timestamp,
+    ) -> Result<(Box<EndRecord>, Ticket), MeterError> {
+        let end = account.finish(decision, used, ending, now)?;
+        self.shard(account.id).open.remove(&decision);
+        let record = Record::End(end);
+        let ticket = self.journal(&record).map_err(MeterError::Journal)?;
+        let Record::End(end) = record else { return Err(MeterError::NoSuchHold) };
+        Ok((end, ticket))
+    }
+
+    fn watch_expiry(&self, account: &Account) {
+        if let Some(at) = account.next_expiry() {
+            lock(&self.expiries).push(Reverse((at, account.id)));
+        }
+    }
+}
+
+impl From<NoSuchHold> for MeterError {
+    fn from(_: NoSuchHold) -> Self {
+        Self::NoSuchHold
+    }
+}
+
+#[async_trait]
+impl Meter for MemoryMeter {
+    async fn hold(&self, id: AccountId, ask: Ask) -> Result<Verdict, MeterError> {
+        self.journal.admits().map_err(MeterError::Journal)?;
+        let now = self.clock.now();
+        let decision = ask.decision;
+        let account = self.account(id);
+        let mut account = lock(&account);
+        let held = match account.hold(ask, now) {
+            Ok(held) => held,
+            Err(block) => return Ok(Verdict::Block(block)),
+        };
+        self.shard(id).open.insert(decision, id);
+        if !held.record.issued.is_empty() {
+            self.watch_expiry(&account);
+        }
+        let record = Record::Hold(held.record);
+        let appended = self.journal(&record);
+        let Record::Hold(record) = record else { return Err(MeterError::NoSuchHold) };
+        match appended {
+            Ok(ticket) => Ok(Verdict::Allow(crate::access::Held { record, ..held }, ticket)),
+            Err(error) => {
+                self.end(&mut account, decision, Demand::nothing(), Ending::not_sent(), now)?;
+                Err(MeterError::Journal(error))
+            }
+        }
+    }
+
+    async fn dispatch(&self, id: AccountId, decision: DecisionId) -> Result<(), MeterError> {
+        Ok(lock(&self.account(id)).dispatch(decision)?)
+    }
+
+    async fn extend(
+        &self,
+        id: AccountId,
+        decision: DecisionId,
+        estimate: Demand,
+    ) -> Result<Extended, MeterError> {
+        let now = self.clock.now();
+        Ok(lock(&self.account(id)).extend(decision, estimate, now)?)
+    }
+
+    async fn renew(
+        &self,
+        id: AccountId,
+        decision: DecisionId,
+        expires_at: Timestamp,
+    ) -> Result<(), MeterError> {
+        Ok(lock(&self.account(id)).renew(decision, expires_at)?)
+    }
+
+    async fn finish(
+        &self,
+        id: AccountId,
+        decision: DecisionId,
+        used: Demand,
+        ending: Ending,
+    ) -> Result<(Box<EndRecord>, Ticket), MeterError> {
+        let account = self.account(id);
+        let mut account = lock(&account);
+        self.end(&mut account, decision, used, ending, self.clock.now())
+    }
+
+    async fn grant(
+        &self,
+        id: AccountId,
+        order: GrantOrder,
+    ) -> Result<Option<(GrantRecord, Ticket)>, MeterError> {
+        let account = self.account(id);
+        let mut account = lock(&account);
+        if !lock(&self.pending_grants).insert(order.grant) {
+            return Ok(None);
+        }
+        let grant = account.grant(order, self.clock.now());
+        self.watch_expiry(&account);
+        let record = Record::Grant(grant.clone());
+        let ticket = self.journal(&record).map_err(MeterError::Journal)?;
+        Ok(Some((grant, ticket)))
+    }
+
+    async fn standing(
+        &self,
+        id: AccountId,
+        user: UserId,
+        policy: &Policy,
+        plan: PlanIndex,
+        feature: FeatureIndex,
+    ) -> Result<Standing, MeterError> {
+        let now = self.clock.now();
+        Ok(lock(&self.account(id)).standing(policy, plan, feature, user, now))
+    }
+
+    async fn explain(&self, id: AccountId, ask: &Ask) -> Result<Explained, MeterError> {
+        let now = self.clock.now();
+        let account = self.account(id);
+        let account = lock(&account);
+        let terms = &ask.terms;
+        let outcome = account.decide(terms, ask.user, &ask.demand, now).map(|draft| ExplainedAllow {
+            draws: terms.entries(&draft.walk.draws),
+            demand: draft.demand,
+            clamped_to: draft.clamped_to,
+        });
+        let standing = account.standing(&terms.policy, terms.plan, terms.feature, ask.user, now);
+        Ok(Explained { outcome, standing })
+    }
+
+    async fn in_flight(&self, id: AccountId, decision: DecisionId) -> Result<Option<InFlight>, MeterError> {
+        let account = self.account(id);
+        let account = lock(&account);
+        Ok(account.hold_of(decision).map(|hold| InFlight {
+            user: hold.user,
+            held_at: hold.held_at,
+            expires_at: hold.expires_at,
+            draws: hold.terms.entries(&hold.draws),
+            demand: hold.demand.clone(),
+            feature: hold.terms.feature().name.clone(),
+            model: hold.terms.model.clone(),
+        }))
+    }
+
+    async fn sweep(&self) -> Result<Swept, MeterError> {
+        self.sweep_now()
+    }
+
+    fn stats(&self) -> MeterStats {
+        let mut stats = MeterStats::default();
+        for shard in &self.shards {
+            let shard = lock(shard);
+            stats.accounts += shard.accounts.len() as u64;
+            stats.holds += shard.open.len() as u64;
+        }
+        stats
+    }
+}
+
+/// Locks. A panic elsewhere does not poison the counts: every change is made whole or, by a panic, not at all before
+/// its record exists.
+fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

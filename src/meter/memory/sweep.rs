@@ -1,0 +1,85 @@
+//! The sweeper's part of the embedded meter: deadlines of holds, expiry of grants.
+
+use std::cmp::Reverse;
+use std::sync::Arc;
+
+use super::{MemoryMeter, lock};
+use crate::access::record::{Ending, Grade, Outcome, Record};
+use crate::access::{Account, Demand, Hold};
+use crate::meter::{MeterError, Swept};
+use crate::units::{DecisionId, Timestamp};
+
+impl MemoryMeter {
+    pub(super) fn sweep_now(&self) -> Result<Swept, MeterError> {
+        let now = self.clock.now();
+        let mut swept = Swept::default();
+        for shard in &self.shards {
+            let open: Vec<_> = {
+                let shard = lock(shard);
+                let account = |id| shard.accounts.get(id).map(Arc::clone);
+                shard.open.iter().filter_map(|(decision, id)| Some((*decision, account(id)?))).collect()
+            };
+            for (decision, account) in open {
+                self.expire_hold(&mut lock(&account), decision, now, &mut swept)?;
+            }
+        }
+        self.expire_grants(now, &mut swept)?;
+        Ok(swept)
+    }
+
+    /// Past its deadline a hold that never left is given back; one that left is charged at its floor.
+    fn expire_hold(
+        &self,
+        account: &mut Account,
+        decision: DecisionId,
+        now: Timestamp,
+        swept: &mut Swept,
+    ) -> Result<(), MeterError> {
+        let Some(hold) = account.hold_of(decision).filter(|hold| hold.expires_at <= now) else { return Ok(()) };
+        if hold.dispatched {
+            let (used, ending) = at_floor(hold, Outcome::Expired);
+            self.end(account, decision, used, ending, now)?;
+            swept.floored += 1;
+        } else {
+            self.end(account, decision, Demand::nothing(), Ending::not_sent(), now)?;
+            swept.voided += 1;
+        }
+        Ok(())
+    }
+
+    fn expire_grants(&self, now: Timestamp, swept: &mut Swept) -> Result<(), MeterError> {
+        while let Some(id) = self.due_expiry(now) {
+            let account = self.account(id);
+            let mut account = lock(&account);
+            for record in account.expire_grants(now) {
+                swept.expired += record.grants.len() as u64;
+                self.journal(&Record::Expiry(record)).map_err(MeterError::Journal)?;
+            }
+            self.watch_expiry(&account);
+        }
+        Ok(())
+    }
+
+    fn due_expiry(&self, now: Timestamp) -> Option<crate::units::AccountId> {
+        let mut expiries = lock(&self.expiries);
+        let due = expiries.peek().is_some_and(|Reverse((at, _))| *at <= now);
+        if due { expiries.pop().map(|Reverse((_, id))| id) } else { None }
+    }
+}
+
+/// The floor of a hold that nobody told the end of: its input estimate.
+pub(super) fn at_floor(hold: &Hold, outcome: Outcome) -> (Demand, Ending) {
+    let mut quantities = hold.demand.quantities.clone();
+    quantities.output_tokens = 0;
+    // What was priced once is priced again; a floor that could not be is charged as it was held.
+    let used = hold.terms.estimate(quantities).unwrap_or_else(|_| hold.demand.clone());
+    let ending = Ending {
+        outcome,
+        grade: Grade::Floor,
+        reached_upstream: true,
+        status: None,
+        tier: hold.terms.tier.clone(),
+        resource: None,
+    };
+    (used, ending)
+}

@@ -1,0 +1,20 @@
+//! Settlement: what the journal has goes to the books, in order, once.
+//!
+//! Three workers, each owned, none deciding anything:
+//!
+//! | worker | takes | gives |
+//! |---|---|---|
+//! | [`Settler`] | durable frames of the journal | batches to the ledger, and the journal its space back |
+//! | [`Sweeper`] | the clock | deadlines of holds, expiry of grants |
+//! | [`BlockLog`] | blocked decisions | coalesced rows in the decision log, never in the books |
+//!
+//! A ledger that does not answer stops nothing but settlement: the journal keeps the records (bounded, measured) and
+//! the worker tries again with growing pauses.
+
+mod blocks;
+mod settler;
+mod sweeper;
+
+pub use blocks::{BlockLog, BlockSender};
+pub use settler::{Settler, SettlerStats};
+pub use sweeper::Sweeper;

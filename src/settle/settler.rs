@@ -1,0 +1,175 @@
+//! The settlement worker: frames of the journal, in order, to the books.
+//!
+//! It reads back what the journal has made durable, so that a ledger that is away for an hour costs disk and no
+//! memory. The position it has reached is not stored: after a restart it reads what the journal still keeps, and the
+//! books know by `seq` what they have.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use crate::access::record::Record;
+use crate::journal::{Journal, OwnedFrame, Position, Reader};
+use crate::ledger::rows::Applied;
+use crate::ledger::{Ledger, LedgerError};
+use crate::units::{AccountId, GrantId};
+
+const BATCH_RECORDS: usize = 1000;
+const BATCH_BYTES: usize = 4 << 20;
+const PAUSE_MIN: Duration = Duration::from_millis(50);
+const PAUSE_MAX: Duration = Duration::from_secs(5);
+/// How long the worker lets records gather before it looks again: one transaction for many.
+const GATHER: Duration = Duration::from_millis(5);
+
+/// Moves records from the journal to the ledger.
+pub struct Settler {
+    journal: Arc<Journal>,
+    ledger: Arc<dyn Ledger>,
+    booked: Box<dyn Fn(GrantId) + Send + Sync>,
+    stats: Arc<SettlerStats>,
+    /// Records of accounts in which an earlier one is missing, and the position of the first of them.
+    waiting: BTreeMap<AccountId, Vec<Record>>,
+    waiting_since: Option<Position>,
+}
+
+/// What settlement has done.
+#[derive(Debug, Default)]
+pub struct SettlerStats {
+    /// Records booked since the start.
+    pub booked: AtomicU64,
+    /// Conflicts since the start: alarms.
+    pub conflicts: AtomicU64,
+    /// Records that wait for an earlier one now: an alarm.
+    pub waiting: AtomicU64,
+    /// Failed attempts since the start.
+    pub failures: AtomicU64,
+}
+
+/// Why a batch was not settled.
+#[derive(Debug, thiserror::Error)]
+pub enum SettleError {
+    /// The journal could not be read.
+    #[error("the journal cannot be read")]
+    Journal(#[source] crate::journal::ReadError),
+    /// A frame is not a record.
+    #[error("a record of the journal cannot be read")]
+    Unreadable(#[source] postcard::Error),
+    /// The ledger did not take it.
+    #[error("the ledger did not take a batch")]
+    Ledger(#[source] LedgerError),
+}
+
+impl Settler {
+    /// A worker between a journal and a ledger; `booked` is told of every grant that the books have.
+    pub fn new(
+        journal: Arc<Journal>,
+        ledger: Arc<dyn Ledger>,
+        booked: impl Fn(GrantId) + Send + Sync + 'static,
+    ) -> Self {
+        Self {
+            journal,
+            ledger,
+            booked: Box::new(booked),
+            stats: Arc::default(),
+            waiting: BTreeMap::new(),
+            waiting_since: None,
+        }
+    }
+
+    /// What it has done, to be read while it runs.
+    pub fn stats(&self) -> Arc<SettlerStats> {
+        Arc::clone(&self.stats)
+    }
+
+    /// Settles until `shutdown` is true and everything durable by then is booked, or the ledger fails after that.
+    pub async fn run(mut self, mut shutdown: watch::Receiver<bool>) {
+        let mut reader = self.journal.reader();
+        let mut pause = PAUSE_MIN;
+        loop {
+            let stopping = *shutdown.borrow();
+            match self.settle_next(&mut reader).await {
+                Ok(true) => pause = PAUSE_MIN,
+                Ok(false) if stopping => return,
+                Ok(false) => {
+                    tokio::select! {
+                        () = reader.more() => tokio::time::sleep(GATHER).await,
+                        _ = shutdown.wait_for(|stop| *stop) => {}
+                    }
+                }
+                Err(error) => {
+                    self.stats.failures.fetch_add(1, Ordering::Relaxed);
+                    metrics::counter!("overfall_settle_failures_total").increment(1);
+                    tracing::error!(error = %crate::telemetry::chain(&error), "settlement failed, trying again");
+                    if stopping {
+                        return;
+                    }
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(PAUSE_MAX);
+                    reader = self.journal.reader();
+                }
+            }
+        }
+    }
+
+    /// Settles one batch. `false` where there was nothing to settle.
+    async fn settle_next(&mut self, reader: &mut Reader) -> Result<bool, SettleError> {
+        let batch = reader.next_batch(BATCH_RECORDS, BATCH_BYTES).map_err(SettleError::Journal)?;
+        let Some(last) = batch.last() else { return Ok(false) };
+        let end = last.end;
+        let first = batch.first().map(|frame| frame.position);
+        let records = decode(&batch)?;
+        let grants = grants_of(&records);
+        let earlier: Vec<Record> = self.waiting.values().flatten().cloned().collect();
+        let candidates = earlier.iter().cloned().chain(records).collect();
+        let applied = self.ledger.apply(candidates).await.map_err(SettleError::Ledger)?;
+        self.tell(&applied);
+        self.waiting.clear();
+        if !applied.waiting.is_empty() {
+            self.keep_waiting(earlier.into_iter().chain(decode(&batch)?), &applied);
+        }
+        self.waiting_since = if self.waiting.is_empty() { None } else { self.waiting_since.or(first) };
+        grants.into_iter().for_each(|grant| (self.booked)(grant));
+        self.journal.applied(self.waiting_since.unwrap_or(end));
+        Ok(true)
+    }
+
+    fn tell(&self, applied: &Applied) {
+        self.stats.booked.fetch_add(applied.booked, Ordering::Relaxed);
+        self.stats.waiting.store(applied.waiting.len() as u64, Ordering::Relaxed);
+        metrics::counter!("overfall_settled_records_total").increment(applied.booked);
+        for (account, seq) in &applied.conflicts {
+            self.stats.conflicts.fetch_add(1, Ordering::Relaxed);
+            metrics::counter!("overfall_settle_conflicts_total").increment(1);
+            tracing::error!(account.id = %account, seq = seq.0, "a record conflicts with the books and was left out");
+        }
+        for (account, seq) in &applied.waiting {
+            metrics::counter!("overfall_settle_gaps_total").increment(1);
+            tracing::error!(account.id = %account, seq = seq.0, "a record waits for an earlier one that is missing");
+        }
+    }
+
+    fn keep_waiting(&mut self, candidates: impl Iterator<Item = Record>, applied: &Applied) {
+        for record in candidates {
+            let account = record.account();
+            if applied.waiting.iter().any(|(id, seq)| *id == account && record.seq() == Some(*seq)) {
+                self.waiting.entry(account).or_default().push(record);
+            }
+        }
+    }
+}
+
+fn decode(batch: &[OwnedFrame]) -> Result<Vec<Record>, SettleError> {
+    batch.iter().map(|frame| postcard::from_bytes(&frame.payload).map_err(SettleError::Unreadable)).collect()
+}
+
+fn grants_of(records: &[Record]) -> Vec<GrantId> {
+    let grants = records.iter().flat_map(|record| match record {
+        Record::Grant(grant) => std::slice::from_ref(grant),
+        Record::Hold(hold) => &hold.issued,
+        Record::End(_) | Record::Expiry(_) => &[],
+    });
+    grants.map(|grant| grant.grant).collect()
+}
