@@ -1,0 +1,239 @@
+//! Plans: what they extend, what they make of it, and what is left for each feature.
+//!
+//! A plan is folded from its oldest ancestor down. Guards merge by name, in the order in which they first came; a
+//! waterfall is replaced whole. A plan whose ancestors are unknown or go round is reported and not followed.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use super::super::compiled::{Plan, Source, Waterfall};
+use super::super::decode::{At, List, Map};
+use super::super::keys::Keys;
+use super::super::problem::{Place, Sink, listed, nearest, quoted};
+use super::super::raw;
+use super::super::scalars::NameSpelling;
+use super::{Balances, Features, features, guards, layers};
+
+type Plans = Map<NameSpelling, raw::Plan>;
+
+/// What a plan says of a feature, with all that it takes over.
+#[derive(Clone)]
+struct Merged<'a> {
+    at: &'a Place,
+    guards: Vec<&'a At<raw::Guard>>,
+    waterfall: Option<&'a List<raw::Layer>>,
+    /// Whether nothing of it was left out.
+    whole: bool,
+}
+
+/// The plans in file order.
+pub(super) fn check(
+    plans: &Plans,
+    features: &Features,
+    balances: &Balances,
+    keys: &mut Keys,
+    problems: &mut Sink<'_>,
+) -> Vec<Plan> {
+    check_features(plans, features, problems);
+    let mut drawn = HashSet::new();
+    let mut whole = plans.entries.iter().all(|(_, plan)| plan.as_ref().is_some_and(|plan| plan.value.whole));
+    let mut compiled = Vec::new();
+    for (nth, (name, _)) in plans.entries.iter().enumerate() {
+        let mut waterfalls = Vec::new();
+        let lineage = lineage(plans, nth, problems);
+        whole &= lineage.is_some();
+        for (feature, written) in &features.entries {
+            let merged = lineage.as_ref().and_then(|lineage| merge(lineage, &feature.value, problems));
+            whole &= merged.as_ref().is_none_or(|merged| merged.whole);
+            waterfalls.push(merged.map(|merged| {
+                let scene = Scene { name: &feature.value, feature: written.as_ref(), balances };
+                compile(&merged, &scene, &mut drawn, keys, problems)
+            }));
+        }
+        compiled.push(Plan { name: Arc::from(name.value.as_str()), waterfalls });
+    }
+    if whole {
+        check_drawn(balances, &drawn, problems);
+    }
+    compiled
+}
+
+/// What the guards and layers of a feature refer to.
+pub(super) struct Scene<'a> {
+    /// The feature's name.
+    pub name: &'a str,
+    /// The feature, if it could be read.
+    pub feature: Option<&'a At<raw::Feature>>,
+    /// All balances.
+    pub balances: &'a Balances,
+}
+
+fn check_features(plans: &Plans, features: &Features, problems: &mut Sink<'_>) {
+    for (_, plan) in plans.fitting() {
+        for (feature, _) in &plan.value.features.entries {
+            if features.position(&feature.value).is_some() {
+                continue;
+            }
+            let found = format!("unknown feature {}", quoted(&feature.value));
+            let problem =
+                problems.report(&feature.at, found, format!("extends, {}", features::names(features)));
+            if let Some(near) = nearest(&feature.value, features.keys().chain(["extends"])) {
+                problem.hint(format!("did you mean `{near}`?"));
+            }
+        }
+    }
+}
+
+/// The plan and its ancestors, the oldest first. `None` where they cannot be told; that is reported.
+fn lineage<'a>(plans: &'a Plans, plan: usize, problems: &mut Sink<'_>) -> Option<Vec<&'a At<raw::Plan>>> {
+    let mut places = vec![plan];
+    let mut lineage = Vec::new();
+    loop {
+        let place = *places.last()?;
+        let current = plans.entries[place].1.as_ref()?;
+        lineage.push(current);
+        let Some(parent) = &current.value.extends else {
+            lineage.reverse();
+            return Some(lineage);
+        };
+        let name = parent.value.0.as_str();
+        let Some(next) = plans.position(name) else {
+            let found = format!("unknown plan {}", quoted(name));
+            let problem = problems.report(&parent.at, found, listed(plans.keys()));
+            if let Some(near) = nearest(name, plans.keys()) {
+                problem.hint(format!("did you mean `{near}`?"));
+            }
+            return None;
+        };
+        if let Some(start) = places.iter().position(|known| *known == next) {
+            // Told once, at the plan of the round that stands first in the file.
+            if start == 0 && places.iter().min() == Some(&plan) {
+                let round = places.iter().chain([&next]).map(|place| plans.entries[*place].0.value.as_str());
+                let round = round.collect::<Vec<_>>().join(" → ");
+                let at = plans.entries[plan].1.as_ref()?.value.extends.as_ref()?;
+                problems.report(
+                    &at.at,
+                    format!("plans that extend each other: {round}"),
+                    "a plan further up",
+                );
+            }
+            return None;
+        }
+        places.push(next);
+    }
+}
+
+/// What a line of plans says of a feature; `None` if none of them mentions it.
+fn merge<'a>(lineage: &[&'a At<raw::Plan>], feature: &str, problems: &mut Sink<'_>) -> Option<Merged<'a>> {
+    let mut merged: Option<Merged<'a>> = None;
+    for plan in lineage {
+        let Some(position) = plan.value.features.position(feature) else {
+            continue;
+        };
+        let (key, written) = &plan.value.features.entries[position];
+        let blank = Merged { at: &key.at, guards: Vec::new(), waterfall: None, whole: true };
+        let merged = merged.get_or_insert(blank);
+        let Some(written) = written else {
+            merged.whole = false;
+            continue;
+        };
+        merged.at = &key.at;
+        merged.whole &= written.value.whole;
+        if let Some(guards) = &written.value.guards {
+            merged.whole &= guards.whole;
+            merge_guards(merged, guards, problems);
+        }
+        if let Some(waterfall) = &written.value.waterfall {
+            merged.whole &= waterfall.whole;
+            merged.waterfall = Some(waterfall);
+        }
+    }
+    merged
+}
+
+fn merge_guards<'a>(merged: &mut Merged<'a>, guards: &'a List<raw::Guard, 0>, problems: &mut Sink<'_>) {
+    let mut own: Vec<&At<raw::Guard>> = Vec::new();
+    for guard in &guards.items {
+        let name = &guard.value.name;
+        if let Some(first) = own.iter().find(|known| known.value.name.value == name.value) {
+            twice(&name.value.0, &name.at, first.value.name.at.line, problems);
+            continue;
+        }
+        own.push(guard);
+        let known = merged.guards.iter().position(|known| known.value.name.value == name.value);
+        match (&guard.value.off, known) {
+            (Some(off), known) => {
+                guards::check_off(guard, off, problems);
+                if let Some(known) = known {
+                    merged.guards.remove(known);
+                } else if merged.whole {
+                    let found = format!("no guard {} to remove", quoted(&name.value.0));
+                    let taken = listed(merged.guards.iter().map(|guard| guard.value.name.value.0.as_str()));
+                    let allowed = if taken.is_empty() { "a guard of the plan it extends" } else { &taken };
+                    problems.report(&name.at, found, allowed);
+                }
+            }
+            (None, Some(known)) => merged.guards[known] = guard,
+            (None, None) => merged.guards.push(guard),
+        }
+    }
+}
+
+fn compile(
+    merged: &Merged<'_>,
+    scene: &Scene<'_>,
+    drawn: &mut HashSet<String>,
+    keys: &mut Keys,
+    problems: &mut Sink<'_>,
+) -> Waterfall {
+    let layers = merged.waterfall.map(|waterfall| waterfall.items.as_slice()).unwrap_or_default();
+    if merged.waterfall.is_none() && merged.whole {
+        let found = format!("feature {} without a waterfall", quoted(scene.name));
+        let problem = problems.report(merged.at, found, "a waterfall of at least one layer");
+        problem.hint("to leave the feature out of the plan, leave out its key");
+    }
+    check_names(merged, layers, problems);
+    let guards =
+        merged.guards.iter().filter_map(|guard| guards::compile(guard, scene, keys, problems)).collect();
+    let layers = layers::compile(layers, scene, keys, problems);
+    for layer in &layers {
+        if let Source::Balance(balance) = &layer.source {
+            drawn.extend(
+                scene.balances.entries.get(usize::from(balance.0)).map(|(name, _)| name.value.clone()),
+            );
+        }
+    }
+    Waterfall { guards, layers }
+}
+
+/// Guards and layers share one space of names: both name counters, headers and reasons.
+fn check_names(merged: &Merged<'_>, layers: &[At<raw::Layer>], problems: &mut Sink<'_>) {
+    let guards = merged.guards.iter().map(|guard| &guard.value.name);
+    let mut seen: Vec<(&str, usize)> = guards.map(|name| (name.value.0.as_str(), name.at.line)).collect();
+    for name in layers.iter().map(|layer| &layer.value.name) {
+        match seen.iter().find(|(known, _)| *known == name.value.0) {
+            Some((_, line)) => twice(&name.value.0, &name.at, *line, problems),
+            None => seen.push((&name.value.0, name.at.line)),
+        }
+    }
+}
+
+fn twice(name: &str, at: &Place, first: usize, problems: &mut Sink<'_>) {
+    let problem = problems.report(
+        at,
+        format!("the name {} a second time", quoted(name)),
+        "each name once within a feature of a plan, guards and layers together",
+    );
+    problem.hint(format!("the first is in line {first}"));
+}
+
+fn check_drawn(balances: &Balances, drawn: &HashSet<String>, problems: &mut Sink<'_>) {
+    for (name, _) in balances.entries.iter().filter(|(name, _)| !drawn.contains(&name.value)) {
+        let found = format!("balance {} that no plan draws", quoted(&name.value));
+        let problem = problems.report(&name.at, found, "balances that a waterfall names");
+        problem.hint(format!(
+            "add a layer such as {{name: {}, kind: prepaid, balance: {}}}, or remove it",
+            name.value, name.value
+        ));
+    }
+}
