@@ -79,6 +79,11 @@ impl Identity {
         Self { feature, name, unit: unit.as_str(), starts, length, time_zone }
     }
 
+    /// What an account was forgiven of a feature in a UTC month.
+    fn forgiven(feature: &str) -> Self {
+        Self::of(feature, "", Unit::Credit, "forgiven", "month".to_owned(), "UTC")
+    }
+
     fn key(&self) -> CounterKey {
         let Self { feature, name, unit, starts, length, time_zone } = self;
         let mut hash = Sha256::new();
@@ -89,6 +94,18 @@ impl Identity {
         let mut bytes = [0; 8];
         bytes.copy_from_slice(&hash.finalize()[..8]);
         CounterKey(u64::from_be_bytes(bytes))
+    }
+}
+
+impl CounterKey {
+    /// The key of the balance of this name.
+    pub fn of_balance(name: &str) -> Self {
+        Identity::balance(name).key()
+    }
+
+    /// The key of what an account was forgiven of a feature in a UTC month.
+    pub(in crate::policy) fn of_forgiven(feature: &str) -> Self {
+        Identity::forgiven(feature).key()
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::super::compiled::{Api, Clamp, Deadlines, Feature, Overage, WhenExhausted};
+use super::super::compiled::{Api, Clamp, CounterKey, Deadlines, Feature, Overage, WhenExhausted};
 use super::super::decode::{At, missing_key};
 use super::super::problem::{Sink, listed, quoted};
 use super::super::raw;
@@ -107,6 +107,7 @@ fn compile(name: &str, feature: &raw::Feature) -> Feature {
         name: Arc::from(name),
         apis: apis(feature).collect(),
         unit: feature.unit.as_ref().map_or(Unit::Credit, |unit| unit.value),
+        forgiven_key: CounterKey::of_forgiven(name),
         overage: Overage {
             forgive: credits(overage.and_then(|overage| overage.forgive)),
             debt: credits(overage.and_then(|overage| overage.debt)),
