@@ -5,6 +5,7 @@ mod check;
 pub mod compiled;
 mod decode;
 mod keys;
+pub mod live;
 pub mod load;
 pub mod prices;
 pub mod problem;
