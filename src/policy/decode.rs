@@ -66,9 +66,9 @@ macro_rules! record {
     ($(#[$meta:meta])* $name:ident $(with $whole:ident)? {
         $($(#[$field_meta:meta])* $field:ident: $type:ty,)*
     }) => {
-        $(#[$meta])*
         #[derive(Debug, schemars::JsonSchema)]
         #[schemars(deny_unknown_fields)]
+        $(#[$meta])*
         pub(super) struct $name {
             $($(#[$field_meta])* pub $field: $type,)*
             $(

@@ -204,7 +204,7 @@ fn number<T>(
             if text == "unlimited" {
                 problem.hint("only `allow` of a window can be `unlimited`");
             } else if Decimal::from_str(text).is_ok() {
-                problem.hint("write it without quotes");
+                problem.hint(UNQUOTE);
             }
             None
         }
@@ -212,6 +212,7 @@ fn number<T>(
     }
 }
 
+const UNQUOTE: &str = "write it without quotes";
 const ZERO: &str = "0 neither limits nor means `unlimited`; leave out what is not wanted";
 
 impl Decode for Count {
@@ -277,6 +278,8 @@ impl Decode for Allowance {
                 let problem = problems.report(&node.at, shown(&node), allowed);
                 if nearest(text, ["unlimited"]).is_some() || matches!(text.as_str(), "none" | "infinite") {
                     problem.hint("did you mean `unlimited`?");
+                } else if Decimal::from_str(text).is_ok() {
+                    problem.hint(UNQUOTE);
                 }
                 None
             }
