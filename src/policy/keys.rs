@@ -120,3 +120,6 @@ impl Keys {
         key
     }
 }
+
+#[cfg(test)]
+mod tests;

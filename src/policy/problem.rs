@@ -10,7 +10,7 @@ use serde::Serialize;
 /// Problems kept of one file.
 pub const MAX_SHOWN: usize = 100;
 const EXCERPT_CHARS: usize = 160;
-const QUOTED_CHARS: usize = 60;
+const QUOTED_CHARS: usize = 80;
 
 /// One thing wrong in a file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -167,13 +167,24 @@ impl fmt::Display for Problems {
 
 impl std::error::Error for Problems {}
 
-/// Text in backticks, cut short and without control characters.
+/// Text in backticks, tame.
 pub(super) fn quoted(text: &str) -> String {
-    let mut shown: String = text.chars().take(QUOTED_CHARS).flat_map(char::escape_debug).collect();
-    if text.chars().nth(QUOTED_CHARS).is_some() {
-        shown.push('…');
+    format!("`{}`", tame(text))
+}
+
+/// Text of the file, cut short and with what a terminal would obey written out.
+pub(super) fn tame(text: &str) -> String {
+    let mut tame = String::new();
+    for char in text.chars().take(QUOTED_CHARS) {
+        match char {
+            '"' | '\'' | '\\' => tame.push(char),
+            _ => tame.extend(char.escape_debug()),
+        }
     }
-    format!("`{}`", shown.replace("\\\"", "\"").replace("\\'", "'"))
+    if text.chars().nth(QUOTED_CHARS).is_some() {
+        tame.push('…');
+    }
+    tame
 }
 
 /// `a, b, c`.

@@ -10,7 +10,7 @@ use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_saphyr::options::{DuplicateKeyPolicy, MergeKeyPolicy, NonFiniteFloatPolicy};
 use serde_saphyr::{Error, Location, Spanned};
 
-use super::problem::{Place, Sink, quoted};
+use super::problem::{Place, Sink, quoted, tame};
 
 const MAX_BYTES: usize = 1 << 20;
 const MAX_NODES: usize = 20_000;
@@ -90,7 +90,7 @@ fn complaint(error: &Error) -> String {
         }
         other => {
             let message = other.to_string();
-            message.rsplit_once(" at line ").map_or(message.as_str(), |(message, _)| message).to_owned()
+            tame(message.rsplit_once(" at line ").map_or(message.as_str(), |(message, _)| message))
         }
     }
 }
@@ -211,7 +211,8 @@ impl Tree<'_, '_> {
                     continue;
                 }
             };
-            let below = if path.is_empty() { text.clone() } else { format!("{path}.{text}") };
+            let joint = if path.is_empty() { "" } else { "." };
+            let below = format!("{path}{joint}{}", tame(&text));
             let key_at = place(&key.referenced, below.clone());
             let node = self.node(value, below);
             match entries.iter().find(|known| known.key == text) {

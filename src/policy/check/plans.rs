@@ -134,7 +134,7 @@ fn lineage<'a>(plans: &'a Plans, plan: usize, problems: &mut Sink<'_>) -> Option
                 problems.report(
                     &at.at,
                     format!("plans that extend each other: {round}"),
-                    "a plan further up",
+                    "plans that lead to one without `extends`",
                 );
             }
             return None;

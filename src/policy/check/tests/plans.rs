@@ -45,10 +45,10 @@ fn plans_extend_what_is_there() {
             hint: did you mean `plus`?
     "plans:\n" -> "plans:\n  a: {extends: b}\n  b: {extends: c}\n  c: {extends: b}\n"
         11:16 plans.b.extends: plans that extend each other: b → c → b
-            allowed: a plan further up
+            allowed: plans that lead to one without `extends`
     "plans:\n" -> "plans:\n  a: {extends: a}\n"
         10:16 plans.a.extends: plans that extend each other: a → a
-            allowed: a plan further up
+            allowed: plans that lead to one without `extends`
     "plans:\n" -> "plans:\n  max: {extends: plus, codex: {guards: [{name: brust, off: true}]}}\n"
         10:48 plans.max.codex.guards[0].name: no guard `brust` to remove
             allowed: burst
