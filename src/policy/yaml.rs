@@ -18,14 +18,14 @@ const MAX_DEPTH: usize = 32;
 
 /// A value of the file and where it stands.
 #[derive(Debug)]
-pub(super) struct Node {
+pub(crate) struct Node {
     pub at: Place,
     pub value: Value,
 }
 
 /// What a value is.
 #[derive(Debug)]
-pub(super) enum Value {
+pub(crate) enum Value {
     Nothing,
     Flag(bool),
     /// As written.
@@ -38,14 +38,14 @@ pub(super) enum Value {
 
 /// A key of a mapping and what it leads to. The key's place has the path of the value.
 #[derive(Debug)]
-pub(super) struct Entry {
+pub(crate) struct Entry {
     pub key: String,
     pub key_at: Place,
     pub node: Node,
 }
 
 /// The document in `text`; `None` and a report where it is no YAML.
-pub(super) fn read(text: &str, problems: &mut Sink<'_>) -> Option<Node> {
+pub(crate) fn read(text: &str, problems: &mut Sink<'_>) -> Option<Node> {
     let start = Place { line: 1, column: 1, length: 1, path: String::new() };
     if text.len() > MAX_BYTES {
         problems.report(
@@ -84,7 +84,7 @@ pub(super) fn read(text: &str, problems: &mut Sink<'_>) -> Option<Node> {
 fn complaint(error: &Error) -> String {
     match error.without_snippet() {
         Error::MultipleDocuments { .. } => "a second document".to_owned(),
-        Error::Budget { .. } => "more or deeper than a policy may be".to_owned(),
+        Error::Budget { .. } => "more or deeper than such a file may be".to_owned(),
         Error::RecursiveReferencesRequireWeakTypes { .. } => {
             "an alias inside of what it stands for".to_owned()
         }

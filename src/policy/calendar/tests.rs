@@ -1,6 +1,7 @@
 use jiff::tz::TimeZoneDatabase;
 use proptest::prelude::*;
 
+use super::CalendarUnit::{Day, Month, Week};
 use super::*;
 
 fn zone(name: &str) -> TimeZone {
@@ -11,130 +12,54 @@ fn at(text: &str) -> Timestamp {
     Timestamp::from_ms(text.parse::<jiff::Timestamp>().unwrap().as_millisecond())
 }
 
+/// An instant, and from when to when the instance lasts that holds it.
+const INSTANCES: &[(CalendarUnit, &str, &str, &str)] = &[
+    // an ordinary day
+    (Day, "UTC", "2026-11-22T12:00:00Z", "2026-11-22T00:00:00Z to 2026-11-23T00:00:00Z"),
+    // its first instant
+    (Day, "UTC", "2026-11-22T00:00:00Z", "2026-11-22T00:00:00Z to 2026-11-23T00:00:00Z"),
+    // its last
+    (Day, "UTC", "2026-11-22T23:59:59.999Z", "2026-11-22T00:00:00Z to 2026-11-23T00:00:00Z"),
+    // 23 hours
+    (Day, "Europe/Berlin", "2026-03-29T12:00:00Z", "2026-03-28T23:00:00Z to 2026-03-29T22:00:00Z"),
+    // 25 hours
+    (Day, "Europe/Berlin", "2026-10-25T12:00:00Z", "2026-10-24T22:00:00Z to 2026-10-25T23:00:00Z"),
+    // no midnight
+    (Day, "America/Santiago", "2026-09-06T12:00:00Z", "2026-09-06T04:00:00Z to 2026-09-07T03:00:00Z"),
+    // before it
+    (Day, "America/Santiago", "2026-09-06T03:59:59Z", "2026-09-05T04:00:00Z to 2026-09-06T04:00:00Z"),
+    // no midnight
+    (Day, "Asia/Beirut", "2026-03-29T12:00:00Z", "2026-03-28T22:00:00Z to 2026-03-29T21:00:00Z"),
+    // midnight twice
+    (Day, "America/Havana", "2024-11-03T05:30:00Z", "2024-11-03T04:00:00Z to 2024-11-04T05:00:00Z"),
+    // a day left out
+    (Day, "Pacific/Apia", "2011-12-30T09:59:59Z", "2011-12-29T10:00:00Z to 2011-12-30T10:00:00Z"),
+    // ISO week over the year
+    (Week, "UTC", "2027-01-01T12:00:00Z", "2026-12-28T00:00:00Z to 2027-01-04T00:00:00Z"),
+    // Monday
+    (Week, "UTC", "2026-11-16T00:00:00Z", "2026-11-16T00:00:00Z to 2026-11-23T00:00:00Z"),
+    // Sunday
+    (Week, "UTC", "2026-11-22T23:59:59Z", "2026-11-16T00:00:00Z to 2026-11-23T00:00:00Z"),
+    // 167 hours
+    (Week, "Europe/Berlin", "2026-03-29T12:00:00Z", "2026-03-22T23:00:00Z to 2026-03-29T22:00:00Z"),
+    // February
+    (Month, "UTC", "2026-02-28T23:00:00Z", "2026-02-01T00:00:00Z to 2026-03-01T00:00:00Z"),
+    // leap day
+    (Month, "UTC", "2028-02-29T12:00:00Z", "2028-02-01T00:00:00Z to 2028-03-01T00:00:00Z"),
+    // the year's end
+    (Month, "UTC", "2026-12-31T23:59:59Z", "2026-12-01T00:00:00Z to 2027-01-01T00:00:00Z"),
+    // east of UTC
+    (Month, "Asia/Tokyo", "2026-10-31T15:00:00Z", "2026-10-31T15:00:00Z to 2026-11-30T15:00:00Z"),
+    // changed clocks
+    (Month, "Europe/Berlin", "2026-10-31T22:59:59Z", "2026-09-30T22:00:00Z to 2026-10-31T23:00:00Z"),
+];
+
 #[test]
 fn days_weeks_and_months_begin_and_end_at_local_midnight() {
-    use CalendarUnit::{Day, Month, Week};
-    for (why, unit, name, now, start, end) in [
-        (
-            "an ordinary day",
-            Day,
-            "UTC",
-            "2026-11-22T12:00:00Z",
-            "2026-11-22T00:00:00Z",
-            "2026-11-23T00:00:00Z",
-        ),
-        (
-            "its first instant",
-            Day,
-            "UTC",
-            "2026-11-22T00:00:00Z",
-            "2026-11-22T00:00:00Z",
-            "2026-11-23T00:00:00Z",
-        ),
-        ("its last", Day, "UTC", "2026-11-22T23:59:59.999Z", "2026-11-22T00:00:00Z", "2026-11-23T00:00:00Z"),
-        (
-            "23 hours",
-            Day,
-            "Europe/Berlin",
-            "2026-03-29T12:00:00Z",
-            "2026-03-28T23:00:00Z",
-            "2026-03-29T22:00:00Z",
-        ),
-        (
-            "25 hours",
-            Day,
-            "Europe/Berlin",
-            "2026-10-25T12:00:00Z",
-            "2026-10-24T22:00:00Z",
-            "2026-10-25T23:00:00Z",
-        ),
-        (
-            "no midnight",
-            Day,
-            "America/Santiago",
-            "2026-09-06T12:00:00Z",
-            "2026-09-06T04:00:00Z",
-            "2026-09-07T03:00:00Z",
-        ),
-        (
-            "before it",
-            Day,
-            "America/Santiago",
-            "2026-09-06T03:59:59Z",
-            "2026-09-05T04:00:00Z",
-            "2026-09-06T04:00:00Z",
-        ),
-        (
-            "no midnight",
-            Day,
-            "Asia/Beirut",
-            "2026-03-29T12:00:00Z",
-            "2026-03-28T22:00:00Z",
-            "2026-03-29T21:00:00Z",
-        ),
-        (
-            "midnight twice",
-            Day,
-            "America/Havana",
-            "2024-11-03T05:30:00Z",
-            "2024-11-03T04:00:00Z",
-            "2024-11-04T05:00:00Z",
-        ),
-        (
-            "a day left out",
-            Day,
-            "Pacific/Apia",
-            "2011-12-30T09:59:59Z",
-            "2011-12-29T10:00:00Z",
-            "2011-12-30T10:00:00Z",
-        ),
-        (
-            "ISO week over the year",
-            Week,
-            "UTC",
-            "2027-01-01T12:00:00Z",
-            "2026-12-28T00:00:00Z",
-            "2027-01-04T00:00:00Z",
-        ),
-        ("Monday", Week, "UTC", "2026-11-16T00:00:00Z", "2026-11-16T00:00:00Z", "2026-11-23T00:00:00Z"),
-        ("Sunday", Week, "UTC", "2026-11-22T23:59:59Z", "2026-11-16T00:00:00Z", "2026-11-23T00:00:00Z"),
-        (
-            "167 hours",
-            Week,
-            "Europe/Berlin",
-            "2026-03-29T12:00:00Z",
-            "2026-03-22T23:00:00Z",
-            "2026-03-29T22:00:00Z",
-        ),
-        ("February", Month, "UTC", "2026-02-28T23:00:00Z", "2026-02-01T00:00:00Z", "2026-03-01T00:00:00Z"),
-        ("leap day", Month, "UTC", "2028-02-29T12:00:00Z", "2028-02-01T00:00:00Z", "2028-03-01T00:00:00Z"),
-        (
-            "the year's end",
-            Month,
-            "UTC",
-            "2026-12-31T23:59:59Z",
-            "2026-12-01T00:00:00Z",
-            "2027-01-01T00:00:00Z",
-        ),
-        (
-            "east of UTC",
-            Month,
-            "Asia/Tokyo",
-            "2026-10-31T15:00:00Z",
-            "2026-10-31T15:00:00Z",
-            "2026-11-30T15:00:00Z",
-        ),
-        (
-            "changed clocks",
-            Month,
-            "Europe/Berlin",
-            "2026-10-31T22:59:59Z",
-            "2026-09-30T22:00:00Z",
-            "2026-10-31T23:00:00Z",
-        ),
-    ] {
+    for (unit, name, now, run) in INSTANCES {
+        let (start, end) = run.split_once(" to ").unwrap();
         let expected = Instance { start: at(start), end: at(end) };
-        assert_eq!(instance_at(unit, &zone(name), at(now)), expected, "{why}: {unit:?} of {name} at {now}");
+        assert_eq!(instance_at(*unit, &zone(name), at(now)), expected, "{unit:?} of {name} at {now}");
     }
 }
 

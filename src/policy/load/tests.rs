@@ -179,8 +179,8 @@ fn problems_are_told_all_at_once_for_people_and_for_programs() {
 
 #[test]
 fn a_flood_of_problems_is_counted_and_cut() {
-    let keys: String = (0..MAX_SHOWN + 5).map(|nth| format!("x{nth}: 1\n")).collect();
-    let problems = parse("p", &format!("{EXAMPLE}\n{keys}")).unwrap_err();
+    let keys: Vec<String> = (0..MAX_SHOWN + 5).map(|nth| format!("x{nth}: 1")).collect();
+    let problems = parse("p", &format!("{EXAMPLE}\n{}\n", keys.join("\n"))).unwrap_err();
     assert_eq!((problems.problems.len(), problems.omitted), (MAX_SHOWN, 5));
     assert!(problems.to_string().ends_with("\nand 5 more\n"));
 }

@@ -1,29 +1,27 @@
 use super::told;
 
+const EDITS: &[(&str, &str)] = &[
+    ("wallet: {per: account}", "wallet: {per: account, issue: {amount: 0}}"),
+    ("wallet: {per: account}", "wallet: {per: account, issue: {amount: 0.0000001}}"),
+    (
+        "wallet: {per: account}",
+        "wallet: {per: account, issue: {amount: 1, from: \"2026-12-31T00:00:00Z\", until: \"2026-11-01T00:00:00Z\"}}",
+    ),
+    (
+        "wallet: {per: account}",
+        "wallet: {per: account, issue: {amount: 1, from: 2026-12-31, until: \"2026-13-01T00:00:00Z\"}}",
+    ),
+    ("wallet: {per: account}", "wallet: {per: account, issue: {amount: 1, from: \"2026-12-31T00:00:00\"}}"),
+    ("wallet: {per: account}", "wallet: {per: account, issue: {amount: 1, expires_after: 0d}}"),
+    ("wallet: {per: account}", "wallet: {per: account, issue: {amount: 1, expires_after: 30}}"),
+    ("wallet: {per: account}", "wallet: {per: account, issue: {amount: 1, expires_after: 4w}}"),
+    ("wallet: {per: account}", "wallet: {per: account, issue: {amount: 1, expires_after: 4000d}}"),
+    ("wallet: {per: account}", "wallet: {per: account}\n  gift: {per: user}"),
+];
+
 #[test]
 fn balances_are_issued_within_reason_and_drawn() {
-    let edits = [
-        ("wallet: {per: account}", "wallet: {per: account, issue: {amount: 0}}"),
-        ("wallet: {per: account}", "wallet: {per: account, issue: {amount: 0.0000001}}"),
-        (
-            "wallet: {per: account}",
-            "wallet: {per: account, issue: {amount: 1, from: \"2026-12-31T00:00:00Z\", until: \"2026-11-01T00:00:00Z\"}}",
-        ),
-        (
-            "wallet: {per: account}",
-            "wallet: {per: account, issue: {amount: 1, from: 2026-12-31, until: \"2026-13-01T00:00:00Z\"}}",
-        ),
-        (
-            "wallet: {per: account}",
-            "wallet: {per: account, issue: {amount: 1, from: \"2026-12-31T00:00:00\"}}",
-        ),
-        ("wallet: {per: account}", "wallet: {per: account, issue: {amount: 1, expires_after: 0d}}"),
-        ("wallet: {per: account}", "wallet: {per: account, issue: {amount: 1, expires_after: 30}}"),
-        ("wallet: {per: account}", "wallet: {per: account, issue: {amount: 1, expires_after: 4w}}"),
-        ("wallet: {per: account}", "wallet: {per: account, issue: {amount: 1, expires_after: 4000d}}"),
-        ("wallet: {per: account}", "wallet: {per: account}\n  gift: {per: user}"),
-    ];
-    insta::assert_snapshot!(told(&edits), @r##"
+    insta::assert_snapshot!(told(EDITS), @r##"
     "wallet: {per: account}" -> "wallet: {per: account, issue: {amount: 0}}"
         6:42 balances.wallet.issue.amount: the number `0`
             allowed: an amount of credits above 0, such as 12 or 0.5

@@ -1,27 +1,28 @@
 use super::told;
 
+const EDITS: &[(&str, &str)] = &[
+    ("[responses]", "[]"),
+    ("[responses]", "[responses, responses]"),
+    ("apis: [responses], ", ""),
+    ("[responses]", "[response]"),
+    ("unit: credit}", "unit: credit}\n  other: {apis: [responses], unit: credit}"),
+    ("unit: credit}", "unit: credit}\n  extends: {apis: [chat], unit: credit}"),
+    ("unit: credit}", "unit: second}"),
+    ("unit: credit}", "unit: euro}"),
+    ("unit: credit}", "unit: credit, when_exhausted: stop, websocket: true}"),
+    ("unit: credit}", "unit: credit, websocket: yes}"),
+    ("unit: credit}", "unit: credit, overage: {forgive: unlimited, debt: -1}}"),
+    ("unit: credit}", "unit: credit, clamp: {minimum_output_tokens: 0}}"),
+    ("unit: credit}", "unit: credit, deadlines: {request: 0s}}"),
+    (
+        "unit: credit}",
+        "unit: credit}\n  film: {apis: [videos], unit: token, clamp: {minimum_output_tokens: 1}}",
+    ),
+];
+
 #[test]
 fn features_own_their_apis_and_use_what_is_built() {
-    let edits = [
-        ("[responses]", "[]"),
-        ("[responses]", "[responses, responses]"),
-        ("apis: [responses], ", ""),
-        ("[responses]", "[response]"),
-        ("unit: credit}", "unit: credit}\n  other: {apis: [responses], unit: credit}"),
-        ("unit: credit}", "unit: credit}\n  extends: {apis: [chat], unit: credit}"),
-        ("unit: credit}", "unit: second}"),
-        ("unit: credit}", "unit: euro}"),
-        ("unit: credit}", "unit: credit, when_exhausted: stop, websocket: true}"),
-        ("unit: credit}", "unit: credit, websocket: yes}"),
-        ("unit: credit}", "unit: credit, overage: {forgive: unlimited, debt: -1}}"),
-        ("unit: credit}", "unit: credit, clamp: {minimum_output_tokens: 0}}"),
-        ("unit: credit}", "unit: credit, deadlines: {request: 0s}}"),
-        (
-            "unit: credit}",
-            "unit: credit}\n  film: {apis: [videos], unit: token, clamp: {minimum_output_tokens: 1}}",
-        ),
-    ];
-    insta::assert_snapshot!(told(&edits), @r##"
+    insta::assert_snapshot!(told(EDITS), @r##"
     "[responses]" -> "[]"
         8:17 features.codex.apis: an empty list
             allowed: at least one item

@@ -1,28 +1,29 @@
 use super::told;
 
+const EDITS: &[(&str, &str)] = &[
+    ("requests: 60, ", ""),
+    ("requests: 60", "requests: 60, tokens: 5"),
+    ("requests: 60", "requests: 0"),
+    ("requests: 60", "requests: unlimited"),
+    ("requests: 60", "requests: 1.5"),
+    ("every: 1m, per", "per"),
+    (", per: user}\n      water", "}\n      water"),
+    ("every: 1m", "every: day"),
+    ("every: 1m", "every: 1min"),
+    ("every: 1m", "every: 1m, time_zone: UTC"),
+    ("every: 1m", "every: 1m, burst: 0"),
+    ("every: 1m", "every: 3653d, burst: 9007199254740991"),
+    ("requests: 60, every: 1m", "concurrent: 5, every: 1m, burst: 2"),
+    ("requests: 60, every: 1m", "spend: 5, every: 5h, time_zone: UTC"),
+    ("requests: 60, every: 1m", "spend: 5, every: month, time_zone: Europe/Berlln"),
+    ("requests: 60, every: 1m", "spend: 0, every: month, burst: 2"),
+    ("name: burst", "name: Burst"),
+    ("name: burst, ", ""),
+];
+
 #[test]
 fn guards_have_one_limit_in_a_form_that_can_be_counted() {
-    let edits = [
-        ("requests: 60, ", ""),
-        ("requests: 60", "requests: 60, tokens: 5"),
-        ("requests: 60", "requests: 0"),
-        ("requests: 60", "requests: unlimited"),
-        ("requests: 60", "requests: 1.5"),
-        ("every: 1m, per", "per"),
-        (", per: user}\n      water", "}\n      water"),
-        ("every: 1m", "every: day"),
-        ("every: 1m", "every: 1min"),
-        ("every: 1m", "every: 1m, time_zone: UTC"),
-        ("every: 1m", "every: 1m, burst: 0"),
-        ("every: 1m", "every: 3653d, burst: 9007199254740991"),
-        ("requests: 60, every: 1m", "concurrent: 5, every: 1m, burst: 2"),
-        ("requests: 60, every: 1m", "spend: 5, every: 5h, time_zone: UTC"),
-        ("requests: 60, every: 1m", "spend: 5, every: month, time_zone: Europe/Berlln"),
-        ("requests: 60, every: 1m", "spend: 0, every: month, burst: 2"),
-        ("name: burst", "name: Burst"),
-        ("name: burst, ", ""),
-    ];
-    insta::assert_snapshot!(told(&edits), @r##"
+    insta::assert_snapshot!(told(EDITS), @r##"
     "requests: 60, " -> ""
         13:11 plans.plus.codex.guards[0]: a guard without a limit
             allowed: exactly one of requests, tokens, concurrent, spend

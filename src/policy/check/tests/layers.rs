@@ -1,35 +1,36 @@
 use super::told;
 
+const EDITS: &[(&str, &str)] = &[
+    ("name: credits", "name: included"),
+    ("name: included", "name: burst"),
+    ("name: credits", "name: 5"),
+    ("balance: wallet", "balance: walet"),
+    ("balance: wallet", "balence: wallet"),
+    (", balance: wallet", ""),
+    ("balance: wallet", "balance: wallet, per: user, unit: request"),
+    ("balance: wallet", "balance: wallet, windows: [{allow: 1, every: 1h, starts: first_use}]"),
+    ("kind: prepaid", "kind: pre_paid"),
+    ("kind: prepaid, ", ""),
+    ("rate_limit, per: user", "rate_limit"),
+    ("rate_limit, per: user", "rate_limit, per: user, unit: second"),
+    (
+        "        - {name: credits",
+        "        - {name: more, kind: prepaid, balance: wallet}\n        - {name: credits",
+    ),
+    (
+        "        - {name: included",
+        "        - {name: early, kind: prepaid, balance: wallet}\n        - {name: included",
+    ),
+    (
+        "        - {name: credits",
+        "        - {name: calls, kind: free_tier, per: user, unit: request, windows: [{allow: 5, every: 1h, starts: first_use}]}\n        - {name: credits",
+    ),
+    ("allow: 50", "allow: unlimited"),
+];
+
 #[test]
 fn layers_stand_where_they_can_be_reached() {
-    let edits = [
-        ("name: credits", "name: included"),
-        ("name: included", "name: burst"),
-        ("name: credits", "name: 5"),
-        ("balance: wallet", "balance: walet"),
-        ("balance: wallet", "balence: wallet"),
-        (", balance: wallet", ""),
-        ("balance: wallet", "balance: wallet, per: user, unit: request"),
-        ("balance: wallet", "balance: wallet, windows: [{allow: 1, every: 1h, starts: first_use}]"),
-        ("kind: prepaid", "kind: pre_paid"),
-        ("kind: prepaid, ", ""),
-        ("rate_limit, per: user", "rate_limit"),
-        ("rate_limit, per: user", "rate_limit, per: user, unit: second"),
-        (
-            "        - {name: credits",
-            "        - {name: more, kind: prepaid, balance: wallet}\n        - {name: credits",
-        ),
-        (
-            "        - {name: included",
-            "        - {name: early, kind: prepaid, balance: wallet}\n        - {name: included",
-        ),
-        (
-            "        - {name: credits",
-            "        - {name: calls, kind: free_tier, per: user, unit: request, windows: [{allow: 5, every: 1h, starts: first_use}]}\n        - {name: credits",
-        ),
-        ("allow: 50", "allow: unlimited"),
-    ];
-    insta::assert_snapshot!(told(&edits), @r##"
+    insta::assert_snapshot!(told(EDITS), @r##"
     "name: credits" -> "name: included"
         16:18 plans.plus.codex.waterfall[1].name: the name `included` a second time
             allowed: each name once within a feature of a plan, guards and layers together

@@ -1,32 +1,33 @@
 use super::told;
 
+const EDITS: &[(&str, &str)] = &[
+    ("      waterfall:\n", "      waterfal:\n"),
+    ("    codex:\n", "    codes:\n"),
+    ("plans:\n", "plans:\n  free: {extends: plus, codex: {guards: []}}\n  two: {codex: {guards: []}}\n"),
+    ("plans:\n", "plans:\n  max: {extends: plsu}\n"),
+    ("plans:\n", "plans:\n  a: {extends: b}\n  b: {extends: c}\n  c: {extends: b}\n"),
+    ("plans:\n", "plans:\n  a: {extends: a}\n"),
+    ("plans:\n", "plans:\n  max: {extends: plus, codex: {guards: [{name: brust, off: true}]}}\n"),
+    ("plans:\n", "plans:\n  max: {extends: plus, codex: {guards: [{name: burst, off: false}]}}\n"),
+    (
+        "plans:\n",
+        "plans:\n  max: {extends: plus, codex: {guards: [{name: burst, off: true, requests: 5}]}}\n",
+    ),
+    (
+        "plans:\n",
+        "plans:\n  max: {extends: plus, codex: {guards: [{name: x, concurrent: 5, per: user}, {name: x, concurrent: 5, per: user}]}}\n",
+    ),
+    (
+        "plans:\n",
+        "plans:\n  max: {extends: plus, codex: {guards: [{name: included, concurrent: 5, per: user}]}}\n",
+    ),
+    ("plans:\n", "plans:\n  max: {codex: {waterfall: []}}\n"),
+    ("plans:\n", "plans:\n  max:\n"),
+];
+
 #[test]
 fn plans_extend_what_is_there() {
-    let edits = [
-        ("      waterfall:\n", "      waterfal:\n"),
-        ("    codex:\n", "    codes:\n"),
-        ("plans:\n", "plans:\n  free: {extends: plus, codex: {guards: []}}\n  two: {codex: {guards: []}}\n"),
-        ("plans:\n", "plans:\n  max: {extends: plsu}\n"),
-        ("plans:\n", "plans:\n  a: {extends: b}\n  b: {extends: c}\n  c: {extends: b}\n"),
-        ("plans:\n", "plans:\n  a: {extends: a}\n"),
-        ("plans:\n", "plans:\n  max: {extends: plus, codex: {guards: [{name: brust, off: true}]}}\n"),
-        ("plans:\n", "plans:\n  max: {extends: plus, codex: {guards: [{name: burst, off: false}]}}\n"),
-        (
-            "plans:\n",
-            "plans:\n  max: {extends: plus, codex: {guards: [{name: burst, off: true, requests: 5}]}}\n",
-        ),
-        (
-            "plans:\n",
-            "plans:\n  max: {extends: plus, codex: {guards: [{name: x, concurrent: 5, per: user}, {name: x, concurrent: 5, per: user}]}}\n",
-        ),
-        (
-            "plans:\n",
-            "plans:\n  max: {extends: plus, codex: {guards: [{name: included, concurrent: 5, per: user}]}}\n",
-        ),
-        ("plans:\n", "plans:\n  max: {codex: {waterfall: []}}\n"),
-        ("plans:\n", "plans:\n  max:\n"),
-    ];
-    insta::assert_snapshot!(told(&edits), @r##"
+    insta::assert_snapshot!(told(EDITS), @r##"
     "      waterfall:\n" -> "      waterfal:\n"
         14:7 plans.plus.codex.waterfal: unknown key `waterfal`
             allowed: guards, waterfall

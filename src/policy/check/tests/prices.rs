@@ -1,34 +1,35 @@
 use super::told;
 
+const EDITS: &[(&str, &str)] = &[
+    ("{input: 1, output: 2}", "{input: 1}"),
+    ("{input: 1, output: 2}", "{input: -1, output: 2}"),
+    ("{input: 1, output: 2}", "{input: 1e3, output: .5}"),
+    ("{input: 1, output: 2}", "{input: 0.0000001, output: 1234567890}"),
+    ("{input: 1, output: 2}", "{input: \"1\", output: unlimited}"),
+    ("{input: 1, output: 2}", "{input: 1, output: 2, cashed_input: 1}"),
+    ("    per_million_tokens: {input: 1, output: 2}\n", ""),
+    ("    per_million_tokens: {input: 1, output: 2}\n", "    per_second: {720x1280: 1}\n"),
+    ("{input: 1, output: 2}\n", "{input: 1, output: 2}\n    per_second: {720x1280: 1}\n"),
+    ("\"m*\"", "\"m*x\""),
+    ("\"m*\"", "\"\""),
+    ("\"m*\"", "5"),
+    (
+        "{input: 1, output: 2}\n",
+        "{input: 1, output: 2}\n  - model: \"mini*\"\n    per_million_tokens: {input: 1, output: 2}\n",
+    ),
+    ("{input: 1, output: 2}\n", "{input: 1, output: 2}\n    tiers: {default: 2, flex: 0, PRIORITY: 3}\n"),
+    ("{input: 1, output: 2}\n", "{input: 1, output: 2}\n    tiers: {}\n"),
+    (
+        "{input: 1, output: 2}\n",
+        "{input: 1, output: 2}\n    long_context: {over_input_tokens: 0, multiply: {input: 2}}\n",
+    ),
+    ("{input: 1, output: 2}\n", "{input: 1, output: 2}\n    per_tool_call: {web search: 1}\n"),
+    ("responses", "videos"),
+];
+
 #[test]
 fn prices_that_cannot_be_read_or_cannot_apply_are_told() {
-    let edits = [
-        ("{input: 1, output: 2}", "{input: 1}"),
-        ("{input: 1, output: 2}", "{input: -1, output: 2}"),
-        ("{input: 1, output: 2}", "{input: 1e3, output: .5}"),
-        ("{input: 1, output: 2}", "{input: 0.0000001, output: 1234567890}"),
-        ("{input: 1, output: 2}", "{input: \"1\", output: unlimited}"),
-        ("{input: 1, output: 2}", "{input: 1, output: 2, cashed_input: 1}"),
-        ("    per_million_tokens: {input: 1, output: 2}\n", ""),
-        ("    per_million_tokens: {input: 1, output: 2}\n", "    per_second: {720x1280: 1}\n"),
-        ("{input: 1, output: 2}\n", "{input: 1, output: 2}\n    per_second: {720x1280: 1}\n"),
-        ("\"m*\"", "\"m*x\""),
-        ("\"m*\"", "\"\""),
-        ("\"m*\"", "5"),
-        (
-            "{input: 1, output: 2}\n",
-            "{input: 1, output: 2}\n  - model: \"mini*\"\n    per_million_tokens: {input: 1, output: 2}\n",
-        ),
-        ("{input: 1, output: 2}\n", "{input: 1, output: 2}\n    tiers: {default: 2, flex: 0, PRIORITY: 3}\n"),
-        ("{input: 1, output: 2}\n", "{input: 1, output: 2}\n    tiers: {}\n"),
-        (
-            "{input: 1, output: 2}\n",
-            "{input: 1, output: 2}\n    long_context: {over_input_tokens: 0, multiply: {input: 2}}\n",
-        ),
-        ("{input: 1, output: 2}\n", "{input: 1, output: 2}\n    per_tool_call: {web search: 1}\n"),
-        ("responses", "videos"),
-    ];
-    insta::assert_snapshot!(told(&edits), @r##"
+    insta::assert_snapshot!(told(EDITS), @r##"
     "{input: 1, output: 2}" -> "{input: 1}"
         4:25 prices[0].per_million_tokens: no key `output`
             allowed: `output` must be there
@@ -109,13 +110,14 @@ fn prices_that_cannot_be_read_or_cannot_apply_are_told() {
     "##);
 }
 
+const EDITS_OF_VIDEOS: &[(&str, &str)] = &[(
+    "{input: 1, output: 2}\n",
+    "{input: 1, output: 2}\n  - model: \"v\"\n    per_second: {720: 1, 1280x720: free}\n    tiers: {flex: 2}\n    long_context: {over_input_tokens: 1, multiply: {}}\n    per_tool_call: {web_search: 1}\n",
+)];
+
 #[test]
 fn what_prices_no_seconds_is_told() {
-    let edits = [(
-        "{input: 1, output: 2}\n",
-        "{input: 1, output: 2}\n  - model: \"v\"\n    per_second: {720: 1, 1280x720: free}\n    tiers: {flex: 2}\n    long_context: {over_input_tokens: 1, multiply: {}}\n    per_tool_call: {web_search: 1}\n",
-    )];
-    insta::assert_snapshot!(told(&edits), @r##"
+    insta::assert_snapshot!(told(EDITS_OF_VIDEOS), @r##"
     "{input: 1, output: 2}\n" -> "{input: 1, output: 2}\n  - model: \"v\"\n    per_second: {720: 1, 1280x720: free}\n    tiers: {flex: 2}\n    long_context: {over_input_tokens: 1, multiply: {}}\n    per_tool_call: {web_search: 1}\n"
         5:12 prices[1].model: a price by second that never applies: no feature has the API videos
             allowed: prices in what a feature's API counts

@@ -1,31 +1,29 @@
 use super::told;
 
+const EDITS: &[(&str, &str)] = &[
+    ("version: 1", "version: 2"),
+    ("version: 1\n", ""),
+    ("version: 1", "version: \"1\""),
+    ("version: 1", "version: 1\nversion: 1"),
+    ("version: 1", "version: 1\nplanz: {}"),
+    ("balances:", "balence:"),
+    ("prices:\n  - model: \"m*\"\n    per_million_tokens: {input: 1, output: 2}", "prices: []"),
+    ("codex: {apis: [responses], unit: credit}", "codex: 5"),
+    ("wallet: {per: account}", "wallet: {per: account, <<: {per: user}}"),
+    ("wallet: {per: account}", "wallet: {per: team}"),
+    ("wallet: {per: account}", "wallet: {per: acount}"),
+    ("wallet: {per: account}", "wallet: {per: account}\n  Wallet-2: {per: user}"),
+    ("wallet: {per: account}", "wallet: {per: account}\n  a234567890123456789012345678901234: {per: user}"),
+    ("wallet: {per: account}", "wallet: {per: account}\n  [a]: {per: user}"),
+    ("unit: credit", "unit: credit, unit: credit"),
+    ("unit: credit}", "unit: credit"),
+    ("version: 1", "version: *one"),
+    ("version: 1", "version: 1\n---\nversion: 1"),
+];
+
 #[test]
 fn what_is_no_policy_is_told_where_it_stands() {
-    let edits = [
-        ("version: 1", "version: 2"),
-        ("version: 1\n", ""),
-        ("version: 1", "version: \"1\""),
-        ("version: 1", "version: 1\nversion: 1"),
-        ("version: 1", "version: 1\nplanz: {}"),
-        ("balances:", "balence:"),
-        ("prices:\n  - model: \"m*\"\n    per_million_tokens: {input: 1, output: 2}", "prices: []"),
-        ("codex: {apis: [responses], unit: credit}", "codex: 5"),
-        ("wallet: {per: account}", "wallet: {per: account, <<: {per: user}}"),
-        ("wallet: {per: account}", "wallet: {per: team}"),
-        ("wallet: {per: account}", "wallet: {per: acount}"),
-        ("wallet: {per: account}", "wallet: {per: account}\n  Wallet-2: {per: user}"),
-        (
-            "wallet: {per: account}",
-            "wallet: {per: account}\n  a234567890123456789012345678901234: {per: user}",
-        ),
-        ("wallet: {per: account}", "wallet: {per: account}\n  [a]: {per: user}"),
-        ("unit: credit", "unit: credit, unit: credit"),
-        ("unit: credit}", "unit: credit"),
-        ("version: 1", "version: *one"),
-        ("version: 1", "version: 1\n---\nversion: 1"),
-    ];
-    insta::assert_snapshot!(told(&edits), @r##"
+    insta::assert_snapshot!(told(EDITS), @r##"
     "version: 1" -> "version: 2"
         1:10 version: version 2
             allowed: version 1
@@ -57,7 +55,7 @@ fn what_is_no_policy_is_told_where_it_stands() {
     "wallet: {per: account}" -> "wallet: {per: account, <<: {per: user}}"
         6:26 balances.wallet.<<: unknown key `<<`
             allowed: per, issue
-            hint: merge keys are not read; a plan takes over another by `extends`
+            hint: merge keys are not read; write the keys out
     "wallet: {per: account}" -> "wallet: {per: team}"
         6:17 balances.wallet.per: the text `team`
             allowed: user, account

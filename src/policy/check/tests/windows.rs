@@ -1,35 +1,26 @@
 use super::told;
 
+const EDITS: &[(&str, &str)] = &[
+    ("allow: 50", "allow: 0"),
+    ("allow: 50", "allow: -5"),
+    ("allow: 50", "allow: Unlimited"),
+    ("allow: 50", "allow: \"50\""),
+    ("allow: 50", "allow: 0.0000001"),
+    ("allow: 50", "allow: 99999999999"),
+    ("allow: 50, ", ""),
+    ("starts: first_use", "starts: calender"),
+    (", starts: first_use", ""),
+    ("every: 5h", "every: day"),
+    ("every: 5h, starts: first_use", "every: 5h, starts: calendar"),
+    ("every: 5h", "every: 5h, time_zone: UTC"),
+    ("every: 5h, starts: first_use", "every: day, starts: calendar, time_zone: Mars/Base"),
+    ("windows: [{allow: 50, every: 5h, starts: first_use}]", "windows: []"),
+    ("user, windows: [{allow: 50,", "user, unit: request, windows: [{allow: 1.5,"),
+];
+
 #[test]
-fn windows_can_each_be_the_one_that_binds() {
-    let edits = [
-        ("allow: 50", "allow: 0"),
-        ("allow: 50", "allow: -5"),
-        ("allow: 50", "allow: Unlimited"),
-        ("allow: 50", "allow: \"50\""),
-        ("allow: 50", "allow: 0.0000001"),
-        ("allow: 50", "allow: 99999999999"),
-        ("allow: 50, ", ""),
-        ("starts: first_use", "starts: calender"),
-        (", starts: first_use", ""),
-        ("every: 5h", "every: day"),
-        ("every: 5h, starts: first_use", "every: 5h, starts: calendar"),
-        ("every: 5h", "every: 5h, time_zone: UTC"),
-        ("every: 5h, starts: first_use", "every: day, starts: calendar, time_zone: Mars/Base"),
-        ("windows: [{allow: 50, every: 5h, starts: first_use}]", "windows: []"),
-        ("user, windows: [{allow: 50,", "user, unit: request, windows: [{allow: 1.5,"),
-        ("starts: first_use}]", "starts: first_use}, {allow: 40, every: 7d, starts: first_use}]"),
-        ("starts: first_use}]", "starts: first_use}, {allow: 50, every: 7d, starts: first_use}]"),
-        ("starts: first_use}]", "starts: first_use}, {allow: 1750, every: 7d, starts: first_use}]"),
-        ("starts: first_use}]", "starts: first_use}, {allow: unlimited, every: 7d, starts: first_use}]"),
-        ("starts: first_use}]", "starts: first_use}, {allow: 60, every: 300m, starts: first_use}]"),
-        ("starts: first_use}]", "starts: first_use}, {allow: 50, every: 5h, starts: first_use}]"),
-        (
-            "every: 5h, starts: first_use}]",
-            "every: day, starts: calendar}, {allow: 350, every: week, starts: calendar, time_zone: UTC}, {allow: 1550, every: month, starts: calendar}]",
-        ),
-    ];
-    insta::assert_snapshot!(told(&edits), @r##"
+fn windows_say_how_much_and_over_what_time() {
+    insta::assert_snapshot!(told(EDITS), @r##"
     "allow: 50" -> "allow: 0"
         15:75 plans.plus.codex.waterfall[0].windows[0].allow: the number `0`
             allowed: an amount of credits above 0 (unit `credit`), or the word `unlimited`
@@ -86,6 +77,25 @@ fn windows_can_each_be_the_one_that_binds() {
         15:90 plans.plus.codex.waterfall[0].windows[0].allow: the number `1.5`
             allowed: a whole number above 0 (unit `request`), or the word `unlimited`
             hint: digits only, at most 9007199254740991
+    "##);
+}
+
+const LOOSE: &[(&str, &str)] = &[
+    ("starts: first_use}]", "starts: first_use}, {allow: 40, every: 7d, starts: first_use}]"),
+    ("starts: first_use}]", "starts: first_use}, {allow: 50, every: 7d, starts: first_use}]"),
+    ("starts: first_use}]", "starts: first_use}, {allow: 1750, every: 7d, starts: first_use}]"),
+    ("starts: first_use}]", "starts: first_use}, {allow: unlimited, every: 7d, starts: first_use}]"),
+    ("starts: first_use}]", "starts: first_use}, {allow: 60, every: 300m, starts: first_use}]"),
+    ("starts: first_use}]", "starts: first_use}, {allow: 50, every: 5h, starts: first_use}]"),
+    (
+        "every: 5h, starts: first_use}]",
+        "every: day, starts: calendar}, {allow: 350, every: week, starts: calendar, time_zone: UTC}, {allow: 1550, every: month, starts: calendar}]",
+    ),
+];
+
+#[test]
+fn a_window_that_never_binds_is_told() {
+    insta::assert_snapshot!(told(LOOSE), @r##"
     "starts: first_use}]" -> "starts: first_use}, {allow: 40, every: 7d, starts: first_use}]"
         15:67 plans.plus.codex.waterfall[0].windows[0]: a window that never binds: the one at 15:110 lasts longer and gives no more
             allowed: windows that each can be the first to run out
@@ -120,13 +130,14 @@ fn windows_can_each_be_the_one_that_binds() {
     "##);
 }
 
+const SAME_COUNTERS: &[(&str, &str)] = &[(
+    "plans:\n",
+    "plans:\n  max:\n    codex:\n      guards: [{name: included, spend: 9, every: 5h, per: user}]\n      waterfall: [{name: credits, kind: prepaid, balance: wallet}]\n",
+)];
+
 #[test]
 fn two_parts_never_count_into_each_other() {
-    let edits = [(
-        "plans:\n",
-        "plans:\n  max:\n    codex:\n      guards: [{name: included, spend: 9, every: 5h, per: user}]\n      waterfall: [{name: credits, kind: prepaid, balance: wallet}]\n",
-    )];
-    insta::assert_snapshot!(told(&edits), @r##"
+    insta::assert_snapshot!(told(SAME_COUNTERS), @r##"
     "plans:\n" -> "plans:\n  max:\n    codex:\n      guards: [{name: included, spend: 9, every: 5h, per: user}]\n      waterfall: [{name: credits, kind: prepaid, balance: wallet}]\n"
         19:18 plans.plus.codex.waterfall[0].name: the same counter as guard `included` in line 12
             allowed: a counter of its own
