@@ -1,6 +1,8 @@
 //! Overfall: how much is allowed, and from where.
 
 pub mod access;
+pub mod config;
 pub mod ledger;
 pub mod policy;
+pub mod telemetry;
 pub mod units;

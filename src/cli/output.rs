@@ -22,3 +22,10 @@ pub(super) fn complain(error: &anyhow::Error) {
         let _ = writeln!(stderr, "  because: {cause}");
     }
 }
+
+/// Shows how far long work is, in one line of standard error that the next one overwrites.
+pub(super) fn progress(text: &str) {
+    let mut stderr = std::io::stderr().lock();
+    let _ = write!(stderr, "\r\x1b[K{text}");
+    let _ = stderr.flush();
+}

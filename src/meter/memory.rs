@@ -197,6 +197,10 @@ impl Meter for MemoryMeter {
         Ok(Some((grant, ticket)))
     }
 
+    async fn is_granting(&self, grant: GrantId) -> Result<bool, MeterError> {
+        Ok(lock(&self.live.pending_grants).contains(&grant))
+    }
+
     async fn standing(
         &self,
         id: AccountId,

@@ -18,7 +18,8 @@ pub struct Exposition(PrometheusHandle);
 
 /// Starts recording. Once in a process; a second recorder is an error.
 pub fn install_metrics() -> Result<Exposition, BuildError> {
-    let builder = PrometheusBuilder::new().set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &SECONDS)?;
+    let builder =
+        PrometheusBuilder::new().set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &SECONDS)?;
     Ok(Exposition(builder.install_recorder()?))
 }
 
