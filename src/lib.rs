@@ -4,5 +4,6 @@ pub mod access;
 pub mod config;
 pub mod ledger;
 pub mod policy;
+pub mod simulate;
 pub mod telemetry;
 pub mod units;
