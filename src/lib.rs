@@ -4,6 +4,7 @@ pub mod access;
 pub mod config;
 pub mod ledger;
 pub mod policy;
+pub mod proxy;
 pub mod simulate;
 pub mod telemetry;
 pub mod units;

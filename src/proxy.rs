@@ -1,0 +1,2 @@
+//! What stands between a client and the upstream.
+pub mod observe;
