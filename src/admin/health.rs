@@ -64,7 +64,7 @@ pub(super) async fn ready(State(operator): State<Arc<Operator>>) -> impl IntoRes
 
 /// Metrics in Prometheus' text format.
 pub(super) async fn metrics(State(operator): State<Arc<Operator>>) -> String {
-    crate::settle::record_stats(&operator.readiness.journal, &*operator.meter);
+    crate::settle::record_gauges(&operator.readiness.journal, &*operator.meter);
     operator.exposition.as_ref().map(crate::telemetry::Exposition::render).unwrap_or_default()
 }
 

@@ -139,7 +139,7 @@ impl Meter for MemoryMeter {
         match appended {
             Ok(ticket) => Ok(Verdict::Allow(crate::access::Held { record, ..held }, ticket)),
             Err(error) => {
-                self.end(&mut account, decision, Demand::nothing(), Ending::not_sent(), now)?;
+                let _unawaited = self.end(&mut account, decision, Demand::nothing(), Ending::not_sent(), now)?;
                 Err(MeterError::Journal(error))
             }
         }

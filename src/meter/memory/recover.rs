@@ -172,6 +172,7 @@ fn end_at_floor(meter: &MemoryMeter, record: &HoldRecord) -> Result<(), RecoverE
     let Some(hold) = account.hold_of(record.decision) else { return Ok(()) };
     let (used, ending) = at_floor(hold, Outcome::Crashed);
     let now = meter.live.clock.now();
-    meter.end(&mut account, record.decision, used, ending, now).map_err(RecoverError::Journal)?;
+    let ended = meter.end(&mut account, record.decision, used, ending, now);
+    let _unawaited = ended.map_err(RecoverError::Journal)?;
     Ok(())
 }
