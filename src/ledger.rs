@@ -78,6 +78,10 @@ pub trait Ledger: Send + Sync + 'static {
 
     /// Accounts in the order of their ids, after one.
     async fn accounts(&self, after: Option<AccountId>, page: Page) -> Result<Vec<AccountRow>, LedgerError>;
+    /// An account by its id or its name.
+    async fn find_account(&self, id_or_name: &str) -> Result<Option<AccountRow>, LedgerError>;
+    /// A user of an account by its id or its name.
+    async fn find_user(&self, account: AccountId, id_or_name: &str) -> Result<Option<UserRow>, LedgerError>;
     /// Users of an account in the order of their ids, after one.
     async fn users(
         &self,

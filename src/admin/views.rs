@@ -160,7 +160,7 @@ impl BalanceUpdateView {
             user: row.user.map(|user| user.to_string()),
             balance: row.balance.to_string(),
             kind: row.kind,
-            cause: row.cause.clone(),
+            cause: row.cause.to_string(),
             grant: row.grant.map(|grant| grant.to_string()),
             amount: row.amount.to_string(),
             before: row.before.to_string(),
