@@ -3,4 +3,5 @@
 pub mod access;
 pub mod ledger;
 pub mod policy;
+pub mod proxy;
 pub mod units;
