@@ -1,0 +1,3 @@
+//! What stands between a client and the upstream.
+
+pub mod observe;
