@@ -20,7 +20,11 @@ use crate::policy::compiled::Policy;
 use crate::policy::load;
 use crate::proxy::server;
 use crate::telemetry;
+use crate::units::Span;
 use crate::units::time::Clock;
+
+/// What a power cut may cost in relaxed durability.
+const RELAXED_SYNC: Span = Span::from_ms(50);
 
 /// `overfall serve`
 #[derive(Debug, Args)]
@@ -83,7 +87,7 @@ pub(super) async fn open(config: &Config) -> anyhow::Result<Node> {
     let policy = Arc::new(read_policy(config)?);
     let durability = match config.durability {
         Durability::Strict => journal::Durability::Strict,
-        Durability::Relaxed => journal::Durability::relaxed(),
+        Durability::Relaxed => journal::Durability::Relaxed { sync_every: RELAXED_SYNC },
     };
     let options =
         journal::Options { bytes_max: config.limits.journal_bytes, durability, ..journal::Options::default() };
