@@ -7,7 +7,7 @@
 use smallvec::SmallVec;
 
 use super::account::Account;
-use super::balance::{GrantState, in_order, issuable};
+use super::balance::{BalanceState, GrantState, in_order, issuable};
 use super::counter::{Holds, WindowState};
 use super::demand::Demand;
 use super::draw::{Draw, Draws, GuardCharge, GuardCharges, Origin, Starts, Taken};
@@ -130,20 +130,19 @@ impl<'a> Subject<'a> {
 
     fn from_balance(&self, place: usize, layer: &Layer, walk: &mut Walk, now: Timestamp, holds: Holds) {
         let Source::Balance(index) = layer.source else { return };
-        let balance = &self.policy[index];
-        let purse = self.account.purse(balance.per, self.user);
-        let state = purse.and_then(|purse| purse.balance(balance.key));
-        let owner = self.account.owner_bytes(balance.per, &self.user);
-        let new = issuable(balance, state, &owner, now);
-        if state.is_some_and(|state| !state.debt.is_zero()) {
-            return;
-        }
+        let state = self.balance(index);
+        let new = self.issuable(index, now);
         let grants: &[GrantState] = state.map_or(&[], |state| state.grants());
+        // Less than the sum of the grants while debt takes the first of what holds give back.
+        let mut available = state
+            .map_or(Credits::ZERO, |state| state.available(now, holds))
+            .saturating_add(new.map_or(Credits::ZERO, |new| new.remaining));
         for grant in in_order(grants, new.as_ref()) {
-            let part = walk.lacking.min(grant.available(now, holds));
+            let part = walk.lacking.min(grant.available(now, holds)).min(available);
             if part.is_zero() {
                 continue;
             }
+            available = available.saturating_sub(part);
             if new.is_some_and(|new| new.id == grant.id) {
                 walk.issues.push(index);
             }
@@ -152,6 +151,19 @@ impl<'a> Subject<'a> {
             let origin = Origin::Grant(grant.id);
             walk.draws.push(Draw { layer: place_of(place), amount, covers: amount, origin });
         }
+    }
+
+    /// What the subject has of a balance, if anything was ever granted.
+    pub(super) fn balance(&self, index: BalanceIndex) -> Option<&'a BalanceState> {
+        let balance = &self.policy[index];
+        self.account.purse(balance.per, self.user)?.balance(balance.key)
+    }
+
+    /// The grant that policy would issue of a balance at `now`, where it has not done so yet.
+    pub(super) fn issuable(&self, index: BalanceIndex, now: Timestamp) -> Option<GrantState> {
+        let balance = &self.policy[index];
+        let owner = self.account.owner_bytes(balance.per, &self.user);
+        issuable(balance, self.balance(index), &owner, now)
     }
 
     /// Whether every guard passes a demand of which balances have to give `cost`; if so, what each is charged.
