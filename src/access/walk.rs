@@ -49,6 +49,17 @@ pub struct Walk {
     pub issues: SmallVec<[BalanceIndex; 2]>,
 }
 
+/// What a hold has for a demand that has grown.
+#[derive(Debug, Default)]
+pub(super) struct Reserved {
+    /// All of the demand that is held, in the feature's unit.
+    pub whole: Amount,
+    /// What windows cover of it.
+    pub covered: Amount,
+    /// What balances give for it.
+    pub paid: Credits,
+}
+
 /// The first guard that does not pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stopped {
@@ -80,8 +91,21 @@ impl<'a> Subject<'a> {
 
     /// Walks the layers at `now`.
     pub fn walk(&self, demand: &Demand, now: Timestamp, holds: Holds) -> Result<Walk, PriceOverflow> {
+        self.walk_beyond(demand, &Reserved::default(), now, holds)
+    }
+
+    /// Walks the layers at `now` for what a demand needs beyond what is reserved for it.
+    pub(super) fn walk_beyond(
+        &self,
+        demand: &Demand,
+        reserved: &Reserved,
+        now: Timestamp,
+        holds: Holds,
+    ) -> Result<Walk, PriceOverflow> {
         let layers = self.waterfall().map_or(&[][..], |waterfall| &waterfall.layers);
-        let mut rest = demand.whole;
+        let mut rest = demand.whole.saturating_sub(reserved.whole);
+        let mut covered = reserved.covered;
+        let fresh = reserved.whole.is_zero();
         let mut walk = Walk {
             draws: Draws::new(),
             cost: Credits::ZERO,
@@ -91,25 +115,31 @@ impl<'a> Subject<'a> {
         };
         let balances = layers.partition_point(|layer| matches!(layer.source, Source::Window(_)));
         for (place, layer) in layers[..balances].iter().enumerate() {
-            if let (Source::Window(window), false) = (&layer.source, rest.is_zero()) {
+            let Source::Window(window) = &layer.source else { continue };
+            // A window of requests covers the whole of one; there is no covering what comes on top.
+            let can_add = fresh || window.unit == self.feature().unit;
+            if can_add && !rest.is_zero() {
                 let draw = self.from_windows(place, window, rest, now, holds);
                 rest = rest.saturating_sub(draw.covers);
+                covered = covered.saturating_add(draw.covers);
                 walk.draws.extend((!draw.amount.is_zero()).then_some(draw));
             }
         }
+        let rest = demand.whole.saturating_sub(covered);
         if balances == layers.len() {
             walk.uncovered = rest;
         } else if !rest.is_zero() {
-            walk.cost = demand.price.ceil_share(rest, demand.whole)?;
+            walk.cost = demand.price.ceil_share(rest, demand.whole)?.saturating_sub(reserved.paid);
             walk.lacking = walk.cost;
             for (place, layer) in layers.iter().enumerate().skip(balances) {
-                self.from_balance(place, layer, &mut walk, now, holds);
+                self.from_balance(place, layer, fresh, &mut walk, now, holds);
             }
         }
         Ok(walk)
     }
 
-    fn from_windows(
+    /// What a layer of windows would give of `rest`: the least of what they have left, from each.
+    pub(super) fn from_windows(
         &self,
         place: usize,
         layer: &WindowLayer,
@@ -128,10 +158,18 @@ impl<'a> Subject<'a> {
         Draw { layer: place_of(place), amount, covers, origin: Origin::Windows(starts) }
     }
 
-    fn from_balance(&self, place: usize, layer: &Layer, walk: &mut Walk, now: Timestamp, holds: Holds) {
+    fn from_balance(
+        &self,
+        place: usize,
+        layer: &Layer,
+        issues: bool,
+        walk: &mut Walk,
+        now: Timestamp,
+        holds: Holds,
+    ) {
         let Source::Balance(index) = layer.source else { return };
         let state = self.balance(index);
-        let new = self.issuable(index, now);
+        let new = if issues { self.issuable(index, now) } else { None };
         let grants: &[GrantState] = state.map_or(&[], |state| state.grants());
         // Less than the sum of the grants while debt takes the first of what holds give back.
         let mut available = state
