@@ -211,10 +211,11 @@ impl Settling<'_> {
                     let truth = used.counted_in(rate.unit);
                     let slot = counters.slot_mut(guard.key, now);
                     let level = rate.level(Some(slot), now).0;
-                    let back = rate.returned(counted.saturating_sub(truth), hold.held_at, now);
+                    let back = rate.undrained(counted.saturating_sub(truth), hold.held_at, now);
                     let more = rate.scaled(truth.saturating_sub(counted));
                     let level = level.saturating_sub(back).saturating_add(more);
                     *slot = Slot { at: slot.at.max(now), used: level, ..*slot };
+                    counters.close_if_empty(guard.key);
                 }
                 (GuardRule::Concurrent { .. }, Taken::Place) => {
                     let slot = counters.slot_mut(guard.key, now);

@@ -76,7 +76,9 @@ impl Account {
     /// A decision that is held already is answered with that hold: asking twice takes once.
     pub fn hold(&mut self, ask: Ask, now: Timestamp) -> Result<Held, Block> {
         if let Some(hold) = self.holds.get(&ask.decision) {
-            return Ok(self.held(hold, None, Vec::new(), now));
+            let held = hold.demand.quantities.output_tokens;
+            let clamped_to = (held < ask.demand.quantities.output_tokens).then_some(held);
+            return Ok(self.held(hold, clamped_to, Vec::new(), now));
         }
         let draft = self.decide(&ask.terms, ask.user, &ask.demand, now)?;
         let issued = self.issue(&ask, &draft, now);
@@ -135,7 +137,7 @@ impl Account {
         }
         let reserved = hold.reserved(&estimate);
         let subject = self.subject(&hold.terms, hold.user);
-        let Ok(walk) = subject.walk_beyond(&estimate, &reserved, now, Holds::Count) else {
+        let Ok(walk) = subject.walk_beyond(&estimate, Some(reserved), now, Holds::Count) else {
             return Extended::Lacking;
         };
         let spends = |guard: &Guard| matches!(guard.rule, GuardRule::Spend { .. });
@@ -190,7 +192,10 @@ impl Account {
         match (&guard.rule, taken) {
             (GuardRule::Rate(rate), Taken::Bucket(amount)) => {
                 let slot = counters.slot_mut(guard.key, now);
-                let level = rate.level(Some(slot), now).0.saturating_add(rate.scaled(amount));
+                // A hold that is taken up again may be older than the bucket's level, which may count it already: so
+                // much of it at most is still in there. Too strict for a while, never too lax.
+                let added = rate.undrained(amount, now, slot.at);
+                let level = rate.level(Some(slot), now).0.saturating_add(added);
                 *slot = Slot { at: slot.at.max(now), used: level, ..*slot };
             }
             (GuardRule::Concurrent { .. }, Taken::Place) => counters.slot_mut(guard.key, now).used += 1,

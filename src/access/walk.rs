@@ -50,7 +50,7 @@ pub struct Walk {
 }
 
 /// What a hold has for a demand that has grown.
-#[derive(Debug, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Reserved {
     /// All of the demand that is held, in the feature's unit.
     pub whole: Amount,
@@ -91,21 +91,21 @@ impl<'a> Subject<'a> {
 
     /// Walks the layers at `now`.
     pub fn walk(&self, demand: &Demand, now: Timestamp, holds: Holds) -> Result<Walk, PriceOverflow> {
-        self.walk_beyond(demand, &Reserved::default(), now, holds)
+        self.walk_beyond(demand, None, now, holds)
     }
 
     /// Walks the layers at `now` for what a demand needs beyond what is reserved for it.
     pub(super) fn walk_beyond(
         &self,
         demand: &Demand,
-        reserved: &Reserved,
+        reserved: Option<Reserved>,
         now: Timestamp,
         holds: Holds,
     ) -> Result<Walk, PriceOverflow> {
         let layers = self.waterfall().map_or(&[][..], |waterfall| &waterfall.layers);
-        let mut rest = demand.whole.saturating_sub(reserved.whole);
-        let mut covered = reserved.covered;
-        let fresh = reserved.whole.is_zero();
+        let fresh = reserved.is_none();
+        let Reserved { whole, mut covered, paid } = reserved.unwrap_or_default();
+        let mut rest = demand.whole.saturating_sub(whole);
         let mut walk = Walk {
             draws: Draws::new(),
             cost: Credits::ZERO,
@@ -129,7 +129,7 @@ impl<'a> Subject<'a> {
         if balances == layers.len() {
             walk.uncovered = rest;
         } else if !rest.is_zero() {
-            walk.cost = demand.price.ceil_share(rest, demand.whole)?.saturating_sub(reserved.paid);
+            walk.cost = demand.price.ceil_share(rest, demand.whole)?.saturating_sub(paid);
             walk.lacking = walk.cost;
             for (place, layer) in layers.iter().enumerate().skip(balances) {
                 self.from_balance(place, layer, fresh, &mut walk, now, holds);
