@@ -80,8 +80,11 @@ impl BalanceState {
         &mut self.grants
     }
 
-    /// Puts a grant in its place.
+    /// Puts a grant in its place, if anything is left in it.
     pub fn insert(&mut self, grant: GrantState) {
+        if grant.remaining.is_zero() {
+            return;
+        }
         let place = self.grants.partition_point(|other| other.order(&grant) == Ordering::Less);
         self.grants.reserve_exact(1);
         self.grants.insert(place, grant);
