@@ -32,6 +32,7 @@ use crate::ledger::Ledger;
 use crate::ledger::directory::Directory;
 use crate::meter::Meter;
 use crate::policy::live::Policies;
+use crate::settle::SettlerStats;
 use crate::telemetry::Exposition;
 use crate::units::time::Clock;
 
@@ -51,6 +52,8 @@ pub struct Operator {
     pub ledger: Arc<dyn Ledger>,
     /// Whether requests are taken.
     pub readiness: Readiness,
+    /// What settlement has done.
+    pub settled: Arc<SettlerStats>,
     /// What `/metrics` shows; none where nothing is recorded.
     pub exposition: Option<Exposition>,
     /// The operator's token.

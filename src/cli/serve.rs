@@ -207,7 +207,7 @@ fn parts(node: &Node, deployment: &Deployment) -> anyhow::Result<proxy::Parts> {
             read_timeout: upstream.read_timeout,
         },
         bodies: body::Limits {
-            body_bytes_max: bytes(limits.body_bytes),
+            bytes_max: bytes(limits.body_bytes),
             buffered_bytes_max: bytes(limits.bodies_bytes),
             timeout: limits.body_time,
         },
