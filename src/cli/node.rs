@@ -163,6 +163,7 @@ impl Node {
             meter: self.meter.clone(),
             ledger: Arc::clone(&self.ledger),
             readiness: Readiness::new(Arc::clone(&self.journal)),
+            settled: Arc::clone(&self.settled),
             exposition,
             token,
             reload,
