@@ -3,4 +3,6 @@
 pub mod access;
 pub mod ledger;
 pub mod policy;
+pub mod proxy;
+pub mod telemetry;
 pub mod units;

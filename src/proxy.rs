@@ -1,0 +1,6 @@
+//! The gateway.
+
+pub mod body;
+pub mod metrics;
+pub mod routes;
+pub mod upstream;
