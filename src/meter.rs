@@ -21,7 +21,7 @@ use crate::access::record::{EndRecord, Ending, GrantRecord};
 use crate::access::{Ask, Block, Demand, Extended, GrantOrder, Held, Standing};
 use crate::journal::Ticket;
 use crate::policy::compiled::{FeatureIndex, PlanIndex, Policy};
-use crate::units::{AccountId, DecisionId, Timestamp, UserId};
+use crate::units::{AccountId, DecisionId, GrantId, Timestamp, UserId};
 
 /// Why the meter could not answer. What it did, if anything, is undone or ends by itself.
 #[derive(Debug, thiserror::Error)]
@@ -93,6 +93,9 @@ pub trait Meter: Send + Sync + 'static {
         account: AccountId,
         order: GrantOrder,
     ) -> Result<Option<(GrantRecord, Ticket)>, MeterError>;
+
+    /// Whether a grant was made and is still on its way to the books.
+    async fn is_granting(&self, grant: GrantId) -> Result<bool, MeterError>;
 
     /// What is left for a user in a feature.
     async fn standing(

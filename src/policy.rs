@@ -3,12 +3,12 @@
 pub mod calendar;
 mod check;
 pub mod compiled;
-mod decode;
+pub(crate) mod decode;
 mod keys;
 pub mod live;
 pub mod load;
 pub mod prices;
 pub mod problem;
 mod raw;
-mod scalars;
-mod yaml;
+pub(crate) mod scalars;
+pub(crate) mod yaml;

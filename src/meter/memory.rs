@@ -17,23 +17,28 @@ use async_trait::async_trait;
 use super::{Explained, ExplainedAllow, InFlight, Meter, MeterError, MeterStats, Swept, Verdict};
 use crate::access::record::{EndRecord, Ending, GrantRecord, Record};
 use crate::access::{Account, Ask, Demand, Extended, GrantOrder, NoSuchHold, Standing};
-use crate::journal::{AppendError, Journal, Tag, Ticket};
+use crate::journal::{AppendError, Frame, Journal, Tag, Ticket};
 use crate::policy::compiled::{FeatureIndex, PlanIndex, Policy};
 use crate::units::time::Clock;
 use crate::units::{AccountId, DecisionId, GrantId, Timestamp, UserId};
 
-pub use recover::{RecoverError, Recovered, Recovery};
+pub use recover::{RecoverError, Recovered, Restoring};
 
 const SHARDS: usize = 64;
 
 /// Live counts of all accounts, in memory.
 pub struct MemoryMeter {
+    live: Live,
+    journal: Arc<Journal>,
+}
+
+/// The counts by themselves.
+struct Live {
     shards: Box<[Mutex<Shard>]>,
     hasher: RandomState,
     expiries: Mutex<BinaryHeap<Reverse<(Timestamp, AccountId)>>>,
     /// Grants that are on their way to the books: what makes `grant` idempotent until the books do.
     pending_grants: Mutex<HashSet<GrantId>>,
-    journal: Arc<Journal>,
     clock: Clock,
 }
 
@@ -43,22 +48,15 @@ struct Shard {
     open: HashMap<DecisionId, AccountId>,
 }
 
-impl MemoryMeter {
-    /// A meter without any account, that writes to `journal`.
-    pub fn new(journal: Arc<Journal>, clock: Clock) -> Self {
+impl Live {
+    fn new(clock: Clock) -> Self {
         Self {
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
             hasher: RandomState::new(),
             expiries: Mutex::default(),
             pending_grants: Mutex::default(),
-            journal,
             clock,
         }
-    }
-
-    /// Forgets that a grant is on its way: the books have it.
-    pub fn booked(&self, grant: GrantId) {
-        lock(&self.pending_grants).remove(&grant);
     }
 
     fn shard(&self, account: AccountId) -> MutexGuard<'_, Shard> {
@@ -71,6 +69,19 @@ impl MemoryMeter {
         Arc::clone(shard.accounts.entry(id).or_insert_with(|| Arc::new(Mutex::new(Account::new(id)))))
     }
 
+    fn watch_expiry(&self, account: &Account) {
+        if let Some(at) = account.next_expiry() {
+            lock(&self.expiries).push(Reverse((at, account.id)));
+        }
+    }
+}
+
+impl MemoryMeter {
+    /// Forgets that a grant is on its way: the books have it.
+    pub fn booked(&self, grant: GrantId) {
+        lock(&self.live.pending_grants).remove(&grant);
+    }
+
     /// Hands a record to the journal. Called under the account's lock, which makes file order the order of `seq`.
     fn journal(&self, record: &Record) -> Result<Ticket, AppendError> {
         let (tag, id) = match record {
@@ -80,7 +91,7 @@ impl MemoryMeter {
         };
         // Serialising values made of numbers, strings and lists into memory cannot fail.
         let bytes = postcard::to_stdvec(record).unwrap_or_default();
-        self.journal.append(tag, id, bytes)
+        self.journal.append(Frame { tag, id, payload: &bytes })
     }
 
     fn end(
@@ -92,18 +103,13 @@ impl MemoryMeter {
         now: Timestamp,
     ) -> Result<(Box<EndRecord>, Ticket), MeterError> {
         let end = account.finish(decision, used, ending, now)?;
-        self.shard(account.id).open.remove(&decision);
+        self.live.shard(account.id).open.remove(&decision);
         let record = Record::End(end);
         let ticket = self.journal(&record).map_err(MeterError::Journal)?;
         let Record::End(end) = record else { return Err(MeterError::NoSuchHold) };
         Ok((end, ticket))
     }
 
-    fn watch_expiry(&self, account: &Account) {
-        if let Some(at) = account.next_expiry() {
-            lock(&self.expiries).push(Reverse((at, account.id)));
-        }
-    }
 }
 
 impl From<NoSuchHold> for MeterError {
@@ -115,18 +121,17 @@ impl From<NoSuchHold> for MeterError {
 #[async_trait]
 impl Meter for MemoryMeter {
     async fn hold(&self, id: AccountId, ask: Ask) -> Result<Verdict, MeterError> {
-        self.journal.admits().map_err(MeterError::Journal)?;
-        let now = self.clock.now();
+        let now = self.live.clock.now();
         let decision = ask.decision;
-        let account = self.account(id);
+        let account = self.live.account(id);
         let mut account = lock(&account);
         let held = match account.hold(ask, now) {
             Ok(held) => held,
             Err(block) => return Ok(Verdict::Block(block)),
         };
-        self.shard(id).open.insert(decision, id);
+        self.live.shard(id).open.insert(decision, id);
         if !held.record.issued.is_empty() {
-            self.watch_expiry(&account);
+            self.live.watch_expiry(&account);
         }
         let record = Record::Hold(held.record);
         let appended = self.journal(&record);
@@ -134,14 +139,14 @@ impl Meter for MemoryMeter {
         match appended {
             Ok(ticket) => Ok(Verdict::Allow(crate::access::Held { record, ..held }, ticket)),
             Err(error) => {
-                self.end(&mut account, decision, Demand::nothing(), Ending::not_sent(), now)?;
+                let _unawaited = self.end(&mut account, decision, Demand::nothing(), Ending::not_sent(), now)?;
                 Err(MeterError::Journal(error))
             }
         }
     }
 
     async fn dispatch(&self, id: AccountId, decision: DecisionId) -> Result<(), MeterError> {
-        Ok(lock(&self.account(id)).dispatch(decision)?)
+        Ok(lock(&self.live.account(id)).dispatch(decision)?)
     }
 
     async fn extend(
@@ -150,8 +155,8 @@ impl Meter for MemoryMeter {
         decision: DecisionId,
         estimate: Demand,
     ) -> Result<Extended, MeterError> {
-        let now = self.clock.now();
-        Ok(lock(&self.account(id)).extend(decision, estimate, now)?)
+        let now = self.live.clock.now();
+        Ok(lock(&self.live.account(id)).extend(decision, estimate, now)?)
     }
 
     async fn renew(
@@ -160,7 +165,7 @@ impl Meter for MemoryMeter {
         decision: DecisionId,
         expires_at: Timestamp,
     ) -> Result<(), MeterError> {
-        Ok(lock(&self.account(id)).renew(decision, expires_at)?)
+        Ok(lock(&self.live.account(id)).renew(decision, expires_at)?)
     }
 
     async fn finish(
@@ -170,9 +175,9 @@ impl Meter for MemoryMeter {
         used: Demand,
         ending: Ending,
     ) -> Result<(Box<EndRecord>, Ticket), MeterError> {
-        let account = self.account(id);
+        let account = self.live.account(id);
         let mut account = lock(&account);
-        self.end(&mut account, decision, used, ending, self.clock.now())
+        self.end(&mut account, decision, used, ending, self.live.clock.now())
     }
 
     async fn grant(
@@ -180,16 +185,20 @@ impl Meter for MemoryMeter {
         id: AccountId,
         order: GrantOrder,
     ) -> Result<Option<(GrantRecord, Ticket)>, MeterError> {
-        let account = self.account(id);
+        let account = self.live.account(id);
         let mut account = lock(&account);
-        if !lock(&self.pending_grants).insert(order.grant) {
+        if !lock(&self.live.pending_grants).insert(order.grant) {
             return Ok(None);
         }
-        let grant = account.grant(order, self.clock.now());
-        self.watch_expiry(&account);
+        let grant = account.grant(order, self.live.clock.now());
+        self.live.watch_expiry(&account);
         let record = Record::Grant(grant.clone());
         let ticket = self.journal(&record).map_err(MeterError::Journal)?;
         Ok(Some((grant, ticket)))
+    }
+
+    async fn is_granting(&self, grant: GrantId) -> Result<bool, MeterError> {
+        Ok(lock(&self.live.pending_grants).contains(&grant))
     }
 
     async fn standing(
@@ -200,13 +209,13 @@ impl Meter for MemoryMeter {
         plan: PlanIndex,
         feature: FeatureIndex,
     ) -> Result<Standing, MeterError> {
-        let now = self.clock.now();
-        Ok(lock(&self.account(id)).standing(policy, plan, feature, user, now))
+        let now = self.live.clock.now();
+        Ok(lock(&self.live.account(id)).standing(policy, plan, feature, user, now))
     }
 
     async fn explain(&self, id: AccountId, ask: &Ask) -> Result<Explained, MeterError> {
-        let now = self.clock.now();
-        let account = self.account(id);
+        let now = self.live.clock.now();
+        let account = self.live.account(id);
         let account = lock(&account);
         let terms = &ask.terms;
         let outcome = account.decide(terms, ask.user, &ask.demand, now).map(|draft| ExplainedAllow {
@@ -219,7 +228,7 @@ impl Meter for MemoryMeter {
     }
 
     async fn in_flight(&self, id: AccountId, decision: DecisionId) -> Result<Option<InFlight>, MeterError> {
-        let account = self.account(id);
+        let account = self.live.account(id);
         let account = lock(&account);
         Ok(account.hold_of(decision).map(|hold| InFlight {
             user: hold.user,
@@ -238,7 +247,7 @@ impl Meter for MemoryMeter {
 
     fn stats(&self) -> MeterStats {
         let mut stats = MeterStats::default();
-        for shard in &self.shards {
+        for shard in &self.live.shards {
             let shard = lock(shard);
             stats.accounts += shard.accounts.len() as u64;
             stats.holds += shard.open.len() as u64;

@@ -32,3 +32,6 @@ fn edges(unit: CalendarUnit, zone: &TimeZone, now: Timestamp) -> Option<Instance
         end: Timestamp::from_ms(instant(next.at(0, 0, 0, 0))?.as_millisecond()),
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -31,15 +31,16 @@ type Features = Map<NameSpelling, raw::Feature>;
 pub(super) fn check(document: &Document, text: &str, problems: &mut Sink<'_>) -> Policy {
     check_head(document, problems);
     let mut keys = Keys::default();
-    let none = Balances::of(Vec::new(), problems);
-    let balances = document.balances.as_ref().unwrap_or(&none);
-    let none = Features::of(Vec::new(), problems);
-    let features = document.features.as_ref().unwrap_or(&none);
+    let no_balances = Balances::of(Vec::new(), problems);
+    // A section that could not be read, or whose key is misspelt, is not an empty one.
+    let balances = document.balances.as_ref().or_else(|| document.whole.then_some(&no_balances));
+    let no_features = Features::of(Vec::new(), problems);
+    let features = document.features.as_ref().unwrap_or(&no_features);
     let mut policy = Policy {
         version: PolicyVersion::of(text),
         text: Arc::from(text),
         prices: PriceBook { rows: Vec::new() },
-        balances: compiled_balances(balances, &mut keys, problems),
+        balances: compiled_balances(balances.unwrap_or(&no_balances), &mut keys, problems),
         features: features::check(features, problems),
         plans: Vec::new(),
     };
@@ -78,7 +79,7 @@ fn compiled_balances(balances: &Balances, keys: &mut Keys, problems: &mut Sink<'
     for (name, balance) in balances.fitting() {
         compiled.push(Balance {
             name: Arc::from(name.value.as_str()),
-            key: keys.give("balance", Identity::balance(&name.value), &name.at, problems),
+            key: keys.give("balance", &Identity::balance(&name.value), &name.at, problems),
             per: balance.value.per,
             issue: balance.value.issue.as_ref().map(|issue| compiled_issue(issue, problems)),
         });
@@ -87,11 +88,11 @@ fn compiled_balances(balances: &Balances, keys: &mut Keys, problems: &mut Sink<'
 }
 
 fn compiled_issue(issue: &raw::Issue, problems: &mut Sink<'_>) -> Issue {
-    if let (Some(from), Some(until)) = (&issue.from, &issue.until) {
-        if from.value.0 >= until.value.0 {
-            let found = format!("an end at {} and a start at {}", until.value.0, from.value.0);
-            problems.report(&until.at, found, "`until` after `from`");
-        }
+    if let (Some(from), Some(until)) = (&issue.from, &issue.until)
+        && from.value.0 >= until.value.0
+    {
+        let found = format!("an end at {} and a start at {}", until.value.0, from.value.0);
+        problems.report(&until.at, found, "`until` after `from`");
     }
     let instant = |at: &Option<At<super::scalars::Instant>>| at.as_ref().map(|at| at.value.0);
     Issue {
@@ -106,3 +107,6 @@ fn compiled_issue(issue: &raw::Issue, problems: &mut Sink<'_>) -> Issue {
 fn index(position: usize) -> u16 {
     u16::try_from(position).unwrap_or(u16::MAX)
 }
+
+#[cfg(test)]
+mod tests;

@@ -13,7 +13,7 @@ use super::problem::{Place, Sink, listed, nearest, quoted};
 use super::yaml::{Entry, Node, Value};
 
 /// What can be read from a node.
-pub(super) trait Decode: Sized {
+pub(crate) trait Decode: Sized {
     /// The value, or a report.
     fn decode(node: Node, problems: &mut Sink<'_>) -> Option<Self>;
 
@@ -25,14 +25,14 @@ pub(super) trait Decode: Sized {
 
 /// A value and where it stands.
 #[derive(Clone, Debug)]
-pub(super) struct At<T> {
+pub(crate) struct At<T> {
     pub value: T,
     pub at: Place,
 }
 
 /// A list of at least `MIN` items. An item that does not fit is left out.
 #[derive(Debug)]
-pub(super) struct List<T, const MIN: usize = 1> {
+pub(crate) struct List<T, const MIN: usize = 1> {
     pub items: Vec<At<T>>,
     /// Whether nothing of it was left out.
     pub whole: bool,
@@ -40,13 +40,13 @@ pub(super) struct List<T, const MIN: usize = 1> {
 
 /// A mapping from words spelt as `K` says. The key of a value that does not fit stays.
 #[derive(Debug)]
-pub(super) struct Map<K, T> {
+pub(crate) struct Map<K, T> {
     pub entries: Vec<(At<String>, Option<At<T>>)>,
     spelling: PhantomData<K>,
 }
 
 /// How a kind of word is spelt.
-pub(super) trait Spelling {
+pub(crate) trait Spelling {
     /// As a regular expression.
     const PATTERN: &'static str;
     /// For people.
@@ -57,7 +57,7 @@ pub(super) trait Spelling {
 }
 
 /// One word of a closed list.
-pub(super) trait Words: Sized + Copy + 'static {
+pub(crate) trait Words: Sized + Copy + 'static {
     const WORDS: &'static [(&'static str, Self)];
 }
 
@@ -66,9 +66,9 @@ macro_rules! record {
     ($(#[$meta:meta])* $name:ident $(with $whole:ident)? {
         $($(#[$field_meta:meta])* $field:ident: $type:ty,)*
     }) => {
-        $(#[$meta])*
         #[derive(Debug, schemars::JsonSchema)]
         #[schemars(deny_unknown_fields)]
+        $(#[$meta])*
         pub(super) struct $name {
             $($(#[$field_meta])* pub $field: $type,)*
             $(
@@ -91,10 +91,10 @@ macro_rules! record {
         }
     };
 }
-pub(super) use record;
+pub(crate) use record;
 
 /// The entries of a record that are not taken yet.
-pub(super) struct Fields {
+pub(crate) struct Fields {
     at: Place,
     entries: Vec<Entry>,
     /// Whether every entry fits so far.
@@ -103,7 +103,7 @@ pub(super) struct Fields {
 
 impl Fields {
     /// The entries of a mapping with none but these keys.
-    pub(super) fn of(node: Node, keys: &[&str], problems: &mut Sink<'_>) -> Option<Self> {
+    pub(crate) fn of(node: Node, keys: &[&str], problems: &mut Sink<'_>) -> Option<Self> {
         let at = node.at.clone();
         let mut entries = mapping(node, problems)?;
         let written = entries.len();
@@ -119,7 +119,7 @@ impl Fields {
     }
 
     /// The value of a key, or what stands for it when it is not written.
-    pub(super) fn take<T: Decode>(&mut self, key: &str, problems: &mut Sink<'_>) -> Option<T> {
+    pub(crate) fn take<T: Decode>(&mut self, key: &str, problems: &mut Sink<'_>) -> Option<T> {
         if let Some(nth) = self.entries.iter().position(|entry| entry.key == key) {
             let decoded = T::decode(self.entries.swap_remove(nth).node, problems);
             self.whole &= decoded.is_some();
@@ -135,7 +135,7 @@ impl Fields {
 }
 
 /// Reports a key that must be there.
-pub(super) fn missing_key(at: &Place, key: &str, problems: &mut Sink<'_>) {
+pub(crate) fn missing_key(at: &Place, key: &str, problems: &mut Sink<'_>) {
     problems.report(at, format!("no key `{key}`"), format!("`{key}` must be there"));
 }
 
@@ -143,7 +143,7 @@ fn unknown_key(entry: &Entry, keys: &[&str], problems: &mut Sink<'_>) {
     let found = format!("unknown key {}", quoted(&entry.key));
     let problem = problems.report(&entry.key_at, found, listed(keys.iter().copied()));
     if entry.key == "<<" {
-        problem.hint("merge keys are not read; a plan takes over another by `extends`");
+        problem.hint("merge keys are not read; write the keys out");
     } else if let Some(near) = nearest(&entry.key, keys.iter().copied()) {
         problem.hint(format!("did you mean `{near}`?"));
     }
@@ -157,13 +157,13 @@ fn mapping(node: Node, problems: &mut Sink<'_>) -> Option<Vec<Entry>> {
 }
 
 /// Reports a node that is not what is wanted here.
-pub(super) fn mismatch<T>(node: &Node, allowed: &str, problems: &mut Sink<'_>) -> Option<T> {
+pub(crate) fn mismatch<T>(node: &Node, allowed: &str, problems: &mut Sink<'_>) -> Option<T> {
     problems.report(&node.at, shown(node), allowed);
     None
 }
 
 /// A node in a few words.
-pub(super) fn shown(node: &Node) -> String {
+pub(crate) fn shown(node: &Node) -> String {
     match &node.value {
         Value::Nothing => "nothing".to_owned(),
         Value::Flag(flag) => format!("`{flag}`"),
@@ -216,7 +216,7 @@ impl<K: Spelling, T: Decode> Decode for Map<K, T> {
 
 impl<K: Spelling, T: Decode> Map<K, T> {
     /// The map of these entries.
-    pub(super) fn of(entries: Vec<Entry>, problems: &mut Sink<'_>) -> Self {
+    pub(crate) fn of(entries: Vec<Entry>, problems: &mut Sink<'_>) -> Self {
         let mut read = Vec::with_capacity(entries.len());
         for entry in entries {
             if K::fits(&entry.key) {
@@ -230,17 +230,17 @@ impl<K: Spelling, T: Decode> Map<K, T> {
     }
 
     /// The entries that fit.
-    pub(super) fn fitting(&self) -> impl Iterator<Item = (&At<String>, &At<T>)> {
+    pub(crate) fn fitting(&self) -> impl Iterator<Item = (&At<String>, &At<T>)> {
         self.entries.iter().filter_map(|(key, value)| Some((key, value.as_ref()?)))
     }
 
     /// Where a key stands in the list of keys, whether its value fits or not.
-    pub(super) fn position(&self, key: &str) -> Option<usize> {
+    pub(crate) fn position(&self, key: &str) -> Option<usize> {
         self.entries.iter().position(|(known, _)| known.value == key)
     }
 
     /// All keys.
-    pub(super) fn keys(&self) -> impl Iterator<Item = &str> {
+    pub(crate) fn keys(&self) -> impl Iterator<Item = &str> {
         self.entries.iter().map(|(key, _)| key.value.as_str())
     }
 }

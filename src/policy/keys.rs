@@ -115,7 +115,7 @@ impl Keys {
     pub(super) fn give(
         &mut self,
         role: &'static str,
-        identity: Identity,
+        identity: &Identity,
         at: &Place,
         problems: &mut Sink<'_>,
     ) -> CounterKey {
@@ -125,7 +125,7 @@ impl Keys {
             identity: identity.clone(),
             line: at.line,
         });
-        if owner.role != role || owner.identity != identity {
+        if owner.role != role || owner.identity != *identity {
             let found = format!(
                 "the same counter as {} {} in line {}",
                 owner.role,
@@ -137,3 +137,6 @@ impl Keys {
         key
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -166,3 +166,6 @@ fn rate_of(sizes: &[(Arc<str>, Decimal)], size: Option<&str>) -> Decimal {
     let highest = || sizes.iter().map(|(_, rate)| *rate).max();
     listed.map(|(_, rate)| *rate).or_else(highest).unwrap_or(Decimal::ZERO)
 }
+
+#[cfg(test)]
+mod tests;

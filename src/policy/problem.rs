@@ -10,7 +10,7 @@ use serde::Serialize;
 /// Problems kept of one file.
 pub const MAX_SHOWN: usize = 100;
 const EXCERPT_CHARS: usize = 160;
-const QUOTED_CHARS: usize = 60;
+const QUOTED_CHARS: usize = 80;
 
 /// One thing wrong in a file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -44,7 +44,7 @@ pub struct Problems {
 
 /// Where a value stands.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Place {
+pub(crate) struct Place {
     pub line: usize,
     pub column: usize,
     pub length: usize,
@@ -61,25 +61,25 @@ struct Excerpt {
 
 /// Collects the problems of one text.
 #[derive(Debug)]
-pub(super) struct Sink<'a> {
+pub(crate) struct Sink<'a> {
     lines: Vec<&'a str>,
     problems: Vec<Problem>,
 }
 
 impl Problem {
     /// Adds what was probably meant.
-    pub(super) fn hint(&mut self, hint: impl Into<String>) {
+    pub(crate) fn hint(&mut self, hint: impl Into<String>) {
         self.hint = Some(hint.into());
     }
 }
 
 impl<'a> Sink<'a> {
-    pub(super) fn new(text: &'a str) -> Self {
+    pub(crate) fn new(text: &'a str) -> Self {
         Self { lines: text.lines().collect(), problems: Vec::new() }
     }
 
     /// Takes note of a problem; the answer takes its hint.
-    pub(super) fn report(
+    pub(crate) fn report(
         &mut self,
         at: &Place,
         found: impl Into<String>,
@@ -100,12 +100,12 @@ impl<'a> Sink<'a> {
     }
 
     /// Whether nothing was reported.
-    pub(super) fn is_clean(&self) -> bool {
+    pub(crate) fn is_clean(&self) -> bool {
         self.problems.is_empty()
     }
 
     /// What was reported, each problem once: a part that several plans inherit is checked in each of them.
-    pub(super) fn into_problems(self, file: &str) -> Problems {
+    pub(crate) fn into_problems(self, file: &str) -> Problems {
         let mut problems = self.problems;
         problems.sort_by_key(|problem| (problem.line, problem.column));
         let mut shown: Vec<Problem> = Vec::new();
@@ -167,22 +167,33 @@ impl fmt::Display for Problems {
 
 impl std::error::Error for Problems {}
 
-/// Text in backticks, cut short and without control characters.
-pub(super) fn quoted(text: &str) -> String {
-    let mut shown: String = text.chars().take(QUOTED_CHARS).flat_map(char::escape_debug).collect();
-    if text.chars().nth(QUOTED_CHARS).is_some() {
-        shown.push('…');
+/// Text in backticks, tame.
+pub(crate) fn quoted(text: &str) -> String {
+    format!("`{}`", tame(text))
+}
+
+/// Text of the file, cut short and with what a terminal would obey written out.
+pub(crate) fn tame(text: &str) -> String {
+    let mut tame = String::new();
+    for char in text.chars().take(QUOTED_CHARS) {
+        match char {
+            '"' | '\'' | '\\' => tame.push(char),
+            _ => tame.extend(char.escape_debug()),
+        }
     }
-    format!("`{}`", shown.replace("\\\"", "\"").replace("\\'", "'"))
+    if text.chars().nth(QUOTED_CHARS).is_some() {
+        tame.push('…');
+    }
+    tame
 }
 
 /// `a, b, c`.
-pub(super) fn listed<'a>(words: impl IntoIterator<Item = &'a str>) -> String {
+pub(crate) fn listed<'a>(words: impl IntoIterator<Item = &'a str>) -> String {
     words.into_iter().collect::<Vec<_>>().join(", ")
 }
 
 /// The candidate that a misspelt word is nearest to, if one is near.
-pub(super) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+pub(crate) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let word: Vec<char> = word.to_lowercase().chars().take(QUOTED_CHARS).collect();
     let near = |candidate: &&str| 1 + word.len().max(candidate.len()) / 4;
     let measured = candidates.into_iter().map(|candidate| (distance(&word, candidate), candidate));

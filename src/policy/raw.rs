@@ -19,7 +19,7 @@ record! {
     /// How much is allowed, and from where.
     Document with whole {
         /// Version of this grammar: 1.
-        #[schemars(required)]
+        #[schemars(required, extend("const" = 1))]
         version: Option<At<Count>>,
         /// What use costs, in credits. The first row whose model matches the request's wins; a model without a row is refused.
         #[schemars(required)]
@@ -37,6 +37,7 @@ record! {
 
 record! {
     /// The price of the models that match.
+    #[schemars(extend("oneOf" = [{"required": ["per_million_tokens"]}, {"required": ["per_second"]}]))]
     Price with whole {
         /// Name of a model, or the beginning of one and a `*`.
         model: At<Text>,
@@ -130,9 +131,11 @@ record! {
         overage: Option<Overage>,
         /// Lowers `max_output_tokens` to what is affordable; absent: no clamp.
         clamp: Option<At<Clamp>>,
-        /// What a stream does when nothing is left.
+        /// What a stream does when nothing is left; `stop` is not built yet.
+        #[schemars(extend("const" = "finish"))]
         when_exhausted: Option<At<WhenExhausted>>,
-        /// Whether the Responses API is offered over WebSocket.
+        /// Whether the Responses API is offered over WebSocket; not built yet.
+        #[schemars(extend("const" = false))]
         websocket: Option<At<bool>>,
         /// How long holds live unless renewed.
         deadlines: Option<Deadlines>,
@@ -192,6 +195,13 @@ record! {
 
 record! {
     /// A hard limit: one of requests, tokens, concurrent, spend.
+    #[schemars(extend("oneOf" = [
+        {"required": ["requests", "every", "per"]},
+        {"required": ["tokens", "every", "per"]},
+        {"required": ["concurrent", "per"]},
+        {"required": ["spend", "every", "per"]},
+        {"required": ["off"]},
+    ]))]
     Guard with whole {
         /// Its name.
         name: At<Name>,
@@ -218,6 +228,7 @@ record! {
 
 record! {
     /// A source: windows, which refill by the clock, or a balance, which is granted.
+    #[schemars(extend("oneOf" = [{"required": ["windows", "per"]}, {"required": ["balance"]}]))]
     Layer with whole {
         /// Its name.
         name: At<Name>,

@@ -17,57 +17,57 @@ const MS_PER_DAY: u64 = 86_400_000;
 
 /// Spelling of the names of balances, features, plans, guards and layers.
 #[derive(Debug)]
-pub(super) enum NameSpelling {}
+pub(crate) enum NameSpelling {}
 /// Spelling of a size of video.
 #[derive(Debug)]
-pub(super) enum SizeSpelling {}
+pub(crate) enum SizeSpelling {}
 /// Spelling of the upstream's own words: tiers and hosted tools.
 #[derive(Debug)]
-pub(super) enum UpstreamSpelling {}
+pub(crate) enum UpstreamSpelling {}
 
 /// A name.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Name(pub String);
+pub(crate) struct Name(pub String);
 /// Any text.
 #[derive(Clone, Debug)]
-pub(super) struct Text(pub String);
+pub(crate) struct Text(pub String);
 /// A count of at least one.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Count(pub u64);
+pub(crate) struct Count(pub u64);
 /// An amount of credits above zero.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Money(pub Credits);
+pub(crate) struct Money(pub Credits);
 /// An amount of credits, zero for none.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct MoneyOrNone(pub Credits);
+pub(crate) struct MoneyOrNone(pub Credits);
 /// A price, zero for free.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Rate(pub Decimal);
+pub(crate) struct Rate(pub Decimal);
 /// A multiplier above zero.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Factor(pub Decimal);
+pub(crate) struct Factor(pub Decimal);
 /// An amount in a unit that stands elsewhere, as written; or `unlimited`.
 #[derive(Clone, Debug)]
-pub(super) enum Allowance {
+pub(crate) enum Allowance {
     Amount(String),
     Unlimited,
 }
 /// A length of time.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Length(pub Span);
+pub(crate) struct Length(pub Span);
 /// A length of time or a stretch of the calendar.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Every {
+pub(crate) enum Every {
     Length(Span),
     Calendar(CalendarUnit),
 }
 /// An instant.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Instant(pub Timestamp);
+pub(crate) struct Instant(pub Timestamp);
 /// When a window begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum Starts {
+pub(crate) enum Starts {
     FirstUse,
     Calendar,
 }
@@ -147,7 +147,7 @@ fn is_word(word: &str, joint: char) -> bool {
 }
 
 /// A whole number in digits, thousands set apart by `_` if at all.
-pub(super) fn digits(text: &str) -> Option<u64> {
+pub(crate) fn digits(text: &str) -> Option<u64> {
     let text = text.replace('_', "");
     let decimal = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     decimal.then(|| text.parse().ok()).flatten()
@@ -204,7 +204,7 @@ fn number<T>(
             if text == "unlimited" {
                 problem.hint("only `allow` of a window can be `unlimited`");
             } else if Decimal::from_str(text).is_ok() {
-                problem.hint("write it without quotes");
+                problem.hint(UNQUOTE);
             }
             None
         }
@@ -212,6 +212,7 @@ fn number<T>(
     }
 }
 
+const UNQUOTE: &str = "write it without quotes";
 const ZERO: &str = "0 neither limits nor means `unlimited`; leave out what is not wanted";
 
 impl Decode for Count {
@@ -242,7 +243,7 @@ impl Decode for Money {
 }
 
 /// Credits as written, or why not.
-pub(super) fn credits(text: &str) -> Result<Credits, String> {
+pub(crate) fn credits(text: &str) -> Result<Credits, String> {
     Credits::from_str(text).map_err(|error| error.to_string())
 }
 
@@ -277,6 +278,8 @@ impl Decode for Allowance {
                 let problem = problems.report(&node.at, shown(&node), allowed);
                 if nearest(text, ["unlimited"]).is_some() || matches!(text.as_str(), "none" | "infinite") {
                     problem.hint("did you mean `unlimited`?");
+                } else if Decimal::from_str(text).is_ok() {
+                    problem.hint(UNQUOTE);
                 }
                 None
             }

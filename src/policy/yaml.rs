@@ -8,9 +8,9 @@ use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_saphyr::options::{DuplicateKeyPolicy, MergeKeyPolicy, NonFiniteFloatPolicy};
-use serde_saphyr::{Location, Spanned};
+use serde_saphyr::{Error, Location, Spanned};
 
-use super::problem::{Place, Sink, quoted};
+use super::problem::{Place, Sink, quoted, tame};
 
 const MAX_BYTES: usize = 1 << 20;
 const MAX_NODES: usize = 20_000;
@@ -18,14 +18,14 @@ const MAX_DEPTH: usize = 32;
 
 /// A value of the file and where it stands.
 #[derive(Debug)]
-pub(super) struct Node {
+pub(crate) struct Node {
     pub at: Place,
     pub value: Value,
 }
 
 /// What a value is.
 #[derive(Debug)]
-pub(super) enum Value {
+pub(crate) enum Value {
     Nothing,
     Flag(bool),
     /// As written.
@@ -38,14 +38,14 @@ pub(super) enum Value {
 
 /// A key of a mapping and what it leads to. The key's place has the path of the value.
 #[derive(Debug)]
-pub(super) struct Entry {
+pub(crate) struct Entry {
     pub key: String,
     pub key_at: Place,
     pub node: Node,
 }
 
 /// The document in `text`; `None` and a report where it is no YAML.
-pub(super) fn read(text: &str, problems: &mut Sink<'_>) -> Option<Node> {
+pub(crate) fn read(text: &str, problems: &mut Sink<'_>) -> Option<Node> {
     let start = Place { line: 1, column: 1, length: 1, path: String::new() };
     if text.len() > MAX_BYTES {
         problems.report(
@@ -59,7 +59,6 @@ pub(super) fn read(text: &str, problems: &mut Sink<'_>) -> Option<Node> {
         budget: serde_saphyr::budget! {
             max_nodes: MAX_NODES,
             max_depth: MAX_DEPTH,
-            max_documents: 1,
             max_anchors: 100,
             max_aliases: 1000,
         },
@@ -68,15 +67,30 @@ pub(super) fn read(text: &str, problems: &mut Sink<'_>) -> Option<Node> {
         merge_keys: MergeKeyPolicy::AsOrdinary,
         non_finite_float_policy: NonFiniteFloatPolicy::AsString,
         strict_booleans: true,
+        reject_unsupported_tags: true,
         with_snippet: false,
     };
     match serde_saphyr::from_str_with_options::<Spanned<Wire>>(text, options) {
         Ok(wire) => Some(Tree { text, problems }.node(wire, String::new())),
         Err(error) => {
             let at = error.location().map_or(start, |location| place(&location, String::new()));
-            let message = error.without_snippet().to_string();
-            problems.report(&at, message, "YAML 1.2, one document");
+            problems.report(&at, complaint(&error), "one document in YAML 1.2, of bounded size and depth");
             None
+        }
+    }
+}
+
+/// What the library complains of, without the place, which stands beside it.
+fn complaint(error: &Error) -> String {
+    match error.without_snippet() {
+        Error::MultipleDocuments { .. } => "a second document".to_owned(),
+        Error::Budget { .. } => "more or deeper than such a file may be".to_owned(),
+        Error::RecursiveReferencesRequireWeakTypes { .. } => {
+            "an alias inside of what it stands for".to_owned()
+        }
+        other => {
+            let message = other.to_string();
+            tame(message.rsplit_once(" at line ").map_or(message.as_str(), |(message, _)| message))
         }
     }
 }
@@ -88,7 +102,7 @@ enum Wire {
     Number,
     Text(String),
     List(Vec<Spanned<Wire>>),
-    Map(Vec<(Spanned<String>, Spanned<Wire>)>),
+    Map(Vec<(Spanned<Wire>, Spanned<Wire>)>),
 }
 
 impl<'de> Deserialize<'de> for Wire {
@@ -185,19 +199,29 @@ impl Tree<'_, '_> {
         Node { at: place(&wire.referenced, path), value }
     }
 
-    fn entries(&mut self, wire: Vec<(Spanned<String>, Spanned<Wire>)>, path: &str) -> Vec<Entry> {
+    fn entries(&mut self, wire: Vec<(Spanned<Wire>, Spanned<Wire>)>, path: &str) -> Vec<Entry> {
         let mut entries: Vec<Entry> = Vec::with_capacity(wire.len());
         for (key, value) in wire {
-            let below = if path.is_empty() { key.value.clone() } else { format!("{path}.{}", key.value) };
+            let text = match key.value {
+                Wire::Text(text) => text,
+                Wire::Flag(_) | Wire::Number => self.written(&key.defined),
+                Wire::Nothing | Wire::List(_) | Wire::Map(_) => {
+                    let at = place(&key.referenced, path.to_owned());
+                    self.problems.report(&at, "a key that is no word", "words as keys");
+                    continue;
+                }
+            };
+            let joint = if path.is_empty() { "" } else { "." };
+            let below = format!("{path}{joint}{}", tame(&text));
             let key_at = place(&key.referenced, below.clone());
             let node = self.node(value, below);
-            match entries.iter().find(|known| known.key == key.value) {
+            match entries.iter().find(|known| known.key == text) {
                 Some(first) => {
                     let hint = format!("the first is in line {}", first.key_at.line);
-                    let found = format!("key {} a second time", quoted(&key.value));
+                    let found = format!("key {} a second time", quoted(&text));
                     self.problems.report(&key_at, found, "each key once").hint(hint);
                 }
-                None => entries.push(Entry { key: key.value, key_at, node }),
+                None => entries.push(Entry { key: text, key_at, node }),
             }
         }
         entries

@@ -12,7 +12,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use crate::access::record::Record;
-use crate::journal::{Journal, OwnedFrame, Position, Reader};
+use crate::journal::{Entry, Journal, Position, Reader};
 use crate::ledger::rows::Applied;
 use crate::ledger::{Ledger, LedgerError};
 use crate::units::{AccountId, GrantId};
@@ -30,6 +30,8 @@ pub struct Settler {
     ledger: Arc<dyn Ledger>,
     booked: Box<dyn Fn(GrantId) + Send + Sync>,
     stats: Arc<SettlerStats>,
+    /// Behind the last record that was given to the ledger.
+    settled: Position,
     /// Records of accounts in which an earlier one is missing, and the position of the first of them.
     waiting: BTreeMap<AccountId, Vec<Record>>,
     waiting_since: Option<Position>,
@@ -46,11 +48,13 @@ pub struct SettlerStats {
     pub waiting: AtomicU64,
     /// Failed attempts since the start.
     pub failures: AtomicU64,
+    /// How many frames of the journal have been given to the ledger.
+    pub position: AtomicU64,
 }
 
 /// Why a batch was not settled.
 #[derive(Debug, thiserror::Error)]
-pub enum SettleError {
+enum SettleError {
     /// The journal could not be read.
     #[error("the journal cannot be read")]
     Journal(#[source] crate::journal::ReadError),
@@ -74,6 +78,7 @@ impl Settler {
             ledger,
             booked: Box::new(booked),
             stats: Arc::default(),
+            settled: Position::START,
             waiting: BTreeMap::new(),
             waiting_since: None,
         }
@@ -86,7 +91,7 @@ impl Settler {
 
     /// Settles until `shutdown` is true and everything durable by then is booked, or the ledger fails after that.
     pub async fn run(mut self, mut shutdown: watch::Receiver<bool>) {
-        let mut reader = self.journal.reader();
+        let mut reader = self.journal.reader(Position::START);
         let mut pause = PAUSE_MIN;
         loop {
             let stopping = *shutdown.borrow();
@@ -95,7 +100,10 @@ impl Settler {
                 Ok(false) if stopping => return,
                 Ok(false) => {
                     tokio::select! {
-                        () = reader.more() => tokio::time::sleep(GATHER).await,
+                        more = reader.more() => {
+                            let pause = if more.is_ok() { GATHER } else { PAUSE_MAX };
+                            tokio::time::sleep(pause).await;
+                        }
                         _ = shutdown.wait_for(|stop| *stop) => {}
                     }
                 }
@@ -108,7 +116,7 @@ impl Settler {
                     }
                     tokio::time::sleep(pause).await;
                     pause = (pause * 2).min(PAUSE_MAX);
-                    reader = self.journal.reader();
+                    reader = self.journal.reader(self.settled);
                 }
             }
         }
@@ -116,9 +124,10 @@ impl Settler {
 
     /// Settles one batch. `false` where there was nothing to settle.
     async fn settle_next(&mut self, reader: &mut Reader) -> Result<bool, SettleError> {
+        // Read from the page cache as a rule, and bounded: not worth a hop to another thread.
         let batch = reader.next_batch(BATCH_RECORDS, BATCH_BYTES).map_err(SettleError::Journal)?;
         let Some(last) = batch.last() else { return Ok(false) };
-        let end = last.end;
+        let end = last.position.next();
         let first = batch.first().map(|frame| frame.position);
         let records = decode(&batch)?;
         let grants = grants_of(&records);
@@ -132,6 +141,8 @@ impl Settler {
         }
         self.waiting_since = if self.waiting.is_empty() { None } else { self.waiting_since.or(first) };
         grants.into_iter().for_each(|grant| (self.booked)(grant));
+        self.settled = end;
+        self.stats.position.store(end.value(), Ordering::Release);
         self.journal.applied(self.waiting_since.unwrap_or(end));
         Ok(true)
     }
@@ -161,7 +172,7 @@ impl Settler {
     }
 }
 
-fn decode(batch: &[OwnedFrame]) -> Result<Vec<Record>, SettleError> {
+fn decode(batch: &[Entry]) -> Result<Vec<Record>, SettleError> {
     batch.iter().map(|frame| postcard::from_bytes(&frame.payload).map_err(SettleError::Unreadable)).collect()
 }
 

@@ -1,6 +1,6 @@
 //! Identities. Each kind is a type of its own, so that a user can never stand where an account is meant.
 //!
-//! An id is 128 bits, shown as a prefix and 32 hexadecimal digits. Ids of things that happen are UUIDv7 (RFC 9562):
+//! An id is 128 bits, shown as a prefix and 32 hexadecimal digits. Ids of things that happen are `UUIDv7` (RFC 9562):
 //! ordered by time, which keeps the books' indexes append-only. Ids that must come out the same on a retry are
 //! derived from what makes them the same.
 

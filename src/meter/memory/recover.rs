@@ -1,17 +1,19 @@
 //! The way back after a restart: the books, then the journal's records that the books may not have, then the holds
 //! that were open. A hold without an end counts as dispatched and accepted, and is charged at its floor.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use super::sweep::at_floor;
-use super::{MemoryMeter, lock};
+use super::{Live, MemoryMeter, lock};
 use crate::access::ledgered::Gap;
-use crate::access::record::{HoldRecord, Outcome, Record};
+use crate::access::record::{GrantRecord, HoldRecord, Outcome, Record};
 use crate::access::{Account, Terms};
+use crate::journal::Journal;
 use crate::ledger::rows::Restored;
 use crate::meter::MeterError;
 use crate::policy::compiled::{CounterKey, Policy};
+use crate::units::time::Clock;
 use crate::units::{AccountId, DecisionId, PolicyVersion};
 
 /// What a restart took up again.
@@ -49,17 +51,22 @@ pub enum RecoverError {
     Journal(#[source] MeterError),
 }
 
-/// A recovery under way: frames of the journal go in, in order; the open holds come out ended.
-pub struct Recovery<'a> {
-    meter: &'a MemoryMeter,
+/// Live state that is being restored: rows of the books go in, then the journal's frames in order; a meter comes out.
+pub struct Restoring {
+    live: Live,
     open: HashMap<DecisionId, Box<HoldRecord>>,
     recovered: Recovered,
 }
 
-impl MemoryMeter {
+impl Restoring {
+    /// Nothing restored yet.
+    pub fn new(clock: Clock) -> Self {
+        Self { live: Live::new(clock), open: HashMap::new(), recovered: Recovered::default() }
+    }
+
     /// Sets live state to what the books say, row by row.
-    pub fn restore(&self, row: &Restored) {
-        let with = |id, change: &dyn Fn(&mut Account)| change(&mut lock(&self.account(id)));
+    pub fn row(&self, row: &Restored) {
+        let with = |id, change: &dyn Fn(&mut Account)| change(&mut lock(&self.live.account(id)));
         match row {
             Restored::Account(account, seq) => with(account.id, &|state| state.seq = *seq),
             Restored::Counter(account, user, entry) => {
@@ -67,7 +74,7 @@ impl MemoryMeter {
             }
             Restored::Grant(account, grant) => with(*account, &|state| {
                 state.restore_grant(grant);
-                self.watch_expiry(state);
+                self.live.watch_expiry(state);
             }),
             Restored::Debt(account, user, balance, debt) => {
                 with(*account, &|state| state.restore_debt(*user, *balance, *debt));
@@ -76,14 +83,7 @@ impl MemoryMeter {
         }
     }
 
-    /// Begins to apply what the journal has beyond the books.
-    pub fn recover(&self) -> Recovery<'_> {
-        Recovery { meter: self, open: HashMap::new(), recovered: Recovered::default() }
-    }
-}
-
-impl Recovery<'_> {
-    /// Applies the next frame of the journal.
+    /// Applies the next frame of the journal, which the books may have or not.
     pub fn frame(&mut self, payload: &[u8]) -> Result<(), RecoverError> {
         let record: Record = postcard::from_bytes(payload).map_err(RecoverError::Unreadable)?;
         self.recovered.records += 1;
@@ -100,44 +100,50 @@ impl Recovery<'_> {
         Ok(())
     }
 
-    /// Ends the holds that were open. `policy` finds a policy by version.
-    pub fn finish(
+    /// The policies that the open holds were decided by.
+    pub fn policies(&self) -> Vec<PolicyVersion> {
+        let versions: BTreeSet<_> = self.open.values().map(|hold| hold.policy).collect();
+        versions.into_iter().collect()
+    }
+
+    /// The meter, with the holds that were open ended at their floor. `policy` finds a policy by version.
+    pub fn meter(
         self,
+        journal: Arc<Journal>,
         policy: impl Fn(PolicyVersion) -> Option<Arc<Policy>>,
-    ) -> Result<Recovered, RecoverError> {
+    ) -> Result<(MemoryMeter, Recovered), RecoverError> {
         let mut open: Vec<_> = self.open.into_values().collect();
         open.sort_unstable_by_key(|hold| hold.decision);
+        let meter = MemoryMeter { live: self.live, journal };
         // All of them reserve before the first one ends: what one lacks may not be taken from another's reservation.
         for hold in &open {
-            take_up(self.meter, hold, &policy)?;
+            take_up(&meter, hold, &policy)?;
         }
         for hold in &open {
-            end_at_floor(self.meter, hold)?;
+            end_at_floor(&meter, hold)?;
         }
-        Ok(Recovered { floored: open.len() as u64, ..self.recovered })
+        Ok((meter, Recovered { floored: open.len() as u64, ..self.recovered }))
     }
 
     fn replay(&self, record: &Record) -> Result<(), RecoverError> {
         let account = record.account();
-        let state = self.meter.account(account);
+        let state = self.live.account(account);
         let mut state = lock(&state);
-        self.meter.clock.no_earlier_than(record.at());
+        self.live.clock.no_earlier_than(record.at());
         let replayed = match record {
-            Record::Hold(hold) => {
-                let mut issued = hold.issued.iter();
-                issued.try_for_each(|grant| state.replay_grant(grant, CounterKey::of_balance(&grant.balance)))
-            }
+            Record::Hold(hold) => hold.issued.iter().try_for_each(|grant| self.replay_grant(&mut state, grant)),
             Record::End(end) => state.replay_end(end, CounterKey::of_balance),
-            Record::Grant(grant) => {
-                lock(&self.meter.pending_grants).insert(grant.grant);
-                state.replay_grant(grant, CounterKey::of_balance(&grant.balance))
-            }
+            Record::Grant(grant) => self.replay_grant(&mut state, grant),
             Record::Expiry(expiry) => state.replay_expiry(expiry),
         };
-        if !matches!(record, Record::End(_) | Record::Expiry(_)) {
-            self.meter.watch_expiry(&state);
-        }
         replayed.map_err(|source| RecoverError::Gap { account, source })
+    }
+
+    fn replay_grant(&self, state: &mut Account, grant: &GrantRecord) -> Result<(), Gap> {
+        lock(&self.live.pending_grants).insert(grant.grant);
+        state.replay_grant(grant, CounterKey::of_balance(&grant.balance))?;
+        self.live.watch_expiry(state);
+        Ok(())
     }
 }
 
@@ -156,16 +162,17 @@ fn take_up(
         tier: record.tier.clone(),
         size: record.size.clone(),
     };
-    lock(&meter.account(record.account)).take_up(record, terms);
+    lock(&meter.live.account(record.account)).take_up(record, terms);
     Ok(())
 }
 
 fn end_at_floor(meter: &MemoryMeter, record: &HoldRecord) -> Result<(), RecoverError> {
-    let account = meter.account(record.account);
+    let account = meter.live.account(record.account);
     let mut account = lock(&account);
     let Some(hold) = account.hold_of(record.decision) else { return Ok(()) };
     let (used, ending) = at_floor(hold, Outcome::Crashed);
-    let now = meter.clock.now();
-    meter.end(&mut account, record.decision, used, ending, now).map_err(RecoverError::Journal)?;
+    let now = meter.live.clock.now();
+    let ended = meter.end(&mut account, record.decision, used, ending, now);
+    let _unawaited = ended.map_err(RecoverError::Journal)?;
     Ok(())
 }

@@ -11,9 +11,9 @@ use crate::units::{DecisionId, Timestamp};
 
 impl MemoryMeter {
     pub(super) fn sweep_now(&self) -> Result<Swept, MeterError> {
-        let now = self.clock.now();
+        let now = self.live.clock.now();
         let mut swept = Swept::default();
-        for shard in &self.shards {
+        for shard in &self.live.shards {
             let open: Vec<_> = {
                 let shard = lock(shard);
                 let account = |id| shard.accounts.get(id).map(Arc::clone);
@@ -38,10 +38,10 @@ impl MemoryMeter {
         let Some(hold) = account.hold_of(decision).filter(|hold| hold.expires_at <= now) else { return Ok(()) };
         if hold.dispatched {
             let (used, ending) = at_floor(hold, Outcome::Expired);
-            self.end(account, decision, used, ending, now)?;
+            let _unawaited = self.end(account, decision, used, ending, now)?;
             swept.floored += 1;
         } else {
-            self.end(account, decision, Demand::nothing(), Ending::not_sent(), now)?;
+            let _unawaited = self.end(account, decision, Demand::nothing(), Ending::not_sent(), now)?;
             swept.voided += 1;
         }
         Ok(())
@@ -49,19 +49,19 @@ impl MemoryMeter {
 
     fn expire_grants(&self, now: Timestamp, swept: &mut Swept) -> Result<(), MeterError> {
         while let Some(id) = self.due_expiry(now) {
-            let account = self.account(id);
+            let account = self.live.account(id);
             let mut account = lock(&account);
             for record in account.expire_grants(now) {
                 swept.expired += record.grants.len() as u64;
-                self.journal(&Record::Expiry(record)).map_err(MeterError::Journal)?;
+                let _unawaited = self.journal(&Record::Expiry(record)).map_err(MeterError::Journal)?;
             }
-            self.watch_expiry(&account);
+            self.live.watch_expiry(&account);
         }
         Ok(())
     }
 
     fn due_expiry(&self, now: Timestamp) -> Option<crate::units::AccountId> {
-        let mut expiries = lock(&self.expiries);
+        let mut expiries = lock(&self.live.expiries);
         let due = expiries.peek().is_some_and(|Reverse((at, _))| *at <= now);
         if due { expiries.pop().map(|Reverse((_, id))| id) } else { None }
     }

@@ -22,6 +22,9 @@ pub(super) fn check(features: &Features, problems: &mut Sink<'_>) -> Vec<Feature
     let mut taken: Vec<(Api, &str)> = Vec::new();
     let mut compiled = Vec::new();
     for (name, feature) in features.fitting() {
+        if name.value == "extends" {
+            problems.report(&name.at, "a feature named `extends`", "a name that no key of a plan has");
+        }
         check_apis(&name.value, feature, &mut taken, problems);
         check_unit(&feature.value, problems);
         check_unbuilt(&feature.value, problems);

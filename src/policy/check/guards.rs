@@ -47,12 +47,12 @@ pub(super) fn compile(
         _ => {
             let period = spend_period(guard, problems)?;
             let identity = Identity::window(scene.name, name, Unit::Credit, &period);
-            let key = keys.give("guard", identity.clone(), &raw.name.at, problems);
+            let key = keys.give("guard", &identity, &raw.name.at, problems);
             let allow = Some(Amount::clamped(raw.spend.as_ref()?.value.0.micros()));
             (GuardRule::Spend { window: Window { key, allow, period } }, identity)
         }
     };
-    let key = keys.give("guard", identity, &raw.name.at, problems);
+    let key = keys.give("guard", &identity, &raw.name.at, problems);
     Some(Guard { name: Arc::from(name), per: raw.per.as_ref()?.value, key, rule })
 }
 

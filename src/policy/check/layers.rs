@@ -83,13 +83,14 @@ fn unit(layer: &raw::Layer, scene: &Scene<'_>, problems: &mut Sink<'_>) -> Optio
 }
 
 fn balance_of<T>(name: &str, at: &At<T>, scene: &Scene<'_>, problems: &mut Sink<'_>) -> Option<Source> {
-    if let Some(position) = scene.balances.position(name) {
+    let balances = scene.balances?;
+    if let Some(position) = balances.position(name) {
         return Some(Source::Balance(BalanceIndex(index(position))));
     }
-    let known = listed(scene.balances.keys());
+    let known = listed(balances.keys());
     let allowed = if known.is_empty() { "a balance declared under `balances`" } else { &known };
     let problem = problems.report(&at.at, format!("unknown balance {}", quoted(name)), allowed);
-    if let Some(near) = nearest(name, scene.balances.keys()) {
+    if let Some(near) = nearest(name, balances.keys()) {
         problem.hint(format!("did you mean `{near}`?"));
     }
     None

@@ -11,7 +11,7 @@ use super::super::decode::{At, List, Map};
 use super::super::keys::Keys;
 use super::super::problem::{Place, Sink, listed, nearest, quoted};
 use super::super::raw;
-use super::super::scalars::NameSpelling;
+use super::super::scalars::{Name, NameSpelling};
 use super::{Balances, Features, features, guards, layers};
 
 type Plans = Map<NameSpelling, raw::Plan>;
@@ -26,17 +26,23 @@ struct Merged<'a> {
     whole: bool,
 }
 
+impl<'a> Merged<'a> {
+    fn layers(&self) -> &'a [At<raw::Layer>] {
+        self.waterfall.map(|waterfall| waterfall.items.as_slice()).unwrap_or_default()
+    }
+}
+
 /// The plans in file order.
 pub(super) fn check(
     plans: &Plans,
     features: &Features,
-    balances: &Balances,
+    balances: Option<&Balances>,
     keys: &mut Keys,
     problems: &mut Sink<'_>,
 ) -> Vec<Plan> {
-    check_features(plans, features, problems);
     let mut drawn = HashSet::new();
-    let mut whole = plans.entries.iter().all(|(_, plan)| plan.as_ref().is_some_and(|plan| plan.value.whole));
+    let mut whole = check_features(plans, features, problems)
+        && plans.entries.iter().all(|(_, plan)| plan.as_ref().is_some_and(|plan| plan.value.whole));
     let mut compiled = Vec::new();
     for (nth, (name, _)) in plans.entries.iter().enumerate() {
         let mut waterfalls = Vec::new();
@@ -47,12 +53,19 @@ pub(super) fn check(
             whole &= merged.as_ref().is_none_or(|merged| merged.whole);
             waterfalls.push(merged.map(|merged| {
                 let scene = Scene { name: &feature.value, feature: written.as_ref(), balances };
-                compile(&merged, &scene, &mut drawn, keys, problems)
+                let waterfall = compile(&merged, &scene, keys, problems);
+                whole &= waterfall.layers.len() == merged.layers().len();
+                for layer in &waterfall.layers {
+                    if let Source::Balance(balance) = &layer.source {
+                        drawn.insert(usize::from(balance.0));
+                    }
+                }
+                waterfall
             }));
         }
         compiled.push(Plan { name: Arc::from(name.value.as_str()), waterfalls });
     }
-    if whole {
+    if let Some(balances) = balances.filter(|_| whole) {
         check_drawn(balances, &drawn, problems);
     }
     compiled
@@ -64,16 +77,22 @@ pub(super) struct Scene<'a> {
     pub name: &'a str,
     /// The feature, if it could be read.
     pub feature: Option<&'a At<raw::Feature>>,
-    /// All balances.
-    pub balances: &'a Balances,
+    /// All balances, if they could be read.
+    pub balances: Option<&'a Balances>,
 }
 
-fn check_features(plans: &Plans, features: &Features, problems: &mut Sink<'_>) {
+/// Whether every feature that a plan names is known. A section of features that could not be read knows them all.
+fn check_features(plans: &Plans, features: &Features, problems: &mut Sink<'_>) -> bool {
+    let mut known = true;
+    if features.entries.is_empty() {
+        return known;
+    }
     for (_, plan) in plans.fitting() {
         for (feature, _) in &plan.value.features.entries {
             if features.position(&feature.value).is_some() {
                 continue;
             }
+            known = false;
             let found = format!("unknown feature {}", quoted(&feature.value));
             let problem =
                 problems.report(&feature.at, found, format!("extends, {}", features::names(features)));
@@ -82,6 +101,7 @@ fn check_features(plans: &Plans, features: &Features, problems: &mut Sink<'_>) {
             }
         }
     }
+    known
 }
 
 /// The plan and its ancestors, the oldest first. `None` where they cannot be told; that is reported.
@@ -114,7 +134,7 @@ fn lineage<'a>(plans: &'a Plans, plan: usize, problems: &mut Sink<'_>) -> Option
                 problems.report(
                     &at.at,
                     format!("plans that extend each other: {round}"),
-                    "a plan further up",
+                    "plans that lead to one without `extends`",
                 );
             }
             return None;
@@ -179,14 +199,8 @@ fn merge_guards<'a>(merged: &mut Merged<'a>, guards: &'a List<raw::Guard, 0>, pr
     }
 }
 
-fn compile(
-    merged: &Merged<'_>,
-    scene: &Scene<'_>,
-    drawn: &mut HashSet<String>,
-    keys: &mut Keys,
-    problems: &mut Sink<'_>,
-) -> Waterfall {
-    let layers = merged.waterfall.map(|waterfall| waterfall.items.as_slice()).unwrap_or_default();
+fn compile(merged: &Merged<'_>, scene: &Scene<'_>, keys: &mut Keys, problems: &mut Sink<'_>) -> Waterfall {
+    let layers = merged.layers();
     if merged.waterfall.is_none() && merged.whole {
         let found = format!("feature {} without a waterfall", quoted(scene.name));
         let problem = problems.report(merged.at, found, "a waterfall of at least one layer");
@@ -196,25 +210,21 @@ fn compile(
     let guards =
         merged.guards.iter().filter_map(|guard| guards::compile(guard, scene, keys, problems)).collect();
     let layers = layers::compile(layers, scene, keys, problems);
-    for layer in &layers {
-        if let Source::Balance(balance) = &layer.source {
-            drawn.extend(
-                scene.balances.entries.get(usize::from(balance.0)).map(|(name, _)| name.value.clone()),
-            );
-        }
-    }
     Waterfall { guards, layers }
 }
 
-/// Guards and layers share one space of names: both name counters, headers and reasons.
+/// Guards and layers share one space of names: both name counters, headers and reasons. Told where the later stands,
+/// which may be a guard that a plan adds to an inherited waterfall.
 fn check_names(merged: &Merged<'_>, layers: &[At<raw::Layer>], problems: &mut Sink<'_>) {
-    let guards = merged.guards.iter().map(|guard| &guard.value.name);
-    let mut seen: Vec<(&str, usize)> = guards.map(|name| (name.value.0.as_str(), name.at.line)).collect();
+    let mut seen: Vec<&At<Name>> = merged.guards.iter().map(|guard| &guard.value.name).collect();
     for name in layers.iter().map(|layer| &layer.value.name) {
-        match seen.iter().find(|(known, _)| *known == name.value.0) {
-            Some((_, line)) => twice(&name.value.0, &name.at, *line, problems),
-            None => seen.push((&name.value.0, name.at.line)),
-        }
+        let Some(known) = seen.iter().find(|known| known.value == name.value) else {
+            seen.push(name);
+            continue;
+        };
+        let in_order = (known.at.line, known.at.column) < (name.at.line, name.at.column);
+        let (first, second) = if in_order { (*known, name) } else { (name, *known) };
+        twice(&name.value.0, &second.at, first.at.line, problems);
     }
 }
 
@@ -227,8 +237,9 @@ fn twice(name: &str, at: &Place, first: usize, problems: &mut Sink<'_>) {
     problem.hint(format!("the first is in line {first}"));
 }
 
-fn check_drawn(balances: &Balances, drawn: &HashSet<String>, problems: &mut Sink<'_>) {
-    for (name, _) in balances.entries.iter().filter(|(name, _)| !drawn.contains(&name.value)) {
+fn check_drawn(balances: &Balances, drawn: &HashSet<usize>, problems: &mut Sink<'_>) {
+    let idle = balances.entries.iter().enumerate().filter(|(nth, _)| !drawn.contains(nth));
+    for (_, (name, _)) in idle {
         let found = format!("balance {} that no plan draws", quoted(&name.value));
         let problem = problems.report(&name.at, found, "balances that a waterfall names");
         problem.hint(format!(

@@ -25,44 +25,44 @@ pub(super) fn compile(
     let mut compiled: Vec<(Window, &Place)> = Vec::new();
     for window in &windows.value.items {
         let period = period(&window.value, problems);
-        let allow = allowance(&window.value.allow, unit, problems);
+        let allow = &window.value.allow;
+        let allow = match &allow.value {
+            Allowance::Unlimited => Some(None),
+            Allowance::Amount(text) => amount(text, &allow.at, unit, problems).map(Some),
+        };
         let (Some(unit), Some(period), Some(allow)) = (unit, period, allow) else {
             continue;
         };
         let name = &layer.value.name;
         let identity = Identity::window(scene.name, &name.value.0, unit, &period);
-        let key = keys.give("layer", identity, &name.at, problems);
+        let key = keys.give("layer", &identity, &name.at, problems);
         compiled.push((Window { key, allow, period }, &window.at));
     }
     check_reachable(&compiled, problems);
     (!compiled.is_empty()).then(|| compiled.into_iter().map(|(window, _)| window).collect())
 }
 
-fn allowance(allow: &At<Allowance>, unit: Option<Unit>, problems: &mut Sink<'_>) -> Option<Option<Amount>> {
-    let Allowance::Amount(text) = &allow.value else {
-        return Some(None);
-    };
-    let money = matches!(unit, None | Some(Unit::Credit));
-    let read = if money {
-        credits(text).map(|credits| Amount::clamped(credits.micros()))
-    } else {
-        let whole = digits(text).filter(|count| *count <= Amount::MAX.get()).map(Amount::clamped);
-        whole.ok_or_else(|| "digits only, at most 9007199254740991".to_owned())
-    };
-    let counted = unit.map_or("the feature's unit", Unit::as_str);
-    let allowed = if money {
-        format!("an amount of {counted} above 0, or the word `unlimited`")
-    } else {
-        format!("a whole number of {counted} above 0, or the word `unlimited`")
+/// An amount as written, in micro-credits where that is the unit.
+fn amount(text: &str, at: &Place, unit: Option<Unit>, problems: &mut Sink<'_>) -> Option<Amount> {
+    let (read, kind) = match unit {
+        None | Some(Unit::Credit) => {
+            (credits(text).map(|credits| Amount::clamped(credits.micros())), "an amount of credits")
+        }
+        Some(_) => {
+            let whole = digits(text).filter(|count| *count <= Amount::MAX.get()).map(Amount::clamped);
+            (whole.ok_or_else(|| "digits only, at most 9007199254740991".to_owned()), "a whole number")
+        }
     };
     let hint = match read {
         Ok(amount) if amount.is_zero() => {
             "no limit is the word `unlimited`; to give nothing, leave it out".to_owned()
         }
-        Ok(amount) => return Some(Some(amount)),
+        Ok(amount) => return Some(amount),
         Err(hint) => hint,
     };
-    problems.report(&allow.at, format!("the number {}", quoted(text)), allowed).hint(hint);
+    let in_unit = unit.map(|unit| format!(" (unit `{unit}`)")).unwrap_or_default();
+    let allowed = format!("{kind} above 0{in_unit}, or the word `unlimited`");
+    problems.report(at, format!("the number {}", quoted(text)), allowed).hint(hint);
     None
 }
 

@@ -1,0 +1,76 @@
+//! Health for probes, metrics for scrapers.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::IntoResponse;
+use serde_json::json;
+
+use super::Operator;
+use crate::journal::{Health, Journal};
+
+/// Whether the gateway should be sent requests.
+#[derive(Clone)]
+pub struct Readiness {
+    serving: Arc<AtomicBool>,
+    journal: Arc<Journal>,
+}
+
+impl Readiness {
+    /// Not serving yet, on top of this journal.
+    pub fn new(journal: Arc<Journal>) -> Self {
+        Self { serving: Arc::default(), journal }
+    }
+
+    /// From now on requests are taken.
+    pub fn begin(&self) {
+        self.serving.store(true, Ordering::SeqCst);
+    }
+
+    /// From now on no new requests should come.
+    pub fn end(&self) {
+        self.serving.store(false, Ordering::SeqCst);
+    }
+
+    /// Why no requests should come, if so.
+    pub fn unready(&self) -> Option<&'static str> {
+        if !self.serving.load(Ordering::SeqCst) {
+            return Some("not-serving");
+        }
+        match self.journal.health() {
+            Health::Good => None,
+            Health::Refusing { reason } => Some(reason.as_str()),
+        }
+    }
+}
+
+/// The process runs.
+pub(super) async fn alive() -> &'static str {
+    "ok\n"
+}
+
+/// Requests may come.
+pub(super) async fn ready(State(operator): State<Arc<Operator>>) -> impl IntoResponse {
+    match operator.readiness.unready() {
+        None => (StatusCode::OK, Json(json!({"ready": true}))),
+        Some(reason) => {
+            (StatusCode::SERVICE_UNAVAILABLE, Json(json!({"ready": false, "reason": reason})))
+        }
+    }
+}
+
+/// Metrics in Prometheus' text format.
+pub(super) async fn metrics(State(operator): State<Arc<Operator>>) -> String {
+    crate::settle::record_gauges(&operator.readiness.journal, &*operator.meter);
+    operator.exposition.as_ref().map(crate::telemetry::Exposition::render).unwrap_or_default()
+}
+
+impl Readiness {
+    /// The journal that readiness depends on.
+    pub fn journal(&self) -> &Journal {
+        &self.journal
+    }
+}

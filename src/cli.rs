@@ -1,0 +1,87 @@
+//! The command line: `overfall demo`, `serve`, `policy`, `account`, `user`, `key`, `grant`, `audit`.
+//!
+//! Output is for people by default and for programs with `--json`; what went wrong goes to standard error with the way
+//! out, and the exit code says it too: 0 done, 1 it did not go as asked, 2 the words of the command were wrong.
+
+mod audit;
+mod demo;
+mod node;
+mod operate;
+mod output;
+mod policy;
+mod reload;
+mod serve;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+pub use node::{Node, OpenError, Stores};
+
+/// Decides for every request to a model API how much is allowed, and from where, and keeps the books of it.
+#[derive(Debug, Parser)]
+#[command(name = "overfall", version, about, after_help = "Try `overfall demo` first: it needs nothing.")]
+pub struct Command {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Run everything on this machine: a simulated model API, the gateway before it, seeded accounts, lines to paste
+    Demo(demo::Demo),
+    /// Run the gateway
+    Serve(serve::Serve),
+    /// Check a policy file, print its schema, or explain a user's next request
+    #[command(subcommand)]
+    Policy(policy::PolicyVerb),
+    /// Add, show and change accounts
+    #[command(subcommand)]
+    Account(operate::AccountVerb),
+    /// Add and show the users of an account
+    #[command(subcommand)]
+    User(operate::UserVerb),
+    /// Make, show and revoke the API keys of an account's users
+    #[command(subcommand)]
+    Key(operate::KeyVerb),
+    /// Grant credits, and show grants
+    #[command(subcommand)]
+    Grant(operate::GrantVerb),
+    /// Prove the books; exit with 1 and a list where they do not hold
+    Audit(audit::Audit),
+}
+
+/// Where the deployment file is.
+#[derive(Clone, Debug, Args)]
+struct ConfigFile {
+    /// The deployment file
+    #[arg(short = 'c', long = "config", value_name = "FILE", default_value = "config/overfall.yaml")]
+    config: PathBuf,
+}
+
+/// How the answer is printed.
+#[derive(Clone, Copy, Debug, Args)]
+struct Format {
+    /// Print JSON, for programs
+    #[arg(long)]
+    json: bool,
+}
+
+/// Carries out a command.
+pub fn run(command: Command) -> ExitCode {
+    let done = match command.verb {
+        Verb::Demo(demo) => demo.run(),
+        Verb::Serve(serve) => serve.run(),
+        Verb::Policy(verb) => verb.run(),
+        Verb::Account(verb) => verb.run(),
+        Verb::User(verb) => verb.run(),
+        Verb::Key(verb) => verb.run(),
+        Verb::Grant(verb) => verb.run(),
+        Verb::Audit(audit) => audit.run(),
+    };
+    done.unwrap_or_else(|error| {
+        output::complain(&error);
+        ExitCode::FAILURE
+    })
+}

@@ -1,0 +1,247 @@
+//! One node: the stores opened, live state restored from ledger and journal, and the workers that keep them.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use tokio::sync::{Notify, watch};
+
+use crate::admin::{Operator, Readiness};
+use crate::config::Secret;
+
+use crate::journal::{self, Frame, Journal};
+use crate::ledger::directory::Directory;
+use crate::ledger::sqlite::SqliteLedger;
+use crate::ledger::{Ledger, LedgerError};
+use crate::meter::memory::{MemoryMeter, RecoverError, Recovered, Restoring};
+use crate::policy::compiled::Policy;
+use crate::policy::live::Policies;
+use crate::settle::{BlockLog, BlockSender, Settler, SettlerStats, Sweeper};
+use crate::telemetry::Exposition;
+use crate::units::PolicyVersion;
+use crate::units::time::Clock;
+
+/// Where a node keeps its state.
+#[derive(Clone, Debug)]
+pub struct Stores {
+    /// The folder of journal and ledger. One process at a time.
+    pub data: PathBuf,
+    /// How the journal is kept.
+    pub journal: journal::Options,
+}
+
+/// Why a node could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The data folder could not be made.
+    #[error("the data folder {} cannot be made", path.display())]
+    Folder {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// Another process has the folder.
+    #[error("the data folder {} is in use by process {holder}: stop it first, or name another folder", path.display())]
+    InUse {
+        /// Which.
+        path: PathBuf,
+        /// Its process id.
+        holder: String,
+    },
+    /// No thread for the workers.
+    #[error("the settlement thread did not start")]
+    Thread(#[source] std::io::Error),
+    /// The journal did not open.
+    #[error("the journal did not open")]
+    Journal(#[from] journal::OpenError),
+    /// The ledger did not open.
+    #[error("the ledger did not open")]
+    Ledger(#[from] crate::ledger::sqlite::OpenError),
+    /// The ledger could not be read.
+    #[error("the ledger could not be read")]
+    Restore(#[from] LedgerError),
+    /// Live state could not be made.
+    #[error("live state could not be restored")]
+    Recover(#[from] RecoverError),
+    /// A policy in the books is not one that this version reads.
+    #[error("policy {version}, which open holds were decided by, cannot be read any more")]
+    OldPolicy {
+        /// Which.
+        version: PolicyVersion,
+    },
+}
+
+/// An open node.
+pub struct Node {
+    /// What time it is.
+    pub clock: Clock,
+    /// The policy in force.
+    pub policies: Arc<Policies>,
+    /// Who may call.
+    pub directory: Arc<Directory>,
+    /// Live counts.
+    pub meter: Arc<MemoryMeter>,
+    /// The books.
+    pub ledger: Arc<dyn Ledger>,
+    /// What is on its way to the books.
+    pub journal: Arc<Journal>,
+    /// Takes blocked decisions for the log.
+    pub blocks: BlockSender,
+    /// What settlement has done.
+    pub settled: Arc<SettlerStats>,
+    /// What was taken up again.
+    pub recovered: Recovered,
+    shutdown: watch::Sender<bool>,
+    worker: Mutex<Option<JoinHandle<()>>>,
+    _lock: FolderLock,
+}
+
+/// The workers of a node: one thread of their own, so that what settlement costs can be seen and never delays a request.
+struct Workers {
+    settler: Settler,
+    sweeper: Sweeper,
+    blocks: BlockLog,
+}
+
+impl Node {
+    /// Opens the stores and restores live state: the books, then what the journal has beyond them, then the holds that
+    /// were open, which end at their floor.
+    pub async fn open(stores: &Stores, policy: Arc<Policy>, clock: Clock) -> Result<Self, OpenError> {
+        let lock = FolderLock::take(&stores.data)?;
+        let ledger: Arc<dyn Ledger> = Arc::new(SqliteLedger::open(&stores.data.join("ledger.sqlite"))?);
+        ledger.keep_policy(policy.version, &policy.text).await?;
+        let policies = Arc::new(Policies::new(policy));
+        let directory = Arc::new(Directory::default());
+        let mut restoring = Restoring::new(clock.clone());
+        ledger
+            .restore(&mut |row| {
+                directory.restore(&row);
+                restoring.row(&row);
+            })
+            .await?;
+        let each = |_, frame: Frame<'_>| Ok(restoring.frame(frame.payload)?);
+        let (journal, _) = Journal::open(&stores.data.join("journal"), stores.journal.clone(), each)?;
+        let journal = Arc::new(journal);
+        know_policies(&restoring, &policies, &*ledger).await?;
+        let (meter, recovered) = restoring.meter(Arc::clone(&journal), |version| policies.version(version))?;
+        let meter = Arc::new(meter);
+        let (log, blocks) = BlockLog::new(Arc::clone(&ledger));
+        let booked = Arc::clone(&meter);
+        let settler = Settler::new(Arc::clone(&journal), Arc::clone(&ledger), move |grant| booked.booked(grant));
+        let settled = settler.stats();
+        let sweeper = Sweeper { meter: meter.clone(), every: Duration::from_secs(1) };
+        let (shutdown, stopping) = watch::channel(false);
+        let worker = Workers { settler, sweeper, blocks: log }.start(stopping).map_err(OpenError::Thread)?;
+        Ok(Self {
+            clock,
+            policies,
+            directory,
+            meter,
+            ledger,
+            journal,
+            blocks,
+            settled,
+            recovered,
+            shutdown,
+            worker: Mutex::new(Some(worker)),
+            _lock: lock,
+        })
+    }
+
+    /// What the operator's routes act on.
+    pub fn operator(&self, token: Secret, exposition: Option<Exposition>, reload: Arc<Notify>) -> Arc<Operator> {
+        Arc::new(Operator {
+            clock: self.clock.clone(),
+            policies: Arc::clone(&self.policies),
+            directory: Arc::clone(&self.directory),
+            meter: self.meter.clone(),
+            ledger: Arc::clone(&self.ledger),
+            readiness: Readiness::new(Arc::clone(&self.journal)),
+            exposition,
+            token,
+            reload,
+            grant_order: tokio::sync::Mutex::new(()),
+            closing: AtomicBool::new(false),
+        })
+    }
+
+    /// Waits until what is journalled is booked, as long as the ledger answers.
+    pub async fn settle(&self) {
+        let failures = self.settled.failures.load(Ordering::Relaxed);
+        while self.settled.position.load(Ordering::Acquire) < self.journal.stats().next.value()
+            && self.settled.failures.load(Ordering::Relaxed) == failures
+        {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    }
+
+    /// Ends the workers once everything durable is booked, and closes the journal. Blocks.
+    pub fn close(&self) {
+        self.shutdown.send_replace(true);
+        let worker = self.worker.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if worker.is_some_and(|worker| worker.join().is_err()) {
+            tracing::error!("the settlement thread had panicked");
+        }
+        if let Err(error) = self.journal.close() {
+            tracing::error!(error = %crate::telemetry::chain(&error), "the journal did not close");
+        }
+    }
+}
+
+impl Workers {
+    /// Runs until `shutdown` is true and everything durable is booked.
+    fn start(self, shutdown: watch::Receiver<bool>) -> std::io::Result<JoinHandle<()>> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        std::thread::Builder::new().name("settle".to_owned()).spawn(move || {
+            runtime.block_on(async {
+                tokio::join!(
+                    self.settler.run(shutdown.clone()),
+                    self.sweeper.run(shutdown.clone()),
+                    self.blocks.run(shutdown)
+                );
+            });
+        })
+    }
+}
+
+/// Keeps a data folder to one process.
+struct FolderLock(File);
+
+impl FolderLock {
+    fn take(data: &Path) -> Result<Self, OpenError> {
+        let folder = |source| OpenError::Folder { path: data.to_owned(), source };
+        std::fs::create_dir_all(data).map_err(folder)?;
+        let path = data.join("lock");
+        let mut file = File::options().read(true).write(true).create(true).truncate(false).open(path).map_err(folder)?;
+        if file.try_lock().is_err() {
+            let mut holder = String::new();
+            file.read_to_string(&mut holder).map_err(folder)?;
+            return Err(OpenError::InUse { path: data.to_owned(), holder: holder.trim().to_owned() });
+        }
+        file.set_len(0).and_then(|()| write!(file, "{}", std::process::id())).map_err(folder)?;
+        Ok(Self(file))
+    }
+}
+
+/// Brings the policies that open holds were decided by back from the books.
+async fn know_policies(
+    restoring: &Restoring,
+    policies: &Policies,
+    ledger: &dyn Ledger,
+) -> Result<(), OpenError> {
+    for version in restoring.policies() {
+        if policies.version(version).is_none()
+            && let Some(text) = ledger.policy(version).await?
+        {
+            let policy = crate::policy::load::parse("a policy in the books", &text);
+            policies.remember(Arc::new(policy.map_err(|_| OpenError::OldPolicy { version })?));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,246 @@
+//! The deployment file: listeners, upstream, stores, bounds. Read once, at the start.
+//!
+//! It is read with the same care as the policy: every problem at once, each where it stands. Secrets stand elsewhere;
+//! the file names where.
+
+mod raw;
+mod secret;
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::policy::decode::Decode;
+use crate::policy::problem::{Problems, Sink};
+use crate::policy::scalars::{Length, Text};
+use crate::policy::yaml;
+use crate::telemetry::{LogFormat, LogSettings};
+
+pub use secret::{Secret, SecretError, SecretSource};
+
+const MIB: u64 = 1 << 20;
+const ADMIN_TOKEN: &str = "the token of the operator's API";
+const UPSTREAM_KEY: &str = "the key of the upstream";
+
+/// A deployment.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The policy file.
+    pub policy: PathBuf,
+    /// Where it listens.
+    pub listen: Listen,
+    /// What it stands before.
+    pub upstream: Upstream,
+    /// The folder of journal and ledger.
+    pub data: PathBuf,
+    /// Whether a request waits for its hold to be durable.
+    pub durability: Durability,
+    /// What happens when the meter's store does not answer.
+    pub on_store_failure: OnStoreFailure,
+    /// Where the operator's token stands.
+    pub admin_token: SecretSource,
+    /// Bounds.
+    pub limits: Limits,
+    /// Logs.
+    pub log: LogSettings,
+}
+
+/// Where a gateway listens.
+#[derive(Clone, Debug)]
+pub struct Listen {
+    /// For clients.
+    pub gateway: SocketAddr,
+    /// For the operator.
+    pub admin: SocketAddr,
+    /// TLS for clients.
+    pub tls: Option<Tls>,
+}
+
+/// PEM files.
+#[derive(Clone, Debug)]
+pub struct Tls {
+    /// The certificate and what signs it.
+    pub certificate: PathBuf,
+    /// Its key.
+    pub key: PathBuf,
+}
+
+/// The model API that a gateway stands before.
+#[derive(Clone, Debug)]
+pub struct Upstream {
+    /// Scheme and host, perhaps a port.
+    pub base_url: http::Uri,
+    /// Where its key stands.
+    pub key: SecretSource,
+    /// PEM file of certificates to trust instead of the machine's.
+    pub ca_file: Option<PathBuf>,
+    /// How long to wait for a connection.
+    pub connect_timeout: Duration,
+    /// How long to wait for the next bytes of an answer.
+    pub read_timeout: Duration,
+}
+
+/// Whether a request waits for its hold to be durable.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, schemars::JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Durability {
+    /// It does.
+    #[default]
+    Strict,
+    /// It does not; a crash may forget the newest moments.
+    Relaxed,
+}
+
+/// What happens when the meter's store does not answer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, schemars::JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum OnStoreFailure {
+    /// Requests are refused with 503.
+    #[default]
+    Refuse,
+}
+
+/// Bounds of a gateway.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// The largest request body, in bytes.
+    pub body_bytes: u64,
+    /// All request bodies in memory together, in bytes.
+    pub bodies_bytes: u64,
+    /// How long a client may take to send its body.
+    pub body_time: Duration,
+    /// All journal files together, in bytes.
+    pub journal_bytes: u64,
+    /// How long streams may go on after SIGTERM.
+    pub shutdown_grace: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            body_bytes: 32 * MIB,
+            bodies_bytes: 512 * MIB,
+            body_time: Duration::from_secs(60),
+            journal_bytes: 4096 * MIB,
+            shutdown_grace: Duration::from_secs(60),
+        }
+    }
+}
+
+/// Why a deployment file is not one.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// It cannot be read.
+    #[error("the deployment file {} cannot be read; name another with -c", path.display())]
+    Unreadable {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// It says what it may not.
+    #[error("the deployment file is not right\n{0}")]
+    Wrong(Problems),
+}
+
+impl Config {
+    /// Reads a file. Paths in it are relative to it.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let unreadable = |source| ConfigError::Unreadable { path: path.to_owned(), source };
+        let text = std::fs::read_to_string(path).map_err(unreadable)?;
+        let folder = path.parent().unwrap_or(Path::new("")).to_owned();
+        Self::parse(&path.display().to_string(), &text, &folder).map_err(ConfigError::Wrong)
+    }
+
+    /// Reads a text; `folder` is what its paths are relative to.
+    pub fn parse(file_name: &str, text: &str, folder: &Path) -> Result<Self, Problems> {
+        let mut problems = Sink::new(text);
+        let document =
+            yaml::read(text, &mut problems).and_then(|node| raw::Document::decode(node, &mut problems));
+        let config = document.map(|document| Self::of(document, folder));
+        match config {
+            Some(config) if problems.is_clean() => Ok(config),
+            _ => Err(problems.into_problems(file_name)),
+        }
+    }
+
+    /// The operator's token.
+    pub fn admin_token(&self) -> Result<Secret, SecretError> {
+        self.admin_token.read(ADMIN_TOKEN)
+    }
+
+    /// The upstream's key.
+    pub fn upstream_key(&self) -> Result<Secret, SecretError> {
+        self.upstream.key.read(UPSTREAM_KEY)
+    }
+
+    /// The embedded ledger's file.
+    pub fn ledger_path(&self) -> PathBuf {
+        self.data.join("ledger.sqlite")
+    }
+
+    fn of(document: raw::Document, folder: &Path) -> Self {
+        let raw::Version = document.version;
+        let path = |text: &Text| folder.join(&text.0);
+        let upstream = document.upstream;
+        let listen = document.listen;
+        let address = |given: Option<raw::Address>, port| {
+            given.map_or(SocketAddr::from((Ipv4Addr::LOCALHOST, port)), |address| address.0)
+        };
+        let log = document.log;
+        Self {
+            policy: path(&document.policy.value),
+            listen: Listen {
+                gateway: address(listen.as_ref().and_then(|listen| listen.gateway), 8080),
+                admin: address(listen.as_ref().and_then(|listen| listen.admin), 8081),
+                tls: listen
+                    .and_then(|listen| listen.tls)
+                    .map(|tls| Tls { certificate: path(&tls.certificate.value), key: path(&tls.key.value) }),
+            },
+            upstream: Upstream {
+                base_url: upstream.base_url.value.0,
+                key: secret_source(upstream.key, folder),
+                ca_file: upstream.ca_file.map(|file| path(&file.value)),
+                connect_timeout: duration(upstream.connect_timeout, Duration::from_secs(3)),
+                read_timeout: duration(upstream.read_timeout, Duration::from_secs(600)),
+            },
+            data: path(&document.stores.data.value),
+            durability: document.durability.unwrap_or_default(),
+            on_store_failure: document.on_store_failure.unwrap_or_default(),
+            admin_token: secret_source(document.admin.token, folder),
+            limits: limits(document.limits),
+            log: LogSettings {
+                format: log.as_ref().and_then(|log| log.format).unwrap_or(LogFormat::Text),
+                filter: log.and_then(|log| log.level).map_or_else(|| "info".to_owned(), |level| level.0),
+            },
+        }
+    }
+}
+
+fn limits(given: Option<raw::Limits>) -> Limits {
+    let default = Limits::default();
+    let Some(given) = given else { return default };
+    let bytes = |given: Option<raw::Bytes>, default| given.map_or(default, |bytes| bytes.0);
+    Limits {
+        body_bytes: bytes(given.body, default.body_bytes),
+        bodies_bytes: bytes(given.bodies, default.bodies_bytes),
+        body_time: duration(given.body_time, default.body_time),
+        journal_bytes: bytes(given.journal, default.journal_bytes),
+        shutdown_grace: duration(given.shutdown_grace, default.shutdown_grace),
+    }
+}
+
+fn duration(given: Option<Length>, default: Duration) -> Duration {
+    given.map_or(default, |length| Duration::from_millis(length.0.ms()))
+}
+
+fn secret_source(given: raw::SecretSource, folder: &Path) -> SecretSource {
+    match given {
+        raw::SecretSource::Env(name) => SecretSource::Env(name),
+        raw::SecretSource::File(file) => SecretSource::File(folder.join(file)),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,274 @@
+//! The deployment file exactly as written.
+
+use std::borrow::Cow;
+use std::net::SocketAddr;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+
+use super::{Durability, OnStoreFailure};
+use crate::policy::decode::{At, Decode, Words, mismatch, record, shown};
+use crate::policy::problem::Sink;
+use crate::policy::scalars::{Length, Text};
+use crate::policy::yaml::{Node, Value};
+use crate::telemetry::LogFormat;
+
+record! {
+    /// One gateway: where it listens, what it stands before, where it keeps its state.
+    Document {
+        /// Version of this grammar: 1.
+        version: Version,
+        /// The policy file, relative to this one.
+        policy: At<Text>,
+        /// Where it listens.
+        listen: Option<Listen>,
+        /// The model API that it stands before.
+        upstream: Upstream,
+        /// Where it keeps its state.
+        stores: Stores,
+        /// `strict`: a request is forwarded once its hold is durable. `relaxed`: without waiting for that.
+        durability: Option<Durability>,
+        /// What happens when the meter's store does not answer: `refuse`.
+        on_store_failure: Option<OnStoreFailure>,
+        /// The operator.
+        admin: Admin,
+        /// Bounds.
+        limits: Option<Limits>,
+        /// Logs.
+        log: Option<Log>,
+    }
+}
+
+record! {
+    /// Where the gateway listens.
+    Listen {
+        /// For clients.
+        gateway: Option<Address>,
+        /// For the operator; keep it private.
+        admin: Option<Address>,
+        /// TLS for clients.
+        tls: Option<Tls>,
+    }
+}
+
+record! {
+    /// PEM files.
+    Tls {
+        /// The certificate and what signs it.
+        certificate: At<Text>,
+        /// Its key.
+        key: At<Text>,
+    }
+}
+
+record! {
+    /// The model API that the gateway stands before.
+    Upstream {
+        /// As SDKs name it, without the `/v1`.
+        base_url: At<BaseUrl>,
+        /// The key it wants; clients never see it.
+        key: SecretSource,
+        /// PEM file of certificates to trust instead of the machine's.
+        ca_file: Option<At<Text>>,
+        /// How long to wait for a connection.
+        connect_timeout: Option<Length>,
+        /// How long to wait for the next bytes of an answer.
+        read_timeout: Option<Length>,
+    }
+}
+
+record! {
+    /// Where state is kept.
+    Stores {
+        /// The folder of journal and ledger.
+        data: At<Text>,
+    }
+}
+
+record! {
+    /// The operator.
+    Admin {
+        /// The token of the operator's API.
+        token: SecretSource,
+    }
+}
+
+record! {
+    /// A secret stands in the environment or in a file of its own, never in this one.
+    SecretParts {
+        /// Name of an environment variable.
+        env: Option<Text>,
+        /// A file whose first line it is.
+        file: Option<Text>,
+    }
+}
+
+record! {
+    /// Bounds.
+    Limits {
+        /// The largest request body.
+        body: Option<Bytes>,
+        /// All request bodies in memory together.
+        bodies: Option<Bytes>,
+        /// How long a client may take to send its body.
+        body_time: Option<Length>,
+        /// All journal files together; no new holds beyond.
+        journal: Option<Bytes>,
+        /// How long streams may go on after SIGTERM.
+        shutdown_grace: Option<Length>,
+    }
+}
+
+record! {
+    /// Logs.
+    Log {
+        /// `text` or `json`.
+        format: Option<LogFormat>,
+        /// A level, or filter directives such as `info,overfall::settle=debug`.
+        level: Option<Text>,
+    }
+}
+
+/// Where a secret stands.
+#[derive(Debug)]
+pub(super) enum SecretSource {
+    Env(String),
+    File(String),
+}
+/// The one version of this grammar that there is.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Version;
+/// `host:port` with a literal address.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Address(pub SocketAddr);
+/// A number of bytes: `64KiB`, `32MiB`, `4GiB`.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Bytes(pub u64);
+/// `http://` or `https://`, a host, perhaps a port; no path.
+#[derive(Clone, Debug)]
+pub(super) struct BaseUrl(pub http::Uri);
+
+impl Words for Durability {
+    const WORDS: &'static [(&'static str, Self)] = &[("strict", Self::Strict), ("relaxed", Self::Relaxed)];
+}
+
+impl Words for OnStoreFailure {
+    const WORDS: &'static [(&'static str, Self)] = &[("refuse", Self::Refuse)];
+}
+
+impl Words for LogFormat {
+    const WORDS: &'static [(&'static str, Self)] = &[("text", Self::Text), ("json", Self::Json)];
+}
+
+/// Reads a text by `parse`, or reports what is wanted.
+fn parsed<T>(
+    node: &Node,
+    allowed: &str,
+    problems: &mut Sink<'_>,
+    parse: impl Fn(&str) -> Option<T>,
+) -> Option<T> {
+    let Value::Text(text) = &node.value else { return mismatch(node, allowed, problems) };
+    let value = parse(text);
+    if value.is_none() {
+        problems.report(&node.at, shown(node), allowed);
+    }
+    value
+}
+
+impl Decode for Address {
+    fn decode(node: Node, problems: &mut Sink<'_>) -> Option<Self> {
+        parsed(&node, "an address and a port, such as `127.0.0.1:8080`", problems, |text| {
+            text.parse().ok().map(Self)
+        })
+    }
+}
+
+impl Decode for Bytes {
+    fn decode(node: Node, problems: &mut Sink<'_>) -> Option<Self> {
+        parsed(&node, "a number of bytes above zero, such as `64KiB`, `32MiB` or `4GiB`", problems, |text| {
+            let (number, unit) = [("KiB", 10), ("MiB", 20), ("GiB", 30)]
+                .iter()
+                .find_map(|(suffix, shift)| Some((text.strip_suffix(suffix)?, 1u64 << shift)))?;
+            let bytes = number.trim_end().parse::<u64>().ok()?.checked_mul(unit)?;
+            (bytes > 0).then_some(Self(bytes))
+        })
+    }
+}
+
+impl Decode for BaseUrl {
+    fn decode(node: Node, problems: &mut Sink<'_>) -> Option<Self> {
+        let allowed = "a URL without a path, such as `https://api.openai.com`";
+        parsed(&node, allowed, problems, |text| {
+            let uri: http::Uri = text.trim_end_matches('/').parse().ok()?;
+            let scheme = matches!(uri.scheme_str(), Some("http" | "https"));
+            let bare = uri.path() == "/" && uri.query().is_none();
+            let host = uri.authority().is_some_and(|authority| !authority.as_str().contains('@'));
+            (scheme && bare && host).then_some(Self(uri))
+        })
+    }
+}
+
+impl Decode for Version {
+    fn decode(node: Node, problems: &mut Sink<'_>) -> Option<Self> {
+        match &node.value {
+            Value::Number(number) if number == "1" => Some(Self),
+            _ => mismatch(&node, "1", problems),
+        }
+    }
+}
+
+impl Decode for SecretSource {
+    fn decode(node: Node, problems: &mut Sink<'_>) -> Option<Self> {
+        let at = node.at.clone();
+        let found = match SecretParts::decode(node, problems)? {
+            SecretParts { env: Some(env), file: None } => return Some(Self::Env(env.0)),
+            SecretParts { env: None, file: Some(file) } => return Some(Self::File(file.0)),
+            SecretParts { env: Some(_), .. } => "both `env` and `file`",
+            SecretParts { env: None, .. } => "neither `env` nor `file`",
+        };
+        problems.report(&at, found, "one of `env` and `file`");
+        None
+    }
+}
+
+impl JsonSchema for Version {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "Version".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({"const": 1})
+    }
+}
+
+impl JsonSchema for SecretSource {
+    fn schema_name() -> Cow<'static, str> {
+        "SecretSource".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        SecretParts::json_schema(generator)
+    }
+}
+
+macro_rules! text_schema {
+    ($($name:ident: $pattern:literal),*) => {
+        $(impl JsonSchema for $name {
+            fn inline_schema() -> bool {
+                true
+            }
+
+            fn schema_name() -> Cow<'static, str> {
+                stringify!($name).into()
+            }
+
+            fn json_schema(_: &mut SchemaGenerator) -> Schema {
+                json_schema!({"type": "string", "pattern": $pattern})
+            }
+        })*
+    };
+}
+text_schema!(Address: "^.+:[0-9]+$", Bytes: "^[1-9][0-9]* ?(KiB|MiB|GiB)$", BaseUrl: "^https?://[^/@]+/?$");

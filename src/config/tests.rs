@@ -1,0 +1,58 @@
+use super::*;
+
+fn problems(text: &str) -> String {
+    Config::parse("overfall.yaml", text, Path::new("/etc/overfall")).unwrap_err().to_string()
+}
+
+const LEAST: &str = "version: 1\npolicy: policy.yaml\nupstream: {base_url: \"https://api.openai.com\", key: {env: KEY}}\nstores: {data: /var/lib/overfall}\nadmin: {token: {file: token}}\n";
+
+#[test]
+fn the_deployment_file_that_we_ship_loads() {
+    let config = Config::load(Path::new("config/overfall.yaml")).unwrap();
+    assert_eq!(config.upstream.base_url, "https://api.openai.com/");
+    assert_eq!(config.upstream.key, SecretSource::Env("OPENAI_API_KEY".to_owned()));
+    assert_eq!(config.policy, Path::new("config/policy.yaml"));
+}
+
+#[test]
+fn what_is_left_out_has_the_documented_default_and_paths_are_relative_to_the_file() {
+    let config = Config::parse("overfall.yaml", LEAST, Path::new("/etc/overfall")).unwrap();
+    assert_eq!(config.listen.gateway.to_string(), "127.0.0.1:8080");
+    assert_eq!(config.listen.admin.to_string(), "127.0.0.1:8081");
+    assert_eq!(config.durability, Durability::Strict);
+    assert_eq!(config.limits.body_bytes, 32 << 20);
+    assert_eq!(config.policy, Path::new("/etc/overfall/policy.yaml"));
+    assert_eq!(config.admin_token, SecretSource::File("/etc/overfall/token".into()));
+    assert_eq!(config.ledger_path(), Path::new("/var/lib/overfall/ledger.sqlite"));
+}
+
+#[test]
+fn every_problem_is_told_at_once_with_what_is_allowed() {
+    let text = LEAST
+        .replace("version: 1", "version: 2")
+        .replace("https://api.openai.com", "api.openai.com/v1")
+        .replace("{file: token}", "{file: token, env: TOKEN}");
+    let told = problems(&format!("{text}durability: strikt\nlimits: {{body: 32MB}}\n"));
+    for part in [
+        "overfall.yaml:1:10: the number `2`",
+        "a URL without a path, such as `https://api.openai.com`",
+        "one of `env` and `file`",
+        "did you mean `strict`?",
+        "a number of bytes above zero",
+    ] {
+        assert!(told.contains(part), "{part} is missing in\n{told}");
+    }
+}
+
+#[test]
+fn what_is_not_built_yet_is_an_error() {
+    for line in ["on_store_failure: degraded", "idempotency: {keep: 24h}", "stores: {data: x, meter: redis}"]
+    {
+        let text = if line.starts_with("stores") {
+            LEAST.replace("stores: {data: /var/lib/overfall}", line)
+        } else {
+            format!("{LEAST}{line}\n")
+        };
+        assert!(Config::parse("overfall.yaml", &text, Path::new("")).is_err(), "{line}");
+    }
+}
