@@ -20,8 +20,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 pub use decode::Encoding;
 
-/// What Pingora's replay buffer holds, and so the longest body of unknown length.
-const REPLAY_BYTES: usize = 64 << 10;
+/// The longest body of unstated length: what Pingora's replay buffer holds.
+pub const UNSTATED_BYTES_MAX: usize = 64 << 10;
 /// What room is counted in.
 const ROOM_UNIT: usize = 1 << 10;
 
@@ -67,7 +67,7 @@ pub enum BodyError {
         bytes_max: usize,
     },
     /// Its length was not told, and it is longer than what can be read so.
-    #[error("a body of more than {REPLAY_BYTES} bytes came without a length")]
+    #[error("a body of more than {UNSTATED_BYTES_MAX} bytes came without a length")]
     LengthRequired,
     /// It did not arrive in time.
     #[error("the body did not arrive in time")]
@@ -138,7 +138,7 @@ impl Bodies {
         let mut room = Room::default();
         let mut kept = 0;
         loop {
-            let replayed = length.is_none_or(|length| length.saturating_sub(gathered.len()) <= REPLAY_BYTES);
+            let replayed = length.is_none_or(|length| length.saturating_sub(gathered.len()) <= UNSTATED_BYTES_MAX);
             if replayed {
                 session.enable_retry_buffering();
             }
@@ -164,7 +164,7 @@ impl Bodies {
     pub async fn decode(&self, body: &Body, encoding: Encoding) -> Result<Body, BodyError> {
         let (room, bytes_max) = (Arc::clone(&self.room), self.limits.bytes_max);
         let encoded = body.bytes.clone();
-        if encoded.len() < REPLAY_BYTES {
+        if encoded.len() < UNSTATED_BYTES_MAX {
             return decode::decode(&encoded, encoding, bytes_max, &room);
         }
         // Megabytes take milliseconds, in which a thread would serve hundreds of others.

@@ -157,7 +157,7 @@ pub fn find<'a>(method: &str, target: &'a [u8]) -> Option<Matched<'a>> {
 
 impl Route {
     /// Whether the request may change anything upstream: then it is sent once at most.
-    pub fn repeatable(&self) -> bool {
+    pub fn is_repeatable(&self) -> bool {
         self.method == "GET"
     }
 
