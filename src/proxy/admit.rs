@@ -181,6 +181,7 @@ pub(super) async fn meter(
         decided,
         action: known.action,
         filter: adds_usage.then(ChatFilter::default),
+        streams: false,
     })))
 }
 

@@ -27,8 +27,6 @@ pub struct Request {
     pub began: tokio::time::Instant,
     /// How often a connection to the upstream failed.
     pub failed_connects: u8,
-    /// Why the upstream's answer is not what the client gets.
-    pub replaced: bool,
     _counted: Counted,
 }
 
@@ -65,6 +63,8 @@ pub struct Metered {
     pub action: Action,
     /// Takes the usage chunk out, where the client did not ask for it.
     pub filter: Option<ChatFilter>,
+    /// Whether the answer comes as events.
+    pub streams: bool,
 }
 
 /// A decision to let a request through, for the headers of its answer.
@@ -91,7 +91,6 @@ impl Request {
             stage: Stage::Arrived,
             began: tokio::time::Instant::now(),
             failed_connects: 0,
-            replaced: false,
             _counted: counted,
         }
     }
@@ -148,6 +147,7 @@ impl Metered {
             (_, true) => Shape::ResponsesSse,
             (_, false) => Shape::ResponsesJson,
         };
+        self.streams = events;
         if shape != Shape::ChatSse {
             self.filter = None;
         }

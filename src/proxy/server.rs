@@ -8,7 +8,6 @@
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -122,35 +121,6 @@ impl Task {
     }
 }
 
-/// Whether the gateway takes requests.
-#[derive(Debug, Default)]
-pub struct Readiness(AtomicU8);
-
-const READY: u8 = 0;
-const LEAVING: u8 = 1;
-const CLOSED: u8 = 2;
-
-impl Readiness {
-    /// Whether requests should be routed here.
-    pub fn is_ready(&self) -> bool {
-        self.0.load(Ordering::Acquire) == READY
-    }
-
-    /// Whether connections end with the answer at hand.
-    pub(super) fn is_leaving(&self) -> bool {
-        !self.is_ready()
-    }
-
-    /// Whether new requests are refused.
-    pub(super) fn is_closed(&self) -> bool {
-        self.0.load(Ordering::Acquire) == CLOSED
-    }
-
-    fn set(&self, state: u8) {
-        self.0.store(state, Ordering::Release);
-    }
-}
-
 /// Resolves at the first SIGTERM or SIGINT.
 pub async fn signalled() {
     use tokio::signal::unix::{SignalKind, signal};
@@ -211,7 +181,7 @@ pub fn run(
     let watch = Ending { stop: Mutex::new(Some(Box::pin(stop))), gateway: gateway.clone(), ending, tasks, grace: settings.grace };
     server.run(RunArgs { shutdown_signal: Box::new(watch) });
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    runtime.map_err(ServerError::Runtime)?.block_on(gateway.settlements().drain());
+    runtime.map_err(ServerError::Runtime)?.block_on(gateway.shared().settlements.drain());
     Ok(())
 }
 
@@ -223,7 +193,7 @@ fn beside(
 ) -> (watch::Sender<bool>, tokio::sync::Mutex<mpsc::Receiver<()>>) {
     let (ending, stop) = watch::channel(false);
     let (running, ended) = mpsc::channel(1);
-    for task in gateway.tasks().into_iter().chain(tasks) {
+    for task in std::iter::once(gateway.task()).chain(tasks) {
         let service = Beside {
             run: Mutex::new(Some((task.run, running.clone()))),
             stop: stop.clone(),
@@ -265,17 +235,17 @@ impl ShutdownSignalWatch for Ending {
         if let Some(stop) = stop {
             stop.await;
         }
-        let readiness = self.gateway.readiness();
-        readiness.set(LEAVING);
-        tracing::info!(in_flight = self.gateway.in_flight().requests(), "stopping");
+        let shared = self.gateway.shared();
+        shared.intake.leave();
+        tracing::info!(in_flight = shared.in_flight.requests(), "stopping");
         let still_taken = STILL_TAKEN.min(self.grace / 2);
         if !self.idle_within(still_taken).await {
-            readiness.set(CLOSED);
+            shared.intake.close();
             if !self.idle_within(self.grace.saturating_sub(still_taken)).await {
-                tracing::warn!(in_flight = self.gateway.in_flight().requests(), "answers are cut by the stop");
+                tracing::warn!(in_flight = shared.in_flight.requests(), "answers are cut by the stop");
             }
         }
-        readiness.set(CLOSED);
+        shared.intake.close();
         // No task takes a sender's last word back: this only tells whoever still listens.
         self.ending.send_replace(true);
         let mut tasks = self.tasks.lock().await;
@@ -290,7 +260,7 @@ impl Ending {
     /// Whether nothing is in flight any more before `limit` has passed.
     async fn idle_within(&self, limit: Duration) -> bool {
         let idle = async {
-            while self.gateway.in_flight().requests() > 0 {
+            while self.gateway.shared().in_flight.requests() > 0 {
                 tokio::time::sleep(LOOK_EVERY).await;
             }
         };
