@@ -73,7 +73,7 @@ impl Subject<'_> {
     pub(super) fn passes(&self, demand: &Demand, now: Timestamp) -> Result<(Walk, GuardCharges), Failure> {
         let walk = self.walk(demand, now, Holds::Count).map_err(|_| Failure::Overflow)?;
         let charges = self.guards(demand, walk.cost, now).map_err(Failure::Guard)?;
-        if walk.lacking.is_zero() { Ok((walk, charges)) } else { Err(Failure::Lacking(walk)) }
+        if walk.is_covered() { Ok((walk, charges)) } else { Err(Failure::Lacking(walk)) }
     }
 
     /// The most output that is affordable, where policy allows cutting down to it. What is affordable grows with

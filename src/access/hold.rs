@@ -141,7 +141,7 @@ impl Account {
                 Err(_) => return Extended::Lacking,
             }
         }
-        if !walk.lacking.is_zero() || !walk.issues.is_empty() {
+        if !walk.is_covered() || !walk.issues.is_empty() {
             return Extended::Lacking;
         }
         self.take(&hold.terms, hold.user, &walk.draws, &charges, now);

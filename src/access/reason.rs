@@ -73,7 +73,7 @@ pub struct Block {
     pub binding: Option<Name>,
     /// The first instant at which the same request passes, with holds as they are and no other traffic.
     pub next: Option<Timestamp>,
-    /// What balances would have to give.
+    /// What balances would have to give, where there are any.
     pub need: Option<Credits>,
     /// What they have.
     pub have: Option<Credits>,
@@ -98,12 +98,12 @@ pub(super) fn explain(
         Failure::Overflow => Block::because(Reason::NeverFits),
         Failure::Guard(stopped) => guard(subject, waterfall, demand, *stopped, now),
         Failure::Lacking(walk) => {
-            let have = walk.cost.saturating_sub(walk.lacking);
-            let block =
-                Block { need: Some(walk.cost), have: Some(have), ..Block::because(Reason::HeldInFlight) };
+            let money = has_balance(waterfall).then(|| (walk.cost, walk.cost.saturating_sub(walk.lacking)));
+            let (need, have) = money.unzip();
+            let block = Block { need, have, ..Block::because(Reason::HeldInFlight) };
             let binding = binding_layer(subject, waterfall, now);
             let without_holds = subject.walk(demand, now, Holds::Ignore);
-            if without_holds.is_ok_and(|walk| walk.lacking.is_zero()) {
+            if without_holds.is_ok_and(|walk| walk.is_covered()) {
                 return Block { binding, ..block };
             }
             match next(subject, waterfall, demand, now) {

@@ -38,10 +38,13 @@ pub struct Subject<'a> {
 pub struct Walk {
     /// What each layer would give.
     pub draws: Draws,
-    /// What balances have to give, drawn or lacking.
+    /// What balances have to give, drawn or lacking. Nothing where the waterfall has none.
     pub cost: Credits,
     /// The part of `cost` that they lack.
     pub lacking: Credits,
+    /// What windows lack where no balance stands behind them, in the feature's unit. Its price is no measure of it: a
+    /// limit holds for what is free, too.
+    pub uncovered: Amount,
     /// Balances whose issue the draws need.
     pub issues: SmallVec<[BalanceIndex; 2]>,
 }
@@ -55,6 +58,13 @@ pub struct Stopped {
     pub passes_at: Option<Timestamp>,
     /// What is left under it: places, tokens, requests, or micro-credits.
     pub left: u64,
+}
+
+impl Walk {
+    /// Whether all of the demand can be drawn.
+    pub const fn is_covered(&self) -> bool {
+        self.lacking.is_zero() && self.uncovered.is_zero()
+    }
 }
 
 impl<'a> Subject<'a> {
@@ -76,6 +86,7 @@ impl<'a> Subject<'a> {
             draws: Draws::new(),
             cost: Credits::ZERO,
             lacking: Credits::ZERO,
+            uncovered: Amount::ZERO,
             issues: SmallVec::new(),
         };
         let balances = layers.partition_point(|layer| matches!(layer.source, Source::Window(_)));
@@ -86,7 +97,9 @@ impl<'a> Subject<'a> {
                 walk.draws.extend((!draw.amount.is_zero()).then_some(draw));
             }
         }
-        if !rest.is_zero() {
+        if balances == layers.len() {
+            walk.uncovered = rest;
+        } else if !rest.is_zero() {
             walk.cost = demand.price.ceil_share(rest, demand.whole)?;
             walk.lacking = walk.cost;
             for (place, layer) in layers.iter().enumerate().skip(balances) {

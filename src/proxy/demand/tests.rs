@@ -220,7 +220,7 @@ fn what_is_no_json_object_is_refused_with_the_place() {
 
 #[test]
 fn ids_of_kinds_that_no_route_creates_are_refused_with_their_path() {
-    use ForeignKind::{Audio, Container, Conversation, File, Item, Prompt, Skill, VectorStore, Voice};
+    use ForeignKind::{Audio, Container, Conversation, File, Item, Prompt, Voice};
     let part = |part: Value| json!({"input": [{"role": "user", "content": [{"type": "input_text", "text": "a"}, part]}]});
     for (members, kind, param) in [
         (json!({"conversation": "conv_1"}), Conversation, "conversation"),
@@ -251,6 +251,33 @@ fn ids_of_kinds_that_no_route_creates_are_refused_with_their_path() {
             Container,
             "input[0].tools[0].container",
         ),
+        (
+            json!({"messages": [{"role": "user", "content": [{"type": "file", "file": {"file_id": "file-1"}}]}]}),
+            File,
+            "messages[0].content[0].file.file_id",
+        ),
+        (
+            json!({"messages": [{"role": "assistant", "audio": {"id": "audio_1"}}]}),
+            Audio,
+            "messages[0].audio.id",
+        ),
+        (json!({"audio": {"format": "wav", "voice": {"id": "voice_1"}}}), Voice, "audio.voice.id"),
+        (
+            json!({"tomorrow": {"attachments": [{"file_id": "file-1"}]}}),
+            File,
+            "tomorrow.attachments[0].file_id",
+        ),
+    ] {
+        for api in [Api::Responses, Api::Compact, Api::InputTokens, Api::Chat] {
+            assert_eq!(foreign(api, &with(&members)), (kind, param.to_owned()), "{members}");
+        }
+    }
+}
+
+#[test]
+fn ids_in_tools_are_refused_with_their_path() {
+    use ForeignKind::{Container, File, Skill, VectorStore};
+    for (members, kind, param) in [
         (
             json!({"tools": [{"type": "code_interpreter", "container": "cntr_1"}]}),
             Container,
@@ -285,22 +312,6 @@ fn ids_of_kinds_that_no_route_creates_are_refused_with_their_path() {
             json!({"tools": [{"type": "namespace", "tools": [{"type": "file_search", "vector_store_ids": ["vs_1"]}]}]}),
             VectorStore,
             "tools[0].tools[0].vector_store_ids[0]",
-        ),
-        (
-            json!({"messages": [{"role": "user", "content": [{"type": "file", "file": {"file_id": "file-1"}}]}]}),
-            File,
-            "messages[0].content[0].file.file_id",
-        ),
-        (
-            json!({"messages": [{"role": "assistant", "audio": {"id": "audio_1"}}]}),
-            Audio,
-            "messages[0].audio.id",
-        ),
-        (json!({"audio": {"format": "wav", "voice": {"id": "voice_1"}}}), Voice, "audio.voice.id"),
-        (
-            json!({"tomorrow": {"attachments": [{"file_id": "file-1"}]}}),
-            File,
-            "tomorrow.attachments[0].file_id",
         ),
     ] {
         for api in [Api::Responses, Api::Compact, Api::InputTokens, Api::Chat] {
