@@ -38,6 +38,4 @@ pub mod responses;
 pub mod routes;
 pub mod server;
 pub mod settlement;
-#[cfg(test)]
-mod tests;
 pub mod upstream;

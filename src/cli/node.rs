@@ -212,7 +212,9 @@ impl Workers {
 }
 
 /// Keeps a data folder to one process.
-struct FolderLock(File);
+struct FolderLock {
+    _file: File,
+}
 
 impl FolderLock {
     fn take(data: &Path) -> Result<Self, OpenError> {
@@ -226,7 +228,7 @@ impl FolderLock {
             return Err(OpenError::InUse { path: data.to_owned(), holder: holder.trim().to_owned() });
         }
         file.set_len(0).and_then(|()| write!(file, "{}", std::process::id())).map_err(folder)?;
-        Ok(Self(file))
+        Ok(Self { _file: file })
     }
 }
 

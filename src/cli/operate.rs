@@ -13,7 +13,7 @@ use super::output::{say, say_json};
 use super::{ConfigFile, Format};
 
 #[derive(Debug, Args)]
-struct Common {
+pub(super) struct Common {
     #[command(flatten)]
     config: ConfigFile,
     #[command(flatten)]

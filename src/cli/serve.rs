@@ -21,7 +21,7 @@ use crate::config::{Config, Durability, Secret};
 use crate::journal;
 use crate::policy::compiled::Policy;
 use crate::policy::load;
-use crate::proxy::{self, body, server, upstream};
+use crate::proxy::{body, gateway, server, upstream};
 use crate::telemetry;
 use crate::units::Span;
 use crate::units::time::Clock;
@@ -162,7 +162,7 @@ impl Gateway {
             ready.readiness.begin();
             serving();
         });
-        let proxy = proxy::Gateway::new(parts(&node, &deployment)?)?;
+        let proxy = gateway::Gateway::new(parts(&node, &deployment)?)?;
         let leaving = Arc::clone(&operator);
         let stop = async move {
             server::signalled().await;
@@ -189,10 +189,10 @@ fn settings(config: &Config) -> server::Settings {
     }
 }
 
-fn parts(node: &Node, deployment: &Deployment) -> anyhow::Result<proxy::Parts> {
+fn parts(node: &Node, deployment: &Deployment) -> anyhow::Result<gateway::Parts> {
     let Config { upstream, limits, .. } = &deployment.config;
     let bytes = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
-    Ok(proxy::Parts {
+    Ok(gateway::Parts {
         clock: node.clock.clone(),
         policies: Arc::clone(&node.policies),
         directory: Arc::clone(&node.directory),
@@ -200,9 +200,8 @@ fn parts(node: &Node, deployment: &Deployment) -> anyhow::Result<proxy::Parts> {
         ledger: Arc::clone(&node.ledger),
         blocks: node.blocks.clone(),
         upstream: upstream::Settings {
-            base: upstream.base_url.to_string().parse()?,
-            key: Some(deployment.upstream_key.clone()),
-            ca_file: upstream.ca_file.clone(),
+            base_url: upstream.base_url.clone(),
+            key: deployment.upstream_key.clone(),
             connect_timeout: upstream.connect_timeout,
             read_timeout: upstream.read_timeout,
         },
