@@ -1,8 +1,8 @@
 //! The operator's API: accounts, users, keys, grants, decisions, policy; health and metrics.
 //!
 //! It has a listener of its own. What changes or tells anything about customers stands under `/admin/v1/` and wants the
-//! operator's token; `/healthz`, `/readyz` and `/metrics` are for probes and scrapers, which have none. The OpenAPI
-//! document is `/admin/v1/openapi.json`. The command line speaks to the same routes, over the listener where one runs,
+//! operator's token; `/healthz`, `/readyz` and `/metrics` are for probes and scrapers, which have none. Their
+//! description is `/admin/v1/openapi.json`. The command line speaks to the same routes, over the listener where one runs,
 //! else in process.
 
 mod accounts;

@@ -61,11 +61,8 @@ pub(super) struct Gateway {
 impl Serve {
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
         let config = Config::load(&self.config.config)?;
-        let deployment = Deployment {
-            upstream_key: config.upstream_key()?,
-            admin_token: config.admin_token()?,
-            config,
-        };
+        let deployment =
+            Deployment { upstream_key: config.upstream_key()?, admin_token: config.admin_token()?, config };
         let told = deployment.config.clone();
         let gateway = Gateway::open(deployment, runtime()?)?;
         gateway.run(move || {
@@ -94,8 +91,11 @@ pub(super) async fn open(config: &Config) -> anyhow::Result<Node> {
         Durability::Strict => journal::Durability::Strict,
         Durability::Relaxed => journal::Durability::Relaxed { sync_every: RELAXED_SYNC },
     };
-    let options =
-        journal::Options { bytes_max: config.limits.journal_bytes, durability, ..journal::Options::default() };
+    let options = journal::Options {
+        bytes_max: config.limits.journal_bytes,
+        durability,
+        ..journal::Options::default()
+    };
     let stores = Stores { data: config.data.clone(), journal: options };
     Ok(Node::open(&stores, policy, Clock::machine()).await?)
 }
@@ -122,7 +122,8 @@ impl Gateway {
                 "the gateway had died with holds open; they are charged at their floor"
             );
         }
-        let operator = node.operator(deployment.admin_token.clone(), Some(exposition), Arc::new(Notify::new()));
+        let operator =
+            node.operator(deployment.admin_token.clone(), Some(exposition), Arc::new(Notify::new()));
         Ok(Self { runtime, node, operator, deployment, admin })
     }
 
@@ -162,7 +163,7 @@ impl Gateway {
             ready.readiness.begin();
             serving();
         });
-        let proxy = gateway::Gateway::new(parts(&node, &deployment)?)?;
+        let proxy = gateway::Gateway::new(parts(&node, &deployment))?;
         let leaving = Arc::clone(&operator);
         let stop = async move {
             server::signalled().await;
@@ -189,10 +190,10 @@ fn settings(config: &Config) -> server::Settings {
     }
 }
 
-fn parts(node: &Node, deployment: &Deployment) -> anyhow::Result<gateway::Parts> {
+fn parts(node: &Node, deployment: &Deployment) -> gateway::Parts {
     let Config { upstream, limits, .. } = &deployment.config;
     let bytes = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
-    Ok(gateway::Parts {
+    gateway::Parts {
         clock: node.clock.clone(),
         policies: Arc::clone(&node.policies),
         directory: Arc::clone(&node.directory),
@@ -210,11 +211,12 @@ fn parts(node: &Node, deployment: &Deployment) -> anyhow::Result<gateway::Parts>
             buffered_bytes_max: bytes(limits.bodies_bytes),
             timeout: limits.body_time,
         },
-    })
+    }
 }
 
 /// Takes a port, or says which and what to do.
 fn listen(address: SocketAddr, role: &str) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(address)
-        .with_context(|| format!("the {role} cannot listen on {address}: name another port, or end what has it"))
+    TcpListener::bind(address).with_context(|| {
+        format!("the {role} cannot listen on {address}: name another port, or end what has it")
+    })
 }
