@@ -210,19 +210,19 @@ async fn price(shared: &Shared, known: &Known, api: Api, asked: &Asked) -> Resul
         ..Quantities::default()
     };
     let decision = DecisionId::new(known.now, rand::random());
-    let priced = |demand| Priced { terms, demand, input_by_size, decision };
     let reason = match () {
         () if terms.waterfall().is_none() => Reason::NotInPlan,
         // A model that is priced by the second would be free by the token.
         () if terms.row().is_none_or(|row| !matches!(row.rates, Rates::Tokens(_))) => Reason::UnpricedModel,
         () => match terms.estimate(estimate.clone()) {
-            Ok(demand) => return Ok(priced(demand)),
+            Ok(demand) => return Ok(Priced { terms, demand, input_by_size, decision }),
             Err(Unpriced::Model) => Reason::UnpricedModel,
             Err(Unpriced::Overflow) => Reason::NeverFits,
         },
     };
     let demand = Demand { quantities: estimate, ..Demand::nothing() };
-    Err(blocked(shared, known, priced(demand), Block::because(reason)).await)
+    let priced = Priced { terms, demand, input_by_size, decision };
+    Err(blocked(shared, known, priced, Block::because(reason)).await)
 }
 
 /// Takes what the request needs, and waits until that is durable.

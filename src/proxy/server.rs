@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use pingora::apps::HttpServerOptions;
+use pingora::listeners::ALPN;
 use pingora::listeners::tls::TlsSettings;
 use pingora::proxy::http_proxy_service_with_name;
 use pingora::server::configuration::ServerConf;
@@ -96,6 +97,15 @@ pub enum ServerError {
         /// Why not.
         #[source]
         source: rustls::Error,
+    },
+    /// Pingora does not take the certificate.
+    #[error("cannot use the certificate in {}", path.display())]
+    Tls {
+        /// Of the certificate.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: Box<pingora::Error>,
     },
     /// No runtime could be made to book what was dropped.
     #[error("cannot start a runtime")]
@@ -269,20 +279,21 @@ impl Ending {
 }
 
 impl Tls {
+    /// What Pingora listens with. It would panic in a thread where files cannot be used, so they are tried here first.
     fn settings(&self) -> Result<TlsSettings, ServerError> {
         let chain = certificates(&self.certificates)?;
         let key = PrivateKeyDer::from_pem_file(&self.key)
             .map_err(|source| ServerError::Pem { path: self.key.clone(), source })?;
         let unusable = |source| ServerError::Certificate { path: self.certificates.clone(), source };
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let mut config = rustls::ServerConfig::builder_with_provider(provider)
+        rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
             .with_safe_default_protocol_versions()
-            .map_err(unusable)?
-            .with_no_client_auth()
-            .with_single_cert(chain, key)
+            .and_then(|config| config.with_no_client_auth().with_single_cert(chain, key))
             .map_err(unusable)?;
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        Ok(TlsSettings::from_server_config(Arc::new(config)))
+        let (certificates, key) = (self.certificates.to_string_lossy(), self.key.to_string_lossy());
+        let settings = TlsSettings::intermediate(&certificates, &key);
+        let mut settings = settings.map_err(|source| ServerError::Tls { path: self.certificates.clone(), source })?;
+        settings.set_alpn(ALPN::H1);
+        Ok(settings)
     }
 }
 
