@@ -38,4 +38,6 @@ pub mod responses;
 pub mod routes;
 pub mod server;
 pub mod settlement;
+#[cfg(test)]
+mod tests;
 pub mod upstream;
