@@ -10,3 +10,8 @@ pub mod decision_view;
 pub mod headers;
 pub mod keys;
 pub mod refusal;
+
+#[cfg(test)]
+mod sample;
+#[cfg(test)]
+mod structured;
