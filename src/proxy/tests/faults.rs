@@ -1,5 +1,6 @@
 //! What interrupts a request, on either side and in between: each has a defined end (I9), charged by outcome.
 
+use crate::meter::Meter as _;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -24,7 +25,9 @@ fn chat(words: &str) -> String {
 #[test]
 fn what_the_upstream_refuses_is_passed_on_and_voided_before_its_header_leaves() {
     let world = World::new();
-    for (words, status) in [("status=400", 400), ("status=429", 429), ("status=500", 500), ("status=503", 503), ("204", 204)] {
+    for (words, status) in
+        [("status=400", 400), ("status=429", 429), ("status=500", 500), ("status=503", 503), ("204", 204)]
+    {
         for stream in [false, true] {
             let before = world.wallet(&world.anna);
             let answer = world.post("/v1/responses", &responses(words, stream));

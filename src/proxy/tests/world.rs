@@ -125,7 +125,8 @@ impl World {
         let (journal, _) =
             Journal::open(&folder.path().join("journal"), options, |_, _| Ok(())).expect("a journal");
         let journal = Arc::new(journal);
-        let (meter, _) = Restoring::new(clock.clone()).meter(Arc::clone(&journal), |_| None).expect("a meter");
+        let (meter, _) =
+            Restoring::new(clock.clone()).meter(Arc::clone(&journal), |_| None).expect("a meter");
         let meter = Arc::new(meter);
         let policies = Arc::new(Policies::new(Arc::clone(&policy)));
         let directory = Arc::new(Directory::new());
@@ -134,20 +135,20 @@ impl World {
             recorded_body_bytes_max: 16 << 20,
             ..simulate::Options::default()
         };
-        let upstream = runtime.block_on(async { simulate::Upstream::bind((Ipv4Addr::LOCALHOST, 0).into(), simulated) });
+        let upstream =
+            runtime.block_on(async { simulate::Upstream::bind((Ipv4Addr::LOCALHOST, 0).into(), simulated) });
         let upstream = upstream.expect("an upstream");
         let (upstream_address, seen) = (upstream.local_addr(), upstream.seen());
         runtime.spawn(upstream.serve(std::future::pending()));
-        let person = |name: &str, plan: &str| {
-            runtime.block_on(person(&*ledger, &directory, name, plan))
-        };
+        let person = |name: &str, plan: &str| runtime.block_on(person(&*ledger, &directory, name, plan));
         let (anna, other, poor) = (person("anna", "payg"), person("other", "payg"), person("poor", "payg"));
         for (person, credits) in [(&anna, wishes.credits), (&other, "1000")] {
             runtime.block_on(grant(&meter, person.account, credits));
         }
         let (log, blocks) = BlockLog::new(Arc::clone(&ledger));
         let booked = Arc::clone(&meter);
-        let settler = Settler::new(Arc::clone(&journal), Arc::clone(&ledger), move |grant| booked.booked(grant));
+        let settler =
+            Settler::new(Arc::clone(&journal), Arc::clone(&ledger), move |grant| booked.booked(grant));
         let brittle = Arc::new(AtomicBool::new(false));
         let gateway = Gateway::new(Parts {
             clock,
@@ -157,7 +158,9 @@ impl World {
             ledger: Arc::clone(&ledger),
             blocks,
             upstream: upstream::Settings {
-                base_url: format!("http://{}", wishes.upstream.unwrap_or(upstream_address)).parse().expect("a URL"),
+                base_url: format!("http://{}", wishes.upstream.unwrap_or(upstream_address))
+                    .parse()
+                    .expect("a URL"),
                 key: Secret::new(wishes.upstream_key, "a test").expect("a key"),
                 connect_timeout: Duration::from_secs(2),
                 read_timeout: wishes.read_timeout,
@@ -246,7 +249,8 @@ impl World {
     /// What Anna's wallet has.
     pub(super) fn wallet(&self, person: &Person) -> Credits {
         let policy = self.policies.current();
-        let (plan, feature) = (policy.plan("payg").expect("a plan"), policy.feature("codex").expect("a feature"));
+        let (plan, feature) =
+            (policy.plan("payg").expect("a plan"), policy.feature("codex").expect("a feature"));
         let standing = self.meter.standing(person.account, person.user, &policy, plan, feature);
         self.runtime.block_on(standing).expect("a standing").balances[0].available
     }
