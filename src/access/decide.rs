@@ -10,7 +10,7 @@ use super::reason::{Block, Question, Reason};
 use super::terms::Terms;
 use super::walk::{Stopped, Subject, Walk};
 use crate::policy::compiled::{GuardRule, Source, Waterfall};
-use crate::units::{Amount, Quantities, Timestamp, UserId};
+use crate::units::{Amount, Credits, Quantities, Timestamp, UserId};
 
 /// What an allowed request would take.
 #[derive(Debug)]
@@ -28,7 +28,11 @@ pub struct Draft {
 /// Why a demand does not pass.
 pub(super) enum Failure {
     Guard(Stopped),
-    Lacking(Walk),
+    /// What balances have to give, and the part that they lack; nothing of both where windows alone lack it.
+    Lacking {
+        cost: Credits,
+        lacking: Credits,
+    },
     Overflow,
 }
 
@@ -74,7 +78,11 @@ impl Subject<'_> {
     pub(super) fn passes(&self, demand: &Demand, now: Timestamp) -> Result<(Walk, GuardCharges), Failure> {
         let walk = self.walk(demand, now, Holds::Count).map_err(|_| Failure::Overflow)?;
         let charges = self.guards(demand, walk.cost, now).map_err(Failure::Guard)?;
-        if walk.is_covered() { Ok((walk, charges)) } else { Err(Failure::Lacking(walk)) }
+        if walk.is_covered() {
+            Ok((walk, charges))
+        } else {
+            Err(Failure::Lacking { cost: walk.cost, lacking: walk.lacking })
+        }
     }
 
     /// Whether the decision on a demand is to allow it at `now`, cut down to `least` if need be.
@@ -128,7 +136,7 @@ impl Failure {
     fn is_unaffordable(&self, waterfall: &Waterfall) -> bool {
         match self {
             Self::Guard(stopped) => matches!(waterfall.guards[stopped.guard].rule, GuardRule::Spend { .. }),
-            Self::Lacking(_) => true,
+            Self::Lacking { .. } => true,
             Self::Overflow => false,
         }
     }

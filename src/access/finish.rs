@@ -123,7 +123,7 @@ impl Settling<'_> {
             self.draw(place, kept, covers, Origin::Windows(starts.clone()));
         }
         let subject = self.account.subject(&hold.terms, hold.user);
-        let more = subject.from_windows(place, layer, rest.saturating_sub(covered), now, Holds::Count);
+        let more = subject.windows_draw(place, layer, rest.saturating_sub(covered), now, Holds::Count);
         covered = covered.saturating_add(more.covers);
         if let (Origin::Windows(starts), false) = (&more.origin, more.amount.is_zero()) {
             let counters = &mut self.account.purse_mut(layer.per, hold.user).counters;

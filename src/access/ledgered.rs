@@ -1,7 +1,7 @@
 //! Grants, expiry, and the way back from the books: what changes an account beside requests.
 
 use super::account::Account;
-use super::balance::GrantState;
+use super::balance::{BalanceState, GrantState};
 use super::counter::Slot;
 use super::record::{
     CounterEntry, EndRecord, ExpiryRecord, GrantEntry, GrantOrigin, GrantRecord, OriginEntry,
@@ -111,7 +111,7 @@ impl Account {
     /// The first instant at which a grant expires.
     pub fn next_expiry(&self) -> Option<Timestamp> {
         let balances = self.purses().flat_map(|(_, purse)| purse.balances());
-        let grants = balances.flat_map(|balance| balance.grants());
+        let grants = balances.flat_map(BalanceState::grants);
         grants.filter(|grant| grant.remaining > grant.held).filter_map(|grant| grant.expires_at).min()
     }
 

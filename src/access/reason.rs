@@ -105,18 +105,18 @@ impl Question<'_> {
         match failure {
             Failure::Overflow => Block::because(Reason::NeverFits),
             Failure::Guard(stopped) => self.stopped(*stopped),
-            Failure::Lacking(walk) => self.lacking(walk),
+            Failure::Lacking { cost, lacking } => self.lacking(*cost, *lacking),
         }
     }
 
-    fn lacking(&self, walk: &Walk) -> Block {
+    fn lacking(&self, cost: Credits, lacking: Credits) -> Block {
         let has_balance =
             self.waterfall.layers.iter().any(|layer| matches!(layer.source, Source::Balance(_)));
-        let money = has_balance.then(|| (walk.cost, walk.cost.saturating_sub(walk.lacking)));
+        let money = has_balance.then(|| (cost, cost.saturating_sub(lacking)));
         let (need, have) = money.unzip();
         let block = Block { need, have, ..Block::because(Reason::HeldInFlight) };
         let binding = self.binding_layer();
-        if self.without_holds(|walk| walk.is_covered()) {
+        if self.without_holds(Walk::is_covered) {
             return Block { binding, ..block };
         }
         match self.next() {

@@ -119,7 +119,7 @@ impl<'a> Subject<'a> {
             // A window of requests covers the whole of one; there is no covering what comes on top.
             let can_add = fresh || window.unit == self.feature().unit;
             if can_add && !rest.is_zero() {
-                let draw = self.from_windows(place, window, rest, now, holds);
+                let draw = self.windows_draw(place, window, rest, now, holds);
                 rest = rest.saturating_sub(draw.covers);
                 covered = covered.saturating_add(draw.covers);
                 walk.draws.extend((!draw.amount.is_zero()).then_some(draw));
@@ -132,14 +132,14 @@ impl<'a> Subject<'a> {
             walk.cost = demand.price.ceil_share(rest, demand.whole)?.saturating_sub(paid);
             walk.lacking = walk.cost;
             for (place, layer) in layers.iter().enumerate().skip(balances) {
-                self.from_balance(place, layer, fresh, &mut walk, now, holds);
+                self.balance_draws(place, layer, fresh, &mut walk, now, holds);
             }
         }
         Ok(walk)
     }
 
     /// What a layer of windows would give of `rest`: the least of what they have left, from each.
-    pub(super) fn from_windows(
+    pub(super) fn windows_draw(
         &self,
         place: usize,
         layer: &WindowLayer,
@@ -158,7 +158,7 @@ impl<'a> Subject<'a> {
         Draw { layer: place_of(place), amount, covers, origin: Origin::Windows(starts) }
     }
 
-    fn from_balance(
+    fn balance_draws(
         &self,
         place: usize,
         layer: &Layer,
