@@ -260,6 +260,7 @@ impl Journal {
             frame_bytes: limits.frame_bytes,
             queue_bytes: options.queue_bytes_max,
             holds: limits.holds,
+            linger: queue::LINGER,
         };
         let shared = Arc::new(Shared {
             queue: Queue::new(next, catalog.holds_open(), bounds),

@@ -21,7 +21,7 @@ use super::{AppendError, Frame, Refusal, Tag, format, locked};
 /// Ends and other frames may fill the queue this many times further than holds.
 const MUST_FACTOR: usize = 8;
 /// How long frames wait that nobody waits for.
-const LINGER: Duration = Duration::from_millis(5);
+pub(super) const LINGER: Duration = Duration::from_millis(5);
 /// How long a sync lets others join for each caller, but one, that waited for the last.
 const GATHER_EACH: Duration = Duration::from_micros(200);
 const GATHER_MAX: Duration = Duration::from_millis(1);
@@ -42,6 +42,8 @@ pub(super) struct Bounds {
     pub(super) queue_bytes: usize,
     /// Open holds, counting those that wait.
     pub(super) holds: usize,
+    /// How long frames wait that nobody waits for.
+    pub(super) linger: Duration,
 }
 
 #[derive(Debug)]
@@ -233,7 +235,7 @@ impl Queue {
     /// Lets others join, where that is worth it.
     fn gather<'a>(&self, mut state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
         if !state.frames.is_empty() && state.awaited == 0 {
-            state = self.sleep(state, Heed::Awaited, Some(LINGER), |state| state.awaited > 0);
+            state = self.sleep(state, Heed::Awaited, Some(self.bounds.linger), |state| state.awaited > 0);
         }
         let others = u32::try_from(state.awaited_last.saturating_sub(1)).unwrap_or(u32::MAX);
         let longest = GATHER_EACH.saturating_mul(others).min(GATHER_MAX);
@@ -296,5 +298,42 @@ impl Queue {
             holds_open: state.holds_open,
             refusal: state.refusal.or(full.then_some(Refusal::HoldsMax)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const END: Frame<'static> = Frame { tag: Tag::End, id: [0; 16], payload: &[] };
+
+    /// Queues two ends, then does something, and tells how many frames the writer takes then.
+    fn taken_after(hurry: impl FnOnce(&Queue)) -> usize {
+        let bounds =
+            Bounds { frame_bytes: 100, queue_bytes: 1000, holds: 10, linger: Duration::from_hours(1) };
+        let nap = Nap { heeds_frames: true, longest: None };
+        let queue = Queue::new(0, 0, bounds);
+        std::thread::scope(|scope| {
+            let writer = scope.spawn(|| {
+                let mut pending = Vec::new();
+                queue.take(&mut pending, Done::default(), nap);
+                pending.len() / format::FRAME_BYTES
+            });
+            assert_eq!((queue.push(END), queue.push(END)), (Ok(0), Ok(1)));
+            for _ in 0..5 {
+                std::thread::yield_now();
+                assert_eq!(locked(&queue.state).taken, 0);
+            }
+            hurry(&queue);
+            writer.join().unwrap()
+        })
+    }
+
+    #[test]
+    fn frames_linger_until_somebody_waits_for_them() {
+        assert_eq!(taken_after(|queue| queue.hurry(0)), 2);
+        assert_eq!(taken_after(|queue| assert_eq!(queue.flush(), 2)), 2);
+        let hold = Frame { tag: Tag::Hold, ..END };
+        assert_eq!(taken_after(|queue| assert_eq!(queue.push(hold), Ok(2))), 3);
     }
 }
