@@ -37,7 +37,7 @@ pub(super) async fn make(
     let account = operator.account(&account).await?;
     let user = operator.user(&account, &user).await?;
     let now = operator.clock.now();
-    let key = Key::generate();
+    let key = Key::generate(rand::rng().random());
     let row = KeyRow {
         id: KeyId::new(now, rand::rng().random()),
         user: user.id,

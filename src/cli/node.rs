@@ -1,9 +1,17 @@
 //! One node: the stores opened, live state restored from ledger and journal, and the workers that keep them.
 
-use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::fs::File;
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
+
+use crate::admin::{Operator, Readiness};
+use crate::config::Secret;
 
 use crate::journal::{self, Frame, Journal};
 use crate::ledger::directory::Directory;
@@ -13,6 +21,7 @@ use crate::meter::memory::{MemoryMeter, RecoverError, Recovered, Restoring};
 use crate::policy::compiled::Policy;
 use crate::policy::live::Policies;
 use crate::settle::{BlockLog, BlockSender, Settler, SettlerStats, Sweeper};
+use crate::telemetry::Exposition;
 use crate::units::PolicyVersion;
 use crate::units::time::Clock;
 
@@ -37,7 +46,18 @@ pub enum OpenError {
         #[source]
         source: std::io::Error,
     },
-    /// The journal did not open; it also says which other process has the folder.
+    /// Another process has the folder.
+    #[error("the data folder {} is in use by process {holder}: stop it first, or name another folder", path.display())]
+    InUse {
+        /// Which.
+        path: PathBuf,
+        /// Its process id.
+        holder: String,
+    },
+    /// No thread for the workers.
+    #[error("the settlement thread did not start")]
+    Thread(#[source] std::io::Error),
+    /// The journal did not open.
     #[error("the journal did not open")]
     Journal(#[from] journal::OpenError),
     /// The ledger did not open.
@@ -77,11 +97,13 @@ pub struct Node {
     pub settled: Arc<SettlerStats>,
     /// What was taken up again.
     pub recovered: Recovered,
-    workers: Mutex<Option<Workers>>,
+    shutdown: watch::Sender<bool>,
+    worker: Mutex<Option<JoinHandle<()>>>,
+    _lock: FolderLock,
 }
 
-/// The workers of a node, to be run on one runtime.
-pub struct Workers {
+/// The workers of a node: one thread of their own, so that what settlement costs can be seen and never delays a request.
+struct Workers {
     settler: Settler,
     sweeper: Sweeper,
     blocks: BlockLog,
@@ -91,8 +113,7 @@ impl Node {
     /// Opens the stores and restores live state: the books, then what the journal has beyond them, then the holds that
     /// were open, which end at their floor.
     pub async fn open(stores: &Stores, policy: Arc<Policy>, clock: Clock) -> Result<Self, OpenError> {
-        let folder = |source| OpenError::Folder { path: stores.data.clone(), source };
-        std::fs::create_dir_all(&stores.data).map_err(folder)?;
+        let lock = FolderLock::take(&stores.data)?;
         let ledger: Arc<dyn Ledger> = Arc::new(SqliteLedger::open(&stores.data.join("ledger.sqlite"))?);
         ledger.keep_policy(policy.version, &policy.text).await?;
         let policies = Arc::new(Policies::new(policy));
@@ -114,25 +135,97 @@ impl Node {
         let booked = Arc::clone(&meter);
         let settler = Settler::new(Arc::clone(&journal), Arc::clone(&ledger), move |grant| booked.booked(grant));
         let settled = settler.stats();
-        let sweeper = Sweeper { meter: meter.clone(), every: std::time::Duration::from_secs(1) };
-        let workers = Mutex::new(Some(Workers { settler, sweeper, blocks: log }));
-        Ok(Self { clock, policies, directory, meter, ledger, journal, blocks, settled, recovered, workers })
+        let sweeper = Sweeper { meter: meter.clone(), every: Duration::from_secs(1) };
+        let (shutdown, stopping) = watch::channel(false);
+        let worker = Workers { settler, sweeper, blocks: log }.start(stopping).map_err(OpenError::Thread)?;
+        Ok(Self {
+            clock,
+            policies,
+            directory,
+            meter,
+            ledger,
+            journal,
+            blocks,
+            settled,
+            recovered,
+            shutdown,
+            worker: Mutex::new(Some(worker)),
+            _lock: lock,
+        })
     }
 
-    /// The workers, once.
-    pub fn workers(&self) -> Option<Workers> {
-        self.workers.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take()
+    /// What the operator's routes act on.
+    pub fn operator(&self, token: Secret, exposition: Option<Exposition>, reload: Arc<Notify>) -> Arc<Operator> {
+        Arc::new(Operator {
+            clock: self.clock.clone(),
+            policies: Arc::clone(&self.policies),
+            directory: Arc::clone(&self.directory),
+            meter: self.meter.clone(),
+            ledger: Arc::clone(&self.ledger),
+            readiness: Readiness::new(Arc::clone(&self.journal)),
+            exposition,
+            token,
+            reload,
+            grant_order: tokio::sync::Mutex::new(()),
+            closing: AtomicBool::new(false),
+        })
+    }
+
+    /// Waits until what is journalled is booked, as long as the ledger answers.
+    pub async fn settle(&self) {
+        let failures = self.settled.failures.load(Ordering::Relaxed);
+        while self.settled.position.load(Ordering::Acquire) < self.journal.stats().next.value()
+            && self.settled.failures.load(Ordering::Relaxed) == failures
+        {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    }
+
+    /// Ends the workers once everything durable is booked, and closes the journal. Blocks.
+    pub fn close(&self) {
+        self.shutdown.send_replace(true);
+        let worker = self.worker.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if worker.is_some_and(|worker| worker.join().is_err()) {
+            tracing::error!("the settlement thread had panicked");
+        }
+        if let Err(error) = self.journal.close() {
+            tracing::error!(error = %crate::telemetry::chain(&error), "the journal did not close");
+        }
     }
 }
 
 impl Workers {
     /// Runs until `shutdown` is true and everything durable is booked.
-    pub async fn run(self, shutdown: watch::Receiver<bool>) {
-        tokio::join!(
-            self.settler.run(shutdown.clone()),
-            self.sweeper.run(shutdown.clone()),
-            self.blocks.run(shutdown)
-        );
+    fn start(self, shutdown: watch::Receiver<bool>) -> std::io::Result<JoinHandle<()>> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        std::thread::Builder::new().name("settle".to_owned()).spawn(move || {
+            runtime.block_on(async {
+                tokio::join!(
+                    self.settler.run(shutdown.clone()),
+                    self.sweeper.run(shutdown.clone()),
+                    self.blocks.run(shutdown)
+                );
+            });
+        })
+    }
+}
+
+/// Keeps a data folder to one process.
+struct FolderLock(File);
+
+impl FolderLock {
+    fn take(data: &Path) -> Result<Self, OpenError> {
+        let folder = |source| OpenError::Folder { path: data.to_owned(), source };
+        std::fs::create_dir_all(data).map_err(folder)?;
+        let path = data.join("lock");
+        let mut file = File::options().read(true).write(true).create(true).truncate(false).open(path).map_err(folder)?;
+        if file.try_lock().is_err() {
+            let mut holder = String::new();
+            file.read_to_string(&mut holder).map_err(folder)?;
+            return Err(OpenError::InUse { path: data.to_owned(), holder: holder.trim().to_owned() });
+        }
+        file.set_len(0).and_then(|()| write!(file, "{}", std::process::id())).map_err(folder)?;
+        Ok(Self(file))
     }
 }
 

@@ -48,6 +48,8 @@ pub struct SettlerStats {
     pub waiting: AtomicU64,
     /// Failed attempts since the start.
     pub failures: AtomicU64,
+    /// How many frames of the journal have been given to the ledger.
+    pub position: AtomicU64,
 }
 
 /// Why a batch was not settled.
@@ -140,6 +142,7 @@ impl Settler {
         self.waiting_since = if self.waiting.is_empty() { None } else { self.waiting_since.or(first) };
         grants.into_iter().for_each(|grant| (self.booked)(grant));
         self.settled = end;
+        self.stats.position.store(end.value(), Ordering::Release);
         self.journal.applied(self.waiting_since.unwrap_or(end));
         Ok(true)
     }

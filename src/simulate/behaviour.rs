@@ -63,7 +63,7 @@ pub struct Behaviour {
 pub enum Reaction {
     /// Served.
     Serve,
-    /// Answered with an error in OpenAI's shape.
+    /// Answered with an error in the API's shape.
     Refuse {
         /// 400 to 599.
         status: u16,

@@ -1,10 +1,10 @@
-//! Errors in OpenAI's shape.
+//! Errors in the shape of the API.
 
 use bytes::Bytes;
 use http::StatusCode;
 use serde::Serialize;
 
-/// An error as OpenAI answers it.
+/// An error as the API answers it.
 #[derive(Debug)]
 pub(super) struct ApiError {
     pub status: StatusCode,
@@ -71,7 +71,10 @@ impl ApiError {
             429 => (
                 "rate_limit_error",
                 Some("rate_limit_exceeded"),
-                format!("Rate limit reached for {model} on requests per min (RPM). Please try again in 1s."),
+                format!(
+                    "Rate limit reached for {model} on requests per min (RPM). Please try again in {}s.",
+                    retry_after_seconds.unwrap_or(1)
+                ),
                 Some(1),
             ),
             503 => (

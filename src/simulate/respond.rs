@@ -115,7 +115,7 @@ fn response(
             push_error_headers(&mut headers, &error);
             Reply::whole(error.body(), behaviour, gzip, drain, ticket)
         }
-        Content::NoContent | Content::HangUp => {
+        Content::Empty | Content::HangUp => {
             status = StatusCode::NO_CONTENT;
             Reply::whole(Bytes::new(), behaviour, false, drain, ticket)
         }

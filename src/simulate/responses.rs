@@ -203,7 +203,7 @@ enum ItemState {
     Done,
 }
 
-/// The body of POST /v1/responses/compact.
+/// The body of `POST /v1/responses/compact`.
 pub(super) fn compaction(generation: &Generation) -> String {
     let Generation { id, created_at, .. } = generation;
     let mut out = String::with_capacity(1024);
@@ -227,17 +227,17 @@ pub(super) fn compaction(generation: &Generation) -> String {
     out
 }
 
-/// The body of POST /v1/responses/input_tokens.
+/// The body of `POST /v1/responses/input_tokens`.
 pub(super) fn input_tokens(count: u64) -> String {
     format!(r#"{{"object":"response.input_tokens","input_tokens":{count}}}"#)
 }
 
-/// The body of DELETE /v1/responses/{id}.
+/// The body of `DELETE /v1/responses/{id}`.
 pub(super) fn deleted(response_id: &str) -> String {
     format!(r#"{{"id":{},"object":"response","deleted":true}}"#, quoted(response_id))
 }
 
-/// The body of GET /v1/responses/{id}/input_items: `input` as items, newest first, each with an id.
+/// The body of `GET /v1/responses/{id}/input_items`: `input` as items, newest first, each with an id.
 pub(super) fn input_items(input: &serde_json::value::RawValue, id: &str) -> String {
     use serde_json::{Value, json};
 

@@ -27,7 +27,7 @@ pub(super) enum Content {
     Json(Bytes),
     Events(Events),
     Error(ApiError),
-    NoContent,
+    Empty,
     HangUp,
 }
 
@@ -92,7 +92,7 @@ impl Shared {
         };
         let content = match behaviour.reaction {
             Reaction::HangUp => Ok(Content::HangUp),
-            Reaction::NoContent => Ok(Content::NoContent),
+            Reaction::NoContent => Ok(Content::Empty),
             Reaction::Refuse { status, retry_after_seconds } => {
                 let model = call.model.as_deref().unwrap_or("the model");
                 Err(ApiError::of_status(status, model, retry_after_seconds))

@@ -31,7 +31,7 @@ pub(in crate::cli) enum Channel {
 /// The routes in process.
 pub(in crate::cli) struct Local {
     runtime: tokio::runtime::Runtime,
-    node: Arc<Node>,
+    node: Node,
     operator: Arc<Operator>,
 }
 
@@ -50,9 +50,9 @@ impl Channel {
             return Ok(Self::Remote { agent, base, token });
         }
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-        let node = runtime.block_on(Node::open_as_configured(&config))?;
-        let operator = node.operator(token, None);
-        Ok(Self::Local(Box::new(Local { runtime, node: Arc::new(node), operator })))
+        let node = runtime.block_on(super::super::serve::open(&config))?;
+        let operator = node.operator(token, None, Arc::default());
+        Ok(Self::Local(Box::new(Local { runtime, node, operator })))
     }
 
     /// One call. The answer's body, or its error.
@@ -118,7 +118,7 @@ impl Local {
             let status = response.status().as_u16();
             let body = response.into_body().collect().await?.to_bytes();
             // What this call did is in the books before the next one asks them.
-            self.node.settle_now().await;
+            self.node.settle().await;
             Ok((status, String::from_utf8(body.to_vec())?))
         })
     }
@@ -126,6 +126,6 @@ impl Local {
 
 impl Drop for Local {
     fn drop(&mut self) {
-        self.runtime.block_on(self.node.close());
+        self.node.close();
     }
 }

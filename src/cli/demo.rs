@@ -1,0 +1,168 @@
+//! `overfall demo`: everything on one machine, and lines to paste.
+
+mod seed;
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::Args;
+use rand::Rng;
+
+use super::output::say;
+use super::serve::{Deployment, Gateway};
+use crate::config::{Config, Durability, Limits, Listen, OnStoreFailure, Secret, SecretSource, Upstream};
+use crate::simulate;
+use crate::telemetry::LogSettings;
+use seed::Keys;
+
+const POLICY: &str = include_str!("../../config/demo.yaml");
+/// The simulated upstream's key: it shows that the client's never gets there.
+const UPSTREAM_KEY: &str = "sk-simulated-upstream";
+
+/// `overfall demo`
+#[derive(Debug, Args)]
+pub(super) struct Demo {
+    /// Where clients connect, on 127.0.0.1
+    #[arg(long, default_value_t = 8080)]
+    port: u16,
+    /// Where the operator connects, on 127.0.0.1
+    #[arg(long, default_value_t = 8081)]
+    admin_port: u16,
+    /// Keep the state here; otherwise in a temporary folder that goes with the demo
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+}
+
+impl Demo {
+    pub(super) fn run(self) -> anyhow::Result<ExitCode> {
+        let temporary = if self.data.is_none() { Some(tempfile::tempdir()?) } else { None };
+        let data = match (&self.data, &temporary) {
+            (Some(data), _) => data.clone(),
+            (None, Some(folder)) => folder.path().to_owned(),
+            (None, None) => anyhow::bail!("there is no folder for the demo's state"),
+        };
+        std::fs::create_dir_all(&data).with_context(|| format!("{} cannot be made", data.display()))?;
+        let token = hex::encode(rand::rng().random::<[u8; 16]>());
+        write_files(&data, &token, self.port, self.admin_port)?;
+        let runtime = super::serve::runtime()?;
+        let upstream = runtime.block_on(async {
+            let options = simulate::Options { key: Some(UPSTREAM_KEY.to_owned()), ..simulate::Options::default() };
+            simulate::Upstream::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), options)
+        })?;
+        let config = self.config(&data, upstream.local_addr())?;
+        runtime.spawn(upstream.serve(std::future::pending()));
+        let deployment = Deployment {
+            upstream_key: Secret::new(UPSTREAM_KEY, "the simulated upstream's key")?,
+            admin_token: Secret::new(&token, "the operator's token")?,
+            config,
+        };
+        let gateway = Gateway::open(deployment, runtime)?;
+        let keys = gateway.block_on(seed::seed(&gateway.operator))?;
+        let port = self.port;
+        let admin_port = self.admin_port;
+        let told = told(&keys, port, admin_port, &data, self.data.is_some());
+        gateway.run(move || say(&told))
+    }
+
+    fn config(&self, data: &Path, upstream: SocketAddr) -> anyhow::Result<Config> {
+        Ok(Config {
+            policy: data.join("policy.yaml"),
+            listen: Listen {
+                gateway: SocketAddr::from((Ipv4Addr::LOCALHOST, self.port)),
+                admin: SocketAddr::from((Ipv4Addr::LOCALHOST, self.admin_port)),
+                tls: None,
+            },
+            upstream: Upstream {
+                base_url: format!("http://{upstream}").parse()?,
+                key: SecretSource::File(data.join("upstream-key")),
+                ca_file: None,
+                connect_timeout: std::time::Duration::from_secs(3),
+                read_timeout: std::time::Duration::from_secs(600),
+            },
+            data: data.join("state"),
+            durability: Durability::Strict,
+            on_store_failure: OnStoreFailure::Refuse,
+            admin_token: SecretSource::File(data.join("admin-token")),
+            limits: Limits { shutdown_grace: std::time::Duration::from_secs(10), ..Limits::default() },
+            log: LogSettings { filter: "warn,overfall=info".to_owned(), ..LogSettings::default() },
+        })
+    }
+}
+
+/// A policy to edit, and a deployment file for the other commands.
+fn write_files(data: &Path, token: &str, port: u16, admin_port: u16) -> anyhow::Result<()> {
+    let policy = data.join("policy.yaml");
+    if !policy.exists() {
+        std::fs::write(&policy, POLICY)?;
+    }
+    std::fs::write(data.join("admin-token"), token)?;
+    std::fs::write(data.join("upstream-key"), UPSTREAM_KEY)?;
+    let deployment = format!(
+        "# Written by `overfall demo`, for the other commands: overfall account list -c THIS_FILE\n\
+         version: 1\n\
+         policy: policy.yaml\n\
+         listen: {{gateway: \"127.0.0.1:{port}\", admin: \"127.0.0.1:{admin_port}\"}}\n\
+         upstream: {{base_url: \"http://127.0.0.1:1\", key: {{file: upstream-key}}}}\n\
+         stores: {{data: state}}\n\
+         admin: {{token: {{file: admin-token}}}}\n"
+    );
+    std::fs::write(data.join("overfall.yaml"), deployment)?;
+    Ok(())
+}
+
+/// What a newcomer reads first.
+fn told(keys: &Keys, port: u16, admin_port: u16, data: &Path, keeps: bool) -> String {
+    let Keys { allowance, credits, nothing } = keys;
+    let config = data.join("overfall.yaml");
+    let config = config.display();
+    let policy = data.join("policy.yaml");
+    let policy = policy.display();
+    let state = if keeps { "kept in" } else { "temporary, in" };
+    let curl = |key: &str, body: &str| {
+        format!(
+            "curl -si http://127.0.0.1:{port}/v1/responses \\\n  -H 'Authorization: Bearer {key}' \
+             -H 'Content-Type: application/json' \\\n  -d '{body}'"
+        )
+    };
+    let two = curl(allowance, r#"{"model": "gpt-5.5-sim-out=1500", "input": "Say hello."}"#);
+    let blocked = curl(nothing, r#"{"model": "gpt-5.5", "input": "Say hello."}"#);
+    let stream = curl(credits, r#"{"model": "gpt-5.5", "input": "Say hello.", "stream": true}"#)
+        .replace("curl -si", "curl -siN");
+    format!(
+        "Overfall runs before a simulated model API. State is {state} {data}.
+
+  gateway   http://127.0.0.1:{port}/v1
+  operator  http://127.0.0.1:{admin_port}/admin/v1 (token in {data}/admin-token)
+
+Three accounts, a key each:
+
+  allowance left     {allowance}
+  living on credits  {credits}
+  nothing left       {nothing}
+
+Allowed from two sources at once, the allowance and credits (see X-Access-Sources):
+
+{two}
+
+Blocked, and told why (see X-Access-Decision):
+
+{blocked}
+
+A stream, paid in credits:
+
+{stream}
+
+What is left, for its key:
+
+curl -s http://127.0.0.1:{port}/v1/access -H 'Authorization: Bearer {allowance}'
+
+The books, proved while it runs:
+
+overfall audit -c {config}
+
+The policy is {policy}: edit it, it is read again at once. Ctrl-C ends the demo.",
+        data = data.display(),
+    )
+}
