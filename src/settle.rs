@@ -12,9 +12,11 @@
 //! the worker tries again with growing pauses.
 
 mod blocks;
+mod gauges;
 mod settler;
 mod sweeper;
 
 pub use blocks::{BlockLog, BlockSender};
+pub use gauges::record_gauges;
 pub use settler::{Settler, SettlerStats};
 pub use sweeper::Sweeper;

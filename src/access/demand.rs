@@ -12,7 +12,8 @@ pub struct Demand {
     pub quantities: Quantities,
     /// What all of it costs.
     pub price: Price,
-    /// All of it in the feature's unit: what the walk starts with.
+    /// All of it in the feature's unit: what the walk starts with. At least one where there is a price, so that what
+    /// costs something is always covered by something: input alone, say, where only output is counted.
     pub whole: Amount,
 }
 
@@ -27,7 +28,8 @@ impl Demand {
             Unit::Second => quantities.seconds,
             Unit::Credit => price.ceil()?.micros(),
         };
-        Ok(Self { quantities, price, whole: Amount::clamped(whole) })
+        let least = u64::from(price.parts().0 > 0);
+        Ok(Self { quantities, price, whole: Amount::clamped(whole.max(least)) })
     }
 
     /// Nothing at all: what a void leaves.

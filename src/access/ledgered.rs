@@ -126,9 +126,7 @@ impl Account {
     pub fn restore_grant(&mut self, booked: &BookedGrant) {
         let state = self.owner_mut(booked.user).balance_mut(booked.balance);
         state.issued |= booked.issued;
-        if !booked.state.remaining.is_zero() {
-            state.insert(booked.state);
-        }
+        state.insert(booked.state);
     }
 
     /// Sets a debt to what the books say.

@@ -13,7 +13,7 @@ use super::Operator;
 use super::error::{ErrorBody, Refused};
 use super::views::{AccountView, Items, UserView};
 use crate::ledger::rows::{AccountRow, AccountStatus, Page, UserRow};
-use crate::proxy::access_view::AccessView;
+use crate::proxy::access_view::{AccessView, access_view};
 use crate::units::{AccountId, UserId};
 
 /// Which page of a list.
@@ -149,7 +149,7 @@ pub(super) async fn list_users(
 
 /// What is left for a user: every window, guard and balance
 #[utoipa::path(get, path = "/admin/v1/accounts/{account}/users/{user}/access", tag = "users", responses(
-    (status = 200, description = "the same as `GET /v1/access` with a key of the user"), (status = 404, body = ErrorBody)))]
+    (status = 200, body = AccessView), (status = 404, body = ErrorBody)))]
 pub(super) async fn standing(
     State(operator): State<Arc<Operator>>,
     Path((account, user)): Path<(String, String)>,
@@ -157,9 +157,14 @@ pub(super) async fn standing(
     let account = operator.account(&account).await?;
     let user = operator.user(&account, &user).await?;
     let policy = operator.policies.current();
-    let plan = policy.plan(&account.plan).ok_or_else(|| Refused::missing(format!("plan {}", account.plan)))?;
-    let view = crate::proxy::access_view::collect(&*operator.meter, account.id, user.id, &policy, plan).await?;
-    Ok(Json(view))
+    let plan =
+        policy.plan(&account.plan).ok_or_else(|| Refused::missing(format!("plan {}", account.plan)))?;
+    let mut standings = Vec::new();
+    for feature in policy.feature_indices() {
+        let standing = operator.meter.standing(account.id, user.id, &policy, plan, feature).await?;
+        standings.push((feature, standing));
+    }
+    Ok(Json(access_view(&policy, plan, &standings, operator.clock.now())))
 }
 
 impl Paging {
@@ -170,7 +175,8 @@ impl Paging {
 
     /// The id to begin after.
     pub(super) fn after<T: std::str::FromStr>(&self) -> Result<Option<T>, Refused> {
-        let parse = |text: &String| text.parse().map_err(|_| Refused::invalid(format!("`{text}` is not an id")));
+        let parse =
+            |text: &String| text.parse().map_err(|_| Refused::invalid(format!("`{text}` is not an id")));
         self.after.as_ref().map(parse).transpose()
     }
 }

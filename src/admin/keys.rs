@@ -76,7 +76,7 @@ pub(super) async fn revoke(
 ) -> Result<StatusCode, Refused> {
     let key: KeyId = key.parse().map_err(|_| Refused::missing(format!("key {key}")))?;
     // First where it counts: a store that does not answer must not keep a stolen key alive in this process.
-    operator.directory.revoke(key, operator.clock.now());
+    operator.directory.revoke(key);
     operator.ledger.revoke_key(key, operator.clock.now()).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -40,7 +40,11 @@ impl Audit {
         if shows_progress {
             super::output::progress("");
         }
-        if self.format.json { say_json(&report)? } else { say(&report.to_string()) }
+        if self.format.json {
+            say_json(&report)?
+        } else {
+            say(&report.to_string())
+        }
         Ok(if report.holds() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
 }

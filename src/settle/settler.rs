@@ -54,7 +54,7 @@ pub struct SettlerStats {
 
 /// Why a batch was not settled.
 #[derive(Debug, thiserror::Error)]
-pub enum SettleError {
+enum SettleError {
     /// The journal could not be read.
     #[error("the journal cannot be read")]
     Journal(#[source] crate::journal::ReadError),

@@ -35,13 +35,15 @@ impl MemoryMeter {
         now: Timestamp,
         swept: &mut Swept,
     ) -> Result<(), MeterError> {
-        let Some(hold) = account.hold_of(decision).filter(|hold| hold.expires_at <= now) else { return Ok(()) };
+        let Some(hold) = account.hold_of(decision).filter(|hold| hold.expires_at <= now) else {
+            return Ok(());
+        };
         if hold.dispatched {
             let (used, ending) = at_floor(hold, Outcome::Expired);
-            self.end(account, decision, used, ending, now)?;
+            let _unawaited = self.end(account, decision, used, ending, now)?;
             swept.floored += 1;
         } else {
-            self.end(account, decision, Demand::nothing(), Ending::not_sent(), now)?;
+            let _unawaited = self.end(account, decision, Demand::nothing(), Ending::not_sent(), now)?;
             swept.voided += 1;
         }
         Ok(())
@@ -53,7 +55,7 @@ impl MemoryMeter {
             let mut account = lock(&account);
             for record in account.expire_grants(now) {
                 swept.expired += record.grants.len() as u64;
-                self.journal(&Record::Expiry(record)).map_err(MeterError::Journal)?;
+                let _unawaited = self.journal(&Record::Expiry(record)).map_err(MeterError::Journal)?;
             }
             self.live.watch_expiry(&account);
         }

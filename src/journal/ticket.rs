@@ -1,0 +1,156 @@
+//! Waiting until a position is durable: one counter for all, and the wakers of those who wait, in order.
+
+use std::collections::BTreeMap;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Waker};
+
+use super::locked;
+
+/// Why a frame is not known to be durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotDurable {
+    /// A write or sync failed more than once. The frame is kept and will be written when that works again, so it may
+    /// be durable later: whoever gave up a hold for it ends that hold.
+    #[error("the journal cannot be written at present")]
+    Failing,
+    /// The journal has stopped. Whether the frame is in it shows when it is opened again.
+    #[error("the journal has stopped")]
+    Stopped,
+}
+
+/// Resolves when a frame is durable. A frame is queued whether or not anybody waits: dropping the ticket, or a future
+/// that awaits it, changes nothing.
+#[derive(Debug)]
+#[must_use = "a frame is durable only once its ticket says so"]
+pub struct Ticket {
+    position: u64,
+    patience: Patience,
+    /// None: there is nothing to wait for.
+    progress: Option<Arc<Progress>>,
+    /// Under which this ticket waits.
+    key: Option<u64>,
+}
+
+/// What ends the waiting besides success.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Patience {
+    UntilFailing,
+    UntilStopped,
+}
+
+/// What the writer has reached. All below `durable` is.
+#[derive(Debug)]
+pub(super) struct Progress {
+    durable: AtomicU64,
+    course: AtomicU8,
+    waiting: Mutex<Waiting>,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    wakers: BTreeMap<(u64, u64), Waker>,
+    next_key: u64,
+}
+
+/// How the writer fares.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub(super) enum Course {
+    Running,
+    Failing,
+    Stopped,
+}
+
+impl Ticket {
+    /// Whether the frame is durable by now (relaxed durability: at once).
+    pub fn is_durable(&self) -> bool {
+        self.progress.as_ref().is_none_or(|progress| progress.durable() > self.position)
+    }
+
+    /// A ticket that asks for nothing.
+    pub(super) fn done(position: u64) -> Self {
+        Self { position, patience: Patience::UntilFailing, progress: None, key: None }
+    }
+
+    pub(super) fn new(position: u64, patience: Patience, progress: &Arc<Progress>) -> Self {
+        Self { position, patience, progress: Some(Arc::clone(progress)), key: None }
+    }
+}
+
+impl Future for Ticket {
+    type Output = Result<(), NotDurable>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let Self { position, patience, progress, key } = &mut *self;
+        let Some(progress) = progress else { return Poll::Ready(Ok(())) };
+        if let Poll::Ready(outcome) = progress.outcome(*position, *patience) {
+            return Poll::Ready(outcome);
+        }
+        let mut waiting = locked(&progress.waiting);
+        // The writer moves on first and takes the lock after: what it did meanwhile is seen here.
+        if let Poll::Ready(outcome) = progress.outcome(*position, *patience) {
+            return Poll::Ready(outcome);
+        }
+        let key = *key.get_or_insert_with(|| {
+            waiting.next_key += 1;
+            waiting.next_key
+        });
+        waiting.wakers.insert((*position, key), context.waker().clone());
+        Poll::Pending
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        if let (Some(progress), Some(key)) = (&self.progress, self.key)
+            && progress.outcome(self.position, self.patience).is_pending()
+        {
+            locked(&progress.waiting).wakers.remove(&(self.position, key));
+        }
+    }
+}
+
+impl Progress {
+    pub(super) fn new(durable: u64) -> Self {
+        let course = AtomicU8::new(Course::Running as u8);
+        Self { durable: AtomicU64::new(durable), course, waiting: Mutex::default() }
+    }
+
+    pub(super) fn durable(&self) -> u64 {
+        self.durable.load(Ordering::Acquire)
+    }
+
+    fn outcome(&self, position: u64, patience: Patience) -> Poll<Result<(), NotDurable>> {
+        if self.durable() > position {
+            return Poll::Ready(Ok(()));
+        }
+        match self.course.load(Ordering::Acquire) {
+            course if course == Course::Stopped as u8 => Poll::Ready(Err(NotDurable::Stopped)),
+            course if course == Course::Failing as u8 && patience == Patience::UntilFailing => {
+                Poll::Ready(Err(NotDurable::Failing))
+            }
+            _ => Poll::Pending,
+        }
+    }
+
+    /// All below `durable` is so; wakes whoever waited for that.
+    pub(super) fn advance(&self, durable: u64) {
+        self.durable.store(durable, Ordering::Release);
+        let woken = {
+            let mut waiting = locked(&self.waiting);
+            let later = waiting.wakers.split_off(&(durable, 0));
+            std::mem::replace(&mut waiting.wakers, later)
+        };
+        woken.into_values().for_each(Waker::wake);
+    }
+
+    /// Tells all who wait how the writer fares; those whom it does not concern wait again.
+    pub(super) fn fare(&self, course: Course) {
+        if self.course.swap(course as u8, Ordering::AcqRel) != course as u8 && course != Course::Running {
+            let woken = std::mem::take(&mut locked(&self.waiting).wakers);
+            woken.into_values().for_each(Waker::wake);
+        }
+    }
+}
