@@ -138,7 +138,8 @@ impl Bodies {
         let mut room = Room::default();
         let mut kept = 0;
         loop {
-            let replayed = length.is_none_or(|length| length.saturating_sub(gathered.len()) <= UNSTATED_BYTES_MAX);
+            let replayed =
+                length.is_none_or(|length| length.saturating_sub(gathered.len()) <= UNSTATED_BYTES_MAX);
             if replayed {
                 session.enable_retry_buffering();
             }

@@ -91,7 +91,10 @@ impl Facts<'_> {
         let tier = tier.or(self.terms.tier.as_deref());
         let held = || {
             // What the upstream told cannot be stated in credits. What was held could be.
-            tracing::error!(model = &*self.terms.model, "usage without a price is booked as it was estimated");
+            tracing::error!(
+                model = &*self.terms.model,
+                "usage without a price is booked as it was estimated"
+            );
             let demand = self.terms.estimate(self.estimate.clone());
             (demand.unwrap_or_else(|_| Demand::nothing()), TierFit::Unlisted)
         };

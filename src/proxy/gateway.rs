@@ -220,7 +220,9 @@ impl ProxyHttp for Gateway {
 
     async fn upstream_peer(&self, _: &mut Session, _: &mut Request) -> pingora::Result<Box<HttpPeer>> {
         let peer = self.0.upstream.peer().map(Box::new);
-        peer.ok_or_else(|| Error::explain(ErrorType::ConnectNoRoute, "the upstream's name is not resolved").into_up())
+        peer.ok_or_else(|| {
+            Error::explain(ErrorType::ConnectNoRoute, "the upstream's name is not resolved").into_up()
+        })
     }
 
     fn fail_to_connect(
@@ -247,7 +249,9 @@ impl ProxyHttp for Gateway {
         {
             call.dispatched = true;
             let dispatched = self.0.meter.dispatch(call.account, call.decision).await;
-            dispatched.map_err(|error| Error::because(ErrorType::InternalError, "the hold is gone", error).into_in())?;
+            dispatched.map_err(|error| {
+                Error::because(ErrorType::InternalError, "the hold is gone", error).into_in()
+            })?;
         }
         match request.outgoing() {
             Some(outgoing) => passing::outward(header, outgoing, &self.0.upstream),
@@ -277,7 +281,10 @@ impl ProxyHttp for Gateway {
         if matches!(header.status.as_u16(), 401 | 403) {
             // The key that it did not accept is the gateway's own: what it says about that is for the operator.
             metrics::upstream_error("auth");
-            tracing::error!(status = header.status.as_u16(), "the upstream does not accept the gateway's key");
+            tracing::error!(
+                status = header.status.as_u16(),
+                "the upstream does not accept the gateway's key"
+            );
             return Err(Error::new_up(failure::UPSTREAM_AUTH));
         }
         Ok(())
@@ -325,7 +332,12 @@ impl ProxyHttp for Gateway {
         error
     }
 
-    async fn fail_to_proxy(&self, session: &mut Session, error: &Error, request: &mut Request) -> FailToProxy {
+    async fn fail_to_proxy(
+        &self,
+        session: &mut Session,
+        error: &Error,
+        request: &mut Request,
+    ) -> FailToProxy {
         failure::fail(&self.0, session, error, request).await
     }
 

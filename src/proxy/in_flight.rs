@@ -73,7 +73,12 @@ impl InFlight {
     }
 
     /// Renews each hold when a third of its lifetime has passed, until `shutdown` is true and no request is left.
-    pub async fn renew(self: Arc<Self>, meter: Arc<dyn Meter>, clock: Clock, shutdown: watch::Receiver<bool>) {
+    pub async fn renew(
+        self: Arc<Self>,
+        meter: Arc<dyn Meter>,
+        clock: Clock,
+        shutdown: watch::Receiver<bool>,
+    ) {
         while !*shutdown.borrow() || self.requests() > 0 {
             tokio::time::sleep(LOOK_EVERY).await;
             self.renew_due(&*meter, clock.now()).await;

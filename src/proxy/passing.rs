@@ -5,9 +5,9 @@
 //! key serves all accounts, so an idempotency key must not pass either: two accounts could choose the same.
 
 use http::header::{
-    ACCEPT_ENCODING, AUTHORIZATION, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, COOKIE, EXPECT, FORWARDED, HOST,
-    HeaderName, HeaderValue, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, SET_COOKIE, STRICT_TRANSPORT_SECURITY, TE,
-    TRAILER, TRANSFER_ENCODING, UPGRADE, VIA, WWW_AUTHENTICATE,
+    ACCEPT_ENCODING, AUTHORIZATION, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, COOKIE, EXPECT, FORWARDED,
+    HOST, HeaderName, HeaderValue, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, SET_COOKIE,
+    STRICT_TRANSPORT_SECURITY, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, VIA, WWW_AUTHENTICATE,
 };
 use pingora::http::{RequestHeader, ResponseHeader};
 use smallvec::SmallVec;
@@ -80,7 +80,8 @@ pub fn homeward(answer: &mut ResponseHeader) {
 }
 
 fn stays_here(name: &HeaderName) -> bool {
-    if [AUTHORIZATION, HOST, ACCEPT_ENCODING, CONTENT_LENGTH, CONNECTION, TRANSFER_ENCODING, EXPECT].contains(name)
+    if [AUTHORIZATION, HOST, ACCEPT_ENCODING, CONTENT_LENGTH, CONNECTION, TRANSFER_ENCODING, EXPECT]
+        .contains(name)
         || [COOKIE, FORWARDED, PROXY_AUTHORIZATION, TE, TRAILER, UPGRADE, VIA].contains(name)
     {
         return true;
@@ -125,14 +126,42 @@ mod tests {
     fn what_identifies_the_client_or_another_hop_stays_here_and_what_the_protocol_needs_goes_on() {
         let mut request = RequestHeader::build("POST", b"/v1/responses?x=1", None).expect("a request");
         let stays = [
-            "authorization", "cookie", "forwarded", "x-forwarded-for", "x-forwarded-host", "x-access-decision",
-            "x-ratelimit-limit-requests", "ratelimit", "ratelimit-policy", "openai-organization", "openai-project",
-            "idempotency-key", "x-api-key", "api-key", "x-real-ip", "expect", "te", "via", "chatgpt-account-id",
-            "content-md5", "x-request-id", "proxy-authorization",
+            "authorization",
+            "cookie",
+            "forwarded",
+            "x-forwarded-for",
+            "x-forwarded-host",
+            "x-access-decision",
+            "x-ratelimit-limit-requests",
+            "ratelimit",
+            "ratelimit-policy",
+            "openai-organization",
+            "openai-project",
+            "idempotency-key",
+            "x-api-key",
+            "api-key",
+            "x-real-ip",
+            "expect",
+            "te",
+            "via",
+            "chatgpt-account-id",
+            "content-md5",
+            "x-request-id",
+            "proxy-authorization",
         ];
         let goes = [
-            "originator", "user-agent", "session-id", "thread-id", "x-codex-turn-state", "x-openai-subagent",
-            "openai-beta", "x-client-request-id", "x-stainless-lang", "accept", "content-type", "traceparent",
+            "originator",
+            "user-agent",
+            "session-id",
+            "thread-id",
+            "x-codex-turn-state",
+            "x-openai-subagent",
+            "openai-beta",
+            "x-client-request-id",
+            "x-stainless-lang",
+            "accept",
+            "content-type",
+            "traceparent",
         ];
         for name in stays.iter().chain(&goes) {
             request.insert_header(*name, "client").expect("a header");
@@ -158,13 +187,27 @@ mod tests {
     fn what_the_upstream_says_of_itself_stays_there() {
         let mut answer = ResponseHeader::build(200, None).expect("an answer");
         let stays = [
-            "set-cookie", "www-authenticate", "x-ratelimit-remaining-requests", "ratelimit", "x-access-decision",
-            "openai-organization", "openai-project", "alt-svc", "x-codex-primary-used-percent",
-            "x-codex-credits-balance", "strict-transport-security",
+            "set-cookie",
+            "www-authenticate",
+            "x-ratelimit-remaining-requests",
+            "ratelimit",
+            "x-access-decision",
+            "openai-organization",
+            "openai-project",
+            "alt-svc",
+            "x-codex-primary-used-percent",
+            "x-codex-credits-balance",
+            "strict-transport-security",
         ];
         let comes = [
-            "content-type", "x-request-id", "x-codex-turn-state", "openai-model", "x-models-etag",
-            "x-reasoning-included", "openai-processing-ms", "retry-after",
+            "content-type",
+            "x-request-id",
+            "x-codex-turn-state",
+            "openai-model",
+            "x-models-etag",
+            "x-reasoning-included",
+            "openai-processing-ms",
+            "retry-after",
         ];
         for name in stays.iter().chain(&comes) {
             answer.insert_header(*name, "upstream").expect("a header");

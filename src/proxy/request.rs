@@ -122,8 +122,7 @@ impl Decided {
     /// The headers that tell of it.
     pub fn headers(&self, dialect: Dialect, request_id: &str, now: Timestamp) -> Headers {
         let scene = self.scene(now);
-        let allowed =
-            Allowed { decision: self.decision, draws: &self.draws, clamped_to: self.clamped_to };
+        let allowed = Allowed { decision: self.decision, draws: &self.draws, clamped_to: self.clamped_to };
         headers::allowed(&scene, &allowed, dialect, request_id)
     }
 
@@ -189,4 +188,3 @@ impl Metered {
         }
     }
 }
-

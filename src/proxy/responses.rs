@@ -51,7 +51,9 @@ impl Owners {
         let id: Arc<str> = Arc::from(id);
         newest.owners.insert(Arc::clone(&id), owner);
         newest.order.push_back(id);
-        if newest.order.len() > KEPT && let Some(oldest) = newest.order.pop_front() {
+        if newest.order.len() > KEPT
+            && let Some(oldest) = newest.order.pop_front()
+        {
             newest.owners.remove(&oldest);
         }
     }

@@ -109,7 +109,14 @@ pub static TABLE: [Route; 12] = [
     row("POST", "/v1/responses/input_tokens", Class::Free, Action::CountInputTokens),
     Route {
         id: Some((IdKind::Opaque, "")),
-        queries: &["include", "include[]", "include%5B%5D", "stream", "starting_after", "include_obfuscation"],
+        queries: &[
+            "include",
+            "include[]",
+            "include%5B%5D",
+            "stream",
+            "starting_after",
+            "include_obfuscation",
+        ],
         ..row("GET", "/v1/responses/", Class::Owned, Action::ReadResponse)
     },
     Route {
@@ -127,10 +134,7 @@ pub static TABLE: [Route; 12] = [
     },
     // Codex asks for its catalogue with its own version.
     Route { queries: &["client_version"], ..row("GET", "/v1/models", Class::Free, Action::ListModels) },
-    Route {
-        id: Some((IdKind::Model, "")),
-        ..row("GET", "/v1/models/", Class::Free, Action::DescribeModel)
-    },
+    Route { id: Some((IdKind::Model, "")), ..row("GET", "/v1/models/", Class::Free, Action::DescribeModel) },
     row("GET", "/v1/access", Class::Local, Action::Access),
     Route {
         id: Some((IdKind::Opaque, "")),

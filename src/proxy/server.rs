@@ -188,7 +188,13 @@ pub fn run(
     }
     server.add_service(service);
     let (ending, tasks) = beside(&mut server, &gateway, tasks);
-    let watch = Ending { stop: Mutex::new(Some(Box::pin(stop))), gateway: gateway.clone(), ending, tasks, grace: settings.grace };
+    let watch = Ending {
+        stop: Mutex::new(Some(Box::pin(stop))),
+        gateway: gateway.clone(),
+        ending,
+        tasks,
+        grace: settings.grace,
+    };
     server.run(RunArgs { shutdown_signal: Box::new(watch) });
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.map_err(ServerError::Runtime)?.block_on(gateway.shared().settlements.drain());
@@ -204,10 +210,7 @@ fn beside(
     let (ending, stop) = watch::channel(false);
     let (running, ended) = mpsc::channel(1);
     for task in std::iter::once(gateway.task()).chain(tasks) {
-        let service = Beside {
-            run: Mutex::new(Some((task.run, running.clone()))),
-            stop: stop.clone(),
-        };
+        let service = Beside { run: Mutex::new(Some((task.run, running.clone()))), stop: stop.clone() };
         server.add_service(GenBackgroundService::new(task.name.to_owned(), Arc::new(service)));
     }
     (ending, tokio::sync::Mutex::new(ended))
@@ -291,7 +294,8 @@ impl Tls {
             .map_err(unusable)?;
         let (certificates, key) = (self.certificates.to_string_lossy(), self.key.to_string_lossy());
         let settings = TlsSettings::intermediate(&certificates, &key);
-        let mut settings = settings.map_err(|source| ServerError::Tls { path: self.certificates.clone(), source })?;
+        let mut settings =
+            settings.map_err(|source| ServerError::Tls { path: self.certificates.clone(), source })?;
         settings.set_alpn(ALPN::H1);
         Ok(settings)
     }
@@ -299,6 +303,7 @@ impl Tls {
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, ServerError> {
     let pem = |source| ServerError::Pem { path: path.to_owned(), source };
-    let chain: Vec<_> = CertificateDer::pem_file_iter(path).map_err(pem)?.collect::<Result<_, _>>().map_err(pem)?;
+    let chain: Vec<_> =
+        CertificateDer::pem_file_iter(path).map_err(pem)?.collect::<Result<_, _>>().map_err(pem)?;
     if chain.is_empty() { Err(pem(rustls::pki_types::pem::Error::NoItemsFound)) } else { Ok(chain) }
 }

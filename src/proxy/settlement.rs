@@ -149,7 +149,9 @@ impl Settlement {
         let Some(call) = self.call.as_deref_mut() else { return };
         let Some(observer) = &mut call.observer else { return };
         observer.feed(chunk);
-        if !call.owned && let Some(id) = &observer.observed().resource_id {
+        if !call.owned
+            && let Some(id) = &observer.observed().resource_id
+        {
             call.owned = true;
             self.settlements.owners.made(id, call.account, call.user, call.estimate.input_tokens);
         }

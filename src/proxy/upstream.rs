@@ -196,7 +196,9 @@ mod tests {
     #[test]
     fn an_address_needs_no_resolving_and_a_name_does() {
         let upstream = |base| Upstream::new(&settings(base)).expect(base);
-        for (base, host) in [("http://127.0.0.1:9000/a/", "127.0.0.1:9000"), ("http://[::1]:9000/a", "[::1]:9000")] {
+        for (base, host) in
+            [("http://127.0.0.1:9000/a/", "127.0.0.1:9000"), ("http://[::1]:9000/a", "[::1]:9000")]
+        {
             let upstream = upstream(base);
             let peer = upstream.peer().expect("known");
             assert_eq!((peer.is_tls(), peer.sni.as_str(), upstream.path()), (false, "", "/a"), "{base}");

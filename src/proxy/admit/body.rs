@@ -76,7 +76,9 @@ pub(super) fn refusal(error: &BodyError) -> Refusal {
     let limit = |bytes: usize| u64::try_from(bytes).unwrap_or(u64::MAX);
     match error {
         BodyError::TooLarge { bytes_max } => Refusal::TooLarge { limit: limit(*bytes_max) },
-        BodyError::LengthRequired => Refusal::LengthRequired { limit: limit(crate::proxy::body::UNSTATED_BYTES_MAX) },
+        BodyError::LengthRequired => {
+            Refusal::LengthRequired { limit: limit(crate::proxy::body::UNSTATED_BYTES_MAX) }
+        }
         BodyError::TimedOut => Refusal::BodyTimeout,
         BodyError::NoRoom => Refusal::Overloaded,
         BodyError::Cut(_) => bad("The request's body ends before its end.", Code::InvalidJson),

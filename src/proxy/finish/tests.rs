@@ -52,16 +52,36 @@ fn a_call_is_charged_by_how_it_ended() {
         (None, Cause::Cut, (0, 0, Outcome::Refused, Grade::Exact)),
         (Some(observed(false, None, None, 0)), Cause::Cut, (0, 0, Outcome::Refused, Grade::Exact)),
         (Some(observed(false, Some(Failed), None, 0)), Cause::Ended, (0, 0, Outcome::Refused, Grade::Exact)),
-        (Some(observed(true, Some(Completed), told(), 5)), Cause::Ended, (9, 30, Outcome::Completed, Grade::Exact)),
-        (Some(observed(true, Some(Incomplete), told(), 5)), Cause::Ended, (9, 30, Outcome::Incomplete, Grade::Exact)),
+        (
+            Some(observed(true, Some(Completed), told(), 5)),
+            Cause::Ended,
+            (9, 30, Outcome::Completed, Grade::Exact),
+        ),
+        (
+            Some(observed(true, Some(Incomplete), told(), 5)),
+            Cause::Ended,
+            (9, 30, Outcome::Incomplete, Grade::Exact),
+        ),
         (Some(observed(true, Some(Failed), told(), 5)), Cause::Ended, (9, 30, Outcome::Failed, Grade::Exact)),
-        (Some(observed(true, Some(Failed), None, 5)), Cause::Ended, (7, 5, Outcome::Failed, Grade::Estimated)),
-        (Some(observed(true, Some(Completed), None, 5)), Cause::Ended, (7, 5, Outcome::Completed, Grade::Estimated)),
+        (
+            Some(observed(true, Some(Failed), None, 5)),
+            Cause::Ended,
+            (7, 5, Outcome::Failed, Grade::Estimated),
+        ),
+        (
+            Some(observed(true, Some(Completed), None, 5)),
+            Cause::Ended,
+            (7, 5, Outcome::Completed, Grade::Estimated),
+        ),
         (Some(observed(true, None, None, 5)), Cause::Ended, (7, 5, Outcome::Cut, Grade::Floor)),
         (Some(observed(true, None, None, 5)), Cause::Cut, (7, 5, Outcome::Cut, Grade::Floor)),
         (Some(observed(true, None, None, 5)), Cause::ClientGone, (7, 5, Outcome::ClientGone, Grade::Floor)),
         (Some(observed(true, None, None, 5)), Cause::Dropped, (7, 5, Outcome::Cancelled, Grade::Floor)),
-        (Some(observed(true, Some(Completed), told(), 5)), Cause::ClientGone, (9, 30, Outcome::Completed, Grade::Exact)),
+        (
+            Some(observed(true, Some(Completed), told(), 5)),
+            Cause::ClientGone,
+            (9, 30, Outcome::Completed, Grade::Exact),
+        ),
         (None, Cause::ClientGone, (7, 0, Outcome::ClientGone, Grade::Floor)),
         (None, Cause::Dropped, (7, 0, Outcome::Cancelled, Grade::Floor)),
     ] {
@@ -81,9 +101,14 @@ fn the_tier_of_the_answer_stands_over_the_one_that_was_asked_for() {
         let terms = terms(asked);
         let mut seen = observed(true, Some(Terminal::Completed), Some(quantities(9, 3)), 0);
         seen.tier = answered.map(str::to_owned);
-        let facts = Facts { terms: &terms, estimate: &quantities(7, 100), observed: Some(&seen), status: Some(200) };
+        let facts =
+            Facts { terms: &terms, estimate: &quantities(7, 100), observed: Some(&seen), status: Some(200) };
         let (demand, ending) = facts.end(Cause::Ended);
-        assert_eq!((demand.price.ceil().unwrap().micros(), ending.grade), (micros, grade), "{asked:?} {answered:?}");
+        assert_eq!(
+            (demand.price.ceil().unwrap().micros(), ending.grade),
+            (micros, grade),
+            "{asked:?} {answered:?}"
+        );
         assert_eq!(ending.tier.as_deref(), answered.or(asked));
     }
 }

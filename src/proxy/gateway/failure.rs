@@ -135,12 +135,20 @@ fn note(error: &Error) {
 
 fn is_connect(kind: &ErrorType) -> bool {
     use ErrorType::{
-        BindError, ConnectError, ConnectNoRoute, ConnectRefused, ConnectTimedout, HandshakeError, InvalidCert,
-        SocketError, TLSHandshakeFailure, TLSHandshakeTimedout,
+        BindError, ConnectError, ConnectNoRoute, ConnectRefused, ConnectTimedout, HandshakeError,
+        InvalidCert, SocketError, TLSHandshakeFailure, TLSHandshakeTimedout,
     };
     [
-        BindError, ConnectError, ConnectNoRoute, ConnectRefused, ConnectTimedout, HandshakeError, InvalidCert,
-        SocketError, TLSHandshakeFailure, TLSHandshakeTimedout,
+        BindError,
+        ConnectError,
+        ConnectNoRoute,
+        ConnectRefused,
+        ConnectTimedout,
+        HandshakeError,
+        InvalidCert,
+        SocketError,
+        TLSHandshakeFailure,
+        TLSHandshakeTimedout,
     ]
     .contains(kind)
 }

@@ -16,7 +16,8 @@ fn example(route: &Route) -> String {
 /// I14: the table, spelled out once more, so that a change of a row's class is seen.
 #[test]
 fn every_route_is_in_the_table_with_exactly_one_class() {
-    let rows: Vec<_> = TABLE.iter().map(|route| (route.method, example(route), route.class.as_str())).collect();
+    let rows: Vec<_> =
+        TABLE.iter().map(|route| (route.method, example(route), route.class.as_str())).collect();
     let expected = [
         ("POST", "/v1/responses", "metered"),
         ("POST", "/v1/chat/completions", "metered"),
@@ -41,9 +42,15 @@ fn every_route_is_in_the_table_with_exactly_one_class() {
 #[test]
 fn a_target_goes_upstream_as_its_row_says_and_never_as_it_came() {
     for (target, upstream) in [
-        ("/v1/responses/resp_1?stream=true&starting_after=4", "/v1/responses/resp_1?stream=true&starting_after=4"),
+        (
+            "/v1/responses/resp_1?stream=true&starting_after=4",
+            "/v1/responses/resp_1?stream=true&starting_after=4",
+        ),
         ("/v1/responses/resp_1?beta=true&include[]=x&stream", "/v1/responses/resp_1?include[]=x&stream"),
-        ("/v1/responses/resp_1/input_items?limit=2&&order=asc", "/v1/responses/resp_1/input_items?limit=2&order=asc"),
+        (
+            "/v1/responses/resp_1/input_items?limit=2&&order=asc",
+            "/v1/responses/resp_1/input_items?limit=2&order=asc",
+        ),
         ("/v1/models?limit=1", "/v1/models"),
         ("/v1/models/gpt-5.5", "/v1/models/gpt-5.5"),
     ] {
@@ -56,15 +63,46 @@ fn a_target_goes_upstream_as_its_row_says_and_never_as_it_came() {
 #[test]
 fn what_is_written_otherwise_is_no_route() {
     for target in [
-        "", "/", "*", "/v1", "/v1/", "/v1/responses/", "//v1/responses", "/v1//responses", "/V1/responses",
-        "/v1/Responses", "/v1/responses;a", "/v1/responses%2f", "/v1/%72esponses", "/v1/./responses",
-        "/v1/x/../responses", "/v1/responses/.", "/v1/responses/..", "/v1/responses/%2e%2e", "/v1/responses/a/",
-        "/v1/responses/a/cancel/", "/v1/responses/a//cancel", "/v1/responses/a/b/cancel", "/v1/models/..",
-        "/v1/models/.hidden", "/v1/models/a/b", "/v1/models/a%2fb", "/v1/responses/a b", "/v1/responses#a",
-        "/v1/responses/a\u{e9}", "/v1/responses?a#b", "/v1/responses?a\u{1}", "http://host/v1/responses",
-        "/v1/chat/completions/x", "/v1/files", "/v1/conversations", "/v1/videos", "/v1/embeddings",
+        "",
+        "/",
+        "*",
+        "/v1",
+        "/v1/",
+        "/v1/responses/",
+        "//v1/responses",
+        "/v1//responses",
+        "/V1/responses",
+        "/v1/Responses",
+        "/v1/responses;a",
+        "/v1/responses%2f",
+        "/v1/%72esponses",
+        "/v1/./responses",
+        "/v1/x/../responses",
+        "/v1/responses/.",
+        "/v1/responses/..",
+        "/v1/responses/%2e%2e",
+        "/v1/responses/a/",
+        "/v1/responses/a/cancel/",
+        "/v1/responses/a//cancel",
+        "/v1/responses/a/b/cancel",
+        "/v1/models/..",
+        "/v1/models/.hidden",
+        "/v1/models/a/b",
+        "/v1/models/a%2fb",
+        "/v1/responses/a b",
+        "/v1/responses#a",
+        "/v1/responses/a\u{e9}",
+        "/v1/responses?a#b",
+        "/v1/responses?a\u{1}",
+        "http://host/v1/responses",
+        "/v1/chat/completions/x",
+        "/v1/files",
+        "/v1/conversations",
+        "/v1/videos",
+        "/v1/embeddings",
     ] {
-        for method in ["GET", "POST", "DELETE", "get", "HEAD", "OPTIONS", "PUT", "PATCH", "CONNECT", "TRACE"] {
+        for method in ["GET", "POST", "DELETE", "get", "HEAD", "OPTIONS", "PUT", "PATCH", "CONNECT", "TRACE"]
+        {
             assert_eq!(action(method, target), None, "{method} {target}");
         }
     }

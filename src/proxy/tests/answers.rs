@@ -75,7 +75,8 @@ fn a_client_that_did_not_ask_for_the_usage_chunk_does_not_get_it_though_the_gate
     let usage_chunks = |body: String| {
         let answer = world.post("/v1/chat/completions", &body);
         assert!(answer.text().ends_with("data: [DONE]\n\n"), "{}", answer.text());
-        let with_usage = |event: &&serde_json::Value| event["choices"] == json!([]) && event["usage"].is_object();
+        let with_usage =
+            |event: &&serde_json::Value| event["choices"] == json!([]) && event["usage"].is_object();
         answer.events().iter().filter(with_usage).count()
     };
     assert_eq!(usage_chunks(chat(true, None)), 0);
@@ -145,8 +146,7 @@ fn what_cannot_be_afforded_whole_is_clamped() {
     assert_eq!(answer.status, 200, "{answer:?}");
     let told = answer.header("x-access-decision");
     let clamped: u64 = told.split("max-output-tokens=").nth(1).and_then(|n| n.parse().ok()).expect(told);
-    let seen: serde_json::Value =
-        serde_json::from_slice(&world.upstream_requests()[0].body).expect("JSON");
+    let seen: serde_json::Value = serde_json::from_slice(&world.upstream_requests()[0].body).expect("JSON");
     assert_eq!(seen["max_output_tokens"], json!(clamped));
     assert!((16..5000).contains(&clamped));
 }

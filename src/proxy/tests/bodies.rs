@@ -7,6 +7,7 @@ use serde_json::json;
 
 use super::wire::{chunked, request};
 use super::world::{Wishes, World};
+use crate::meter::Meter;
 use crate::proxy::body::Limits;
 
 /// A body of exactly `size` bytes.
@@ -58,7 +59,7 @@ fn a_body_of_unstated_length_passes_up_to_64_kib_and_gets_a_reason_beyond() {
             assert!(world.upstream_requests().pop().expect("a request").body == body.as_bytes(), "{size}");
         } else {
             assert_eq!(answer.code(), "length_required");
-            assert!(answer.text().contains("65536"), "{}", answer.text());
+            assert!(answer.text().contains("64 KiB"), "{}", answer.text());
         }
     }
 }
@@ -96,7 +97,8 @@ fn a_compressed_body_is_metered_and_forwarded_as_it_came_or_decoded_where_it_is_
 
 #[test]
 fn what_cannot_be_read_is_refused_before_any_hold() {
-    let limits = Limits { bytes_max: 100_000, buffered_bytes_max: 1 << 20, timeout: Duration::from_millis(300) };
+    let limits =
+        Limits { bytes_max: 100_000, buffered_bytes_max: 1 << 20, timeout: Duration::from_millis(300) };
     let world = World::with(Wishes { bodies: limits, ..Wishes::default() });
     let bomb = gzip(&vec![b' '; 5_000_000]);
     let key = &world.anna.key;
@@ -104,7 +106,7 @@ fn what_cannot_be_read_is_refused_before_any_hold() {
     for (headers, body, status, code) in [
         ("", &b"{\"model\": \"gpt-5.5\", "[..], 400, "invalid_json"),
         ("", b"not json", 400, "invalid_json"),
-        ("", b"", 400, "invalid_json"),
+        ("", b"", 400, "invalid_type"),
         ("", b"[1]", 400, "invalid_type"),
         ("", b"{\"input\": \"no model\"}", 400, "missing_required_parameter"),
         ("content-encoding: br\r\n", b"{}", 415, "unsupported_encoding"),
@@ -163,7 +165,8 @@ fn bodies_that_find_no_room_are_refused_for_the_moment() {
 fn a_client_that_waits_to_be_told_to_go_on_is_told_at_once() {
     let world = World::with(Wishes { credits: "1000000", ..Wishes::default() });
     let body = body_of(1_000_000);
-    let whole = request("POST", "/v1/responses", &world.anna.key, "expect: 100-continue\r\n", body.as_bytes());
+    let whole =
+        request("POST", "/v1/responses", &world.anna.key, "expect: 100-continue\r\n", body.as_bytes());
     let mut client = world.client();
     client.send(&whole[..whole.len() - body.len()]);
     assert!(client.read_until("\r\n\r\n").starts_with("HTTP/1.1 100"), "told to go on");

@@ -9,6 +9,7 @@ use serde_json::json;
 use super::wire::request;
 use super::world::{PATIENCE, Wishes, World};
 use crate::access::record::{Grade, Outcome};
+use crate::meter::Meter;
 use crate::simulate::End;
 
 fn responses(words: &str, stream: bool) -> String {
@@ -24,7 +25,9 @@ fn chat(words: &str) -> String {
 #[test]
 fn what_the_upstream_refuses_is_passed_on_and_voided_before_its_header_leaves() {
     let world = World::new();
-    for (words, status) in [("status=400", 400), ("status=429", 429), ("status=500", 500), ("status=503", 503), ("204", 204)] {
+    for (words, status) in
+        [("status=400", 400), ("status=429", 429), ("status=500", 500), ("status=503", 503), ("204", 204)]
+    {
         for stream in [false, true] {
             let before = world.wallet(&world.anna);
             let answer = world.post("/v1/responses", &responses(words, stream));

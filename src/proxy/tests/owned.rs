@@ -32,7 +32,11 @@ fn a_response_is_its_accounts_on_every_route_from_the_start_and_nobody_elses() {
         let before = world.seen.count();
         for (method, target, body) in &tries {
             let answer = world.ask(method, target, &world.other.key, "", body.as_bytes());
-            assert_eq!((answer.status, answer.code().as_str()), (404, "not_found"), "{method} {target} {answer:?}");
+            assert_eq!(
+                (answer.status, answer.code().as_str()),
+                (404, "not_found"),
+                "{method} {target} {answer:?}"
+            );
         }
         assert_eq!(world.seen.count(), before, "nothing went upstream");
         for (method, target, body) in &tries {
@@ -72,7 +76,11 @@ fn ids_of_kinds_that_no_route_makes_exist_for_nobody() {
     ] {
         for target in ["/v1/responses", "/v1/responses/input_tokens"] {
             let answer = world.post(target, &body(extra.clone()));
-            assert_eq!((answer.status, answer.code().as_str()), (404, "not_found"), "{target} {extra} {answer:?}");
+            assert_eq!(
+                (answer.status, answer.code().as_str()),
+                (404, "not_found"),
+                "{target} {extra} {answer:?}"
+            );
         }
     }
     for id in ["resp_nobody", "compact", "input_tokens"] {

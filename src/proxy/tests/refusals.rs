@@ -4,6 +4,7 @@ use serde_json::json;
 
 use super::wire::Client;
 use super::world::World;
+use crate::meter::Meter;
 use crate::proxy::keys::Key;
 
 const BODY: &str = r#"{"model": "gpt-5.5-sim-out=5", "input": "hello"}"#;
@@ -28,9 +29,24 @@ fn who_has_no_key_that_lets_in_is_told_so_and_nothing_else() {
 fn paths_that_are_written_otherwise_reach_nothing() {
     let world = World::new();
     for target in [
-        "//v1/responses", "/v1//responses", "/V1/responses", "/v1/Responses", "/v1/responses/", "/v1/./responses",
-        "/v1/x/../responses", "/v1/%72esponses", "/v1/responses%2f", "/v1/responses;a=b", "/v1/responses/..",
-        "/v1/files", "/v1/conversations", "/v1/embeddings", "/", "*", "/admin/v1/accounts", "/metrics",
+        "//v1/responses",
+        "/v1//responses",
+        "/V1/responses",
+        "/v1/Responses",
+        "/v1/responses/",
+        "/v1/./responses",
+        "/v1/x/../responses",
+        "/v1/%72esponses",
+        "/v1/responses%2f",
+        "/v1/responses;a=b",
+        "/v1/responses/..",
+        "/v1/files",
+        "/v1/conversations",
+        "/v1/embeddings",
+        "/",
+        "*",
+        "/admin/v1/accounts",
+        "/metrics",
     ] {
         let answer = world.ask("POST", target, &world.anna.key, "", BODY.as_bytes());
         assert_eq!(answer.status, 404, "{target} {answer:?}");
@@ -38,7 +54,10 @@ fn paths_that_are_written_otherwise_reach_nothing() {
     }
     for method in ["PUT", "PATCH", "HEAD", "OPTIONS", "DELETE"] {
         let mut client = world.client();
-        let head = format!("{method} /v1/responses HTTP/1.1\r\nhost: g\r\nauthorization: Bearer {}\r\n\r\n", world.anna.key);
+        let head = format!(
+            "{method} /v1/responses HTTP/1.1\r\nhost: g\r\nauthorization: Bearer {}\r\n\r\n",
+            world.anna.key
+        );
         client.send(head.as_bytes());
         assert!(client.read_until("\r\n\r\n").starts_with("HTTP/1.1 404"), "{method}");
     }
@@ -53,15 +72,13 @@ fn other_protocols_and_ambiguous_requests_are_refused() {
     assert_eq!((answer.status, answer.code().as_str()), (426, "upgrade_required"), "{answer:?}");
     let h2c = "connection: upgrade, http2-settings\r\nupgrade: h2c\r\nhttp2-settings: AAMAAABkAAQAAP__\r\n";
     assert_eq!(world.ask("POST", "/v1/responses", &world.anna.key, h2c, BODY.as_bytes()).status, 426);
-    let both = world.ask(
-        "POST",
-        "/v1/responses",
-        &world.anna.key,
-        "transfer-encoding: chunked\r\n",
-        b"0\r\n\r\n",
-    );
+    let both =
+        world.ask("POST", "/v1/responses", &world.anna.key, "transfer-encoding: chunked\r\n", b"0\r\n\r\n");
     assert_eq!(both.status, 400, "{both:?}");
-    let connect = format!("CONNECT example.com:443 HTTP/1.1\r\nhost: example.com:443\r\nauthorization: Bearer {}\r\n\r\n", world.anna.key);
+    let connect = format!(
+        "CONNECT example.com:443 HTTP/1.1\r\nhost: example.com:443\r\nauthorization: Bearer {}\r\n\r\n",
+        world.anna.key
+    );
     let mut client = Client::connect(world.address);
     client.send(connect.as_bytes());
     assert!(client.read_until("\r\n\r\n").starts_with("HTTP/1.1 405"));
@@ -77,8 +94,13 @@ fn a_block_says_why_in_header_and_body_and_takes_nothing() {
     assert!(told.starts_with("block;id=\"dec_") && told.contains("reason=credits-exhausted"), "{told}");
     assert_eq!(poor.header("x-should-retry"), "false");
     assert_eq!(poor.header("cache-control"), "no-store");
-    let codex = world.ask("POST", "/v1/responses", &world.poor.key, "originator: codex_cli_rs\r\n", BODY.as_bytes());
-    assert_eq!((codex.status, &codex.json()["error"]["type"]), (429, &json!("usage_limit_reached")), "{codex:?}");
+    let codex =
+        world.ask("POST", "/v1/responses", &world.poor.key, "originator: codex_cli_rs\r\n", BODY.as_bytes());
+    assert_eq!(
+        (codex.status, &codex.json()["error"]["type"]),
+        (429, &json!("usage_limit_reached")),
+        "{codex:?}"
+    );
     for model in ["unheard-of", "sora-2"] {
         let body = json!({"model": model, "input": "hello"}).to_string();
         let unpriced = world.post("/v1/responses", &body);

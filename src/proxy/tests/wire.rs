@@ -68,7 +68,11 @@ impl Client {
     /// Reads until `text` has come.
     pub(super) fn read_until(&mut self, text: &str) -> String {
         while !String::from_utf8_lossy(&self.ahead).contains(text) {
-            assert!(self.more(), "the connection ended before {text}: {}", String::from_utf8_lossy(&self.ahead));
+            assert!(
+                self.more(),
+                "the connection ended before {text}: {}",
+                String::from_utf8_lossy(&self.ahead)
+            );
         }
         String::from_utf8_lossy(&self.ahead).into_owned()
     }
@@ -83,7 +87,8 @@ impl Client {
         loop {
             let head = self.head();
             let mut lines = head.lines();
-            let status = lines.next().and_then(|line| line.split(' ').nth(1)).and_then(|code| code.parse().ok());
+            let status =
+                lines.next().and_then(|line| line.split(' ').nth(1)).and_then(|code| code.parse().ok());
             let status: u16 = status.unwrap_or_else(|| panic!("no status: {head}"));
             if status < 200 {
                 continue;
@@ -196,11 +201,17 @@ impl Answer {
         self.json()["error"]["code"].as_str().unwrap_or_default().to_owned()
     }
 
-    /// The data of each event.
+    /// The data of each event, its lines joined.
     pub(super) fn events(&self) -> Vec<Value> {
         let text = self.text();
-        let data = text.lines().filter_map(|line| line.strip_prefix("data: ")).filter(|data| *data != "[DONE]");
-        data.map(|data| serde_json::from_str(data).unwrap_or_else(|error| panic!("{error}: {data}"))).collect()
+        let events = text.split("\n\n").map(|event| {
+            let lines = event.lines().filter_map(|line| line.strip_prefix("data:"));
+            lines.map(str::trim_start).collect::<Vec<_>>().join("\n")
+        });
+        let events = events.filter(|data| !data.is_empty() && data != "[DONE]");
+        events
+            .map(|data| serde_json::from_str(&data).unwrap_or_else(|error| panic!("{error}: {text}")))
+            .collect()
     }
 
     /// The id in `X-Access-Decision`.

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::runtime::Runtime;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use super::wire::{Answer, Client, request};
 use crate::access::record::{EndRecord, Ending, GrantOrigin, GrantRecord};
@@ -25,7 +25,7 @@ use crate::policy::compiled::{CounterKey, FeatureIndex, PlanIndex, Policy};
 use crate::policy::live::Policies;
 use crate::proxy::gateway::{Gateway, Parts};
 use crate::proxy::keys::Key;
-use crate::proxy::server::{self, Listener, Task};
+use crate::proxy::server::{self, Listener};
 use crate::proxy::{body, upstream};
 use crate::settle::{BlockLog, Settler};
 use crate::simulate::{self, Seen};
@@ -51,6 +51,7 @@ features:
     apis: [responses, chat]
     unit: credit
     clamp: {minimum_output_tokens: 16}
+  sora: {apis: [videos], unit: second}
 plans:
   payg:
     codex:
@@ -105,6 +106,8 @@ pub(super) struct World {
     pub(super) runtime: Runtime,
     stop: Option<oneshot::Sender<()>>,
     server: Option<JoinHandle<()>>,
+    settled: watch::Sender<bool>,
+    settlement: Option<JoinHandle<()>>,
     _folder: tempfile::TempDir,
 }
 
@@ -121,11 +124,12 @@ impl World {
         let policy: Arc<Policy> = Arc::new(crate::policy::load::parse("test", POLICY).expect("a policy"));
         let ledger: Arc<dyn Ledger> =
             Arc::new(SqliteLedger::open(&folder.path().join("ledger.sqlite")).expect("a ledger"));
-        let options = journal::Options { segment_bytes: 1 << 20, ..journal::Options::default() };
+        let options = journal::Options { segment_bytes: 1 << 20, bytes_max: 64 << 20, ..journal::Options::default() };
         let (journal, _) =
             Journal::open(&folder.path().join("journal"), options, |_, _| Ok(())).expect("a journal");
         let journal = Arc::new(journal);
-        let (meter, _) = Restoring::new(clock.clone()).meter(Arc::clone(&journal), |_| None).expect("a meter");
+        let (meter, _) =
+            Restoring::new(clock.clone()).meter(Arc::clone(&journal), |_| None).expect("a meter");
         let meter = Arc::new(meter);
         let policies = Arc::new(Policies::new(Arc::clone(&policy)));
         let directory = Arc::new(Directory::new());
@@ -134,20 +138,20 @@ impl World {
             recorded_body_bytes_max: 16 << 20,
             ..simulate::Options::default()
         };
-        let upstream = runtime.block_on(async { simulate::Upstream::bind((Ipv4Addr::LOCALHOST, 0).into(), simulated) });
+        let upstream =
+            runtime.block_on(async { simulate::Upstream::bind((Ipv4Addr::LOCALHOST, 0).into(), simulated) });
         let upstream = upstream.expect("an upstream");
         let (upstream_address, seen) = (upstream.local_addr(), upstream.seen());
         runtime.spawn(upstream.serve(std::future::pending()));
-        let person = |name: &str, plan: &str| {
-            runtime.block_on(person(&*ledger, &directory, name, plan))
-        };
+        let person = |name: &str, plan: &str| runtime.block_on(person(&*ledger, &directory, name, plan));
         let (anna, other, poor) = (person("anna", "payg"), person("other", "payg"), person("poor", "payg"));
         for (person, credits) in [(&anna, wishes.credits), (&other, "1000")] {
             runtime.block_on(grant(&meter, person.account, credits));
         }
         let (log, blocks) = BlockLog::new(Arc::clone(&ledger));
         let booked = Arc::clone(&meter);
-        let settler = Settler::new(Arc::clone(&journal), Arc::clone(&ledger), move |grant| booked.booked(grant));
+        let settler =
+            Settler::new(Arc::clone(&journal), Arc::clone(&ledger), move |grant| booked.booked(grant));
         let brittle = Arc::new(AtomicBool::new(false));
         let gateway = Gateway::new(Parts {
             clock,
@@ -157,7 +161,9 @@ impl World {
             ledger: Arc::clone(&ledger),
             blocks,
             upstream: upstream::Settings {
-                base_url: format!("http://{}", wishes.upstream.unwrap_or(upstream_address)).parse().expect("a URL"),
+                base_url: format!("http://{}", wishes.upstream.unwrap_or(upstream_address))
+                    .parse()
+                    .expect("a URL"),
                 key: Secret::new(wishes.upstream_key, "a test").expect("a key"),
                 connect_timeout: Duration::from_secs(2),
                 read_timeout: wishes.read_timeout,
@@ -165,11 +171,14 @@ impl World {
             bodies: wishes.bodies,
         })
         .expect("a gateway");
-        let tasks = vec![
-            Task::new("settle", move |stop| settler.run(stop)),
-            Task::new("blocks", move |stop| log.run(stop)),
-        ];
-        let (address, stop, server) = serve(gateway, tasks, wishes.grace);
+        let (settled, settling) = watch::channel(false);
+        let settlement = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            runtime.expect("a runtime").block_on(async {
+                tokio::join!(settler.run(settling.clone()), log.run(settling));
+            });
+        });
+        let (address, stop, server) = serve(gateway, wishes.grace);
         Self {
             address,
             seen,
@@ -184,6 +193,8 @@ impl World {
             runtime,
             stop: Some(stop),
             server: Some(server),
+            settled,
+            settlement: Some(settlement),
             _folder: folder,
         }
     }
@@ -246,7 +257,8 @@ impl World {
     /// What Anna's wallet has.
     pub(super) fn wallet(&self, person: &Person) -> Credits {
         let policy = self.policies.current();
-        let (plan, feature) = (policy.plan("payg").expect("a plan"), policy.feature("codex").expect("a feature"));
+        let (plan, feature) =
+            (policy.plan("payg").expect("a plan"), policy.feature("codex").expect("a feature"));
         let standing = self.meter.standing(person.account, person.user, &policy, plan, feature);
         self.runtime.block_on(standing).expect("a standing").balances[0].available
     }
@@ -273,15 +285,15 @@ impl World {
 impl Drop for World {
     fn drop(&mut self) {
         self.stop();
+        self.settled.send_replace(true);
+        if let Some(settlement) = self.settlement.take() {
+            settlement.join().expect("settlement ended");
+        }
     }
 }
 
 /// Serves on a free port.
-fn serve(
-    gateway: Gateway,
-    tasks: Vec<Task>,
-    grace: Duration,
-) -> (SocketAddr, oneshot::Sender<()>, JoinHandle<()>) {
+fn serve(gateway: Gateway, grace: Duration) -> (SocketAddr, oneshot::Sender<()>, JoinHandle<()>) {
     let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|listener| listener.local_addr());
     let address = free.expect("a free port");
     let settings = server::Settings {
@@ -296,7 +308,7 @@ fn serve(
             // Dropping the sender is the signal.
             let _dropped = stopped.await;
         };
-        server::run(&settings, gateway, tasks, stopped).expect("served");
+        server::run(&settings, gateway, Vec::new(), stopped).expect("served");
     });
     while std::net::TcpStream::connect(address).is_err() {
         assert!(!server.is_finished(), "the server ended");
