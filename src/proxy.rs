@@ -36,8 +36,12 @@ pub mod refusal;
 pub mod request;
 pub mod responses;
 pub mod routes;
+#[cfg(test)]
+mod sample;
 pub mod server;
 pub mod settlement;
+#[cfg(test)]
+mod structured;
 #[cfg(test)]
 mod tests;
 pub mod upstream;

@@ -2,8 +2,11 @@
 
 use std::future::Future;
 use std::net::{SocketAddr, TcpListener};
+use std::num::NonZero;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use anyhow::Context;
 use clap::Args;
@@ -18,11 +21,13 @@ use crate::config::{Config, Durability, Secret};
 use crate::journal;
 use crate::policy::compiled::Policy;
 use crate::policy::load;
-use crate::proxy::server;
+use crate::proxy::{body, gateway, server, upstream};
 use crate::telemetry;
 use crate::units::Span;
 use crate::units::time::Clock;
 
+/// How often the gateway's own port is tried until it answers.
+const CONNECT_EVERY: Duration = Duration::from_millis(5);
 /// What a power cut may cost in relaxed durability.
 const RELAXED_SYNC: Span = Span::from_ms(50);
 
@@ -56,11 +61,8 @@ pub(super) struct Gateway {
 impl Serve {
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
         let config = Config::load(&self.config.config)?;
-        let deployment = Deployment {
-            upstream_key: config.upstream_key()?,
-            admin_token: config.admin_token()?,
-            config,
-        };
+        let deployment =
+            Deployment { upstream_key: config.upstream_key()?, admin_token: config.admin_token()?, config };
         let told = deployment.config.clone();
         let gateway = Gateway::open(deployment, runtime()?)?;
         gateway.run(move || {
@@ -89,8 +91,11 @@ pub(super) async fn open(config: &Config) -> anyhow::Result<Node> {
         Durability::Strict => journal::Durability::Strict,
         Durability::Relaxed => journal::Durability::Relaxed { sync_every: RELAXED_SYNC },
     };
-    let options =
-        journal::Options { bytes_max: config.limits.journal_bytes, durability, ..journal::Options::default() };
+    let options = journal::Options {
+        bytes_max: config.limits.journal_bytes,
+        durability,
+        ..journal::Options::default()
+    };
     let stores = Stores { data: config.data.clone(), journal: options };
     Ok(Node::open(&stores, policy, Clock::machine()).await?)
 }
@@ -117,7 +122,8 @@ impl Gateway {
                 "the gateway had died with holds open; they are charged at their floor"
             );
         }
-        let operator = node.operator(deployment.admin_token.clone(), Some(exposition), Arc::new(Notify::new()));
+        let operator =
+            node.operator(deployment.admin_token.clone(), Some(exposition), Arc::new(Notify::new()));
         Ok(Self { runtime, node, operator, deployment, admin })
     }
 
@@ -148,16 +154,23 @@ impl Gateway {
                 tracing::error!(error = %format!("{error:#}"), "the policy file is not watched");
             }
         });
-        let readiness = operator.readiness.clone();
         let address = deployment.config.listen.gateway;
+        let ready = Arc::clone(&operator);
         runtime.spawn(async move {
             while tokio::net::TcpStream::connect(address).await.is_err() {
-                tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+                tokio::time::sleep(CONNECT_EVERY).await;
             }
-            readiness.begin();
+            ready.readiness.begin();
             serving();
         });
-        let served = server::run(settings(&deployment)?, parts(&node, &operator), runtime.handle());
+        let proxy = gateway::Gateway::new(parts(&node, &deployment))?;
+        let leaving = Arc::clone(&operator);
+        let stop = async move {
+            server::signalled().await;
+            leaving.readiness.end();
+            leaving.closing.store(true, Ordering::Relaxed);
+        };
+        let served = server::run(&settings(&deployment.config), proxy, Vec::new(), stop);
         operator.readiness.end();
         node.close();
         served?;
@@ -166,8 +179,44 @@ impl Gateway {
     }
 }
 
+fn settings(config: &Config) -> server::Settings {
+    let tls = config.listen.tls.as_ref();
+    let tls = tls.map(|tls| server::Tls { certificates: tls.certificate.clone(), key: tls.key.clone() });
+    server::Settings {
+        listeners: vec![server::Listener { address: config.listen.gateway, tls }],
+        threads: std::thread::available_parallelism().map_or(1, NonZero::get),
+        ca_file: config.upstream.ca_file.clone(),
+        grace: config.limits.shutdown_grace,
+    }
+}
+
+fn parts(node: &Node, deployment: &Deployment) -> gateway::Parts {
+    let Config { upstream, limits, .. } = &deployment.config;
+    let bytes = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
+    gateway::Parts {
+        clock: node.clock.clone(),
+        policies: Arc::clone(&node.policies),
+        directory: Arc::clone(&node.directory),
+        meter: node.meter.clone(),
+        ledger: Arc::clone(&node.ledger),
+        blocks: node.blocks.clone(),
+        upstream: upstream::Settings {
+            base_url: upstream.base_url.clone(),
+            key: deployment.upstream_key.clone(),
+            connect_timeout: upstream.connect_timeout,
+            read_timeout: upstream.read_timeout,
+        },
+        bodies: body::Limits {
+            bytes_max: bytes(limits.body_bytes),
+            buffered_bytes_max: bytes(limits.bodies_bytes),
+            timeout: limits.body_time,
+        },
+    }
+}
+
 /// Takes a port, or says which and what to do.
 fn listen(address: SocketAddr, role: &str) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(address)
-        .with_context(|| format!("the {role} cannot listen on {address}: name another port, or end what has it"))
+    TcpListener::bind(address).with_context(|| {
+        format!("the {role} cannot listen on {address}: name another port, or end what has it")
+    })
 }

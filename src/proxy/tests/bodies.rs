@@ -1,5 +1,6 @@
 //! Bodies: sizes around every bound, encodings, and what is wrong with them.
 
+use crate::meter::Meter as _;
 use std::io::Write;
 use std::time::Duration;
 
