@@ -106,7 +106,7 @@ fn what_cannot_be_read_is_refused_before_any_hold() {
     for (headers, body, status, code) in [
         ("", &b"{\"model\": \"gpt-5.5\", "[..], 400, "invalid_json"),
         ("", b"{not json}", 400, "invalid_json"),
-        ("", b"", 400, "invalid_type"),
+        ("", b"", 400, "invalid_json"),
         ("", b"[1]", 400, "invalid_type"),
         ("", b"{\"input\": \"no model\"}", 400, "missing_required_parameter"),
         ("content-encoding: br\r\n", b"{}", 415, "unsupported_encoding"),
