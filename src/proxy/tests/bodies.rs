@@ -8,6 +8,7 @@ use serde_json::json;
 
 use super::wire::{chunked, request};
 use super::world::{Wishes, World};
+use crate::meter::Meter;
 use crate::proxy::body::Limits;
 
 /// A body of exactly `size` bytes.
@@ -59,7 +60,7 @@ fn a_body_of_unstated_length_passes_up_to_64_kib_and_gets_a_reason_beyond() {
             assert!(world.upstream_requests().pop().expect("a request").body == body.as_bytes(), "{size}");
         } else {
             assert_eq!(answer.code(), "length_required");
-            assert!(answer.text().contains("65536"), "{}", answer.text());
+            assert!(answer.text().contains("64 KiB"), "{}", answer.text());
         }
     }
 }
@@ -106,7 +107,7 @@ fn what_cannot_be_read_is_refused_before_any_hold() {
     for (headers, body, status, code) in [
         ("", &b"{\"model\": \"gpt-5.5\", "[..], 400, "invalid_json"),
         ("", b"not json", 400, "invalid_json"),
-        ("", b"", 400, "invalid_json"),
+        ("", b"", 400, "invalid_type"),
         ("", b"[1]", 400, "invalid_type"),
         ("", b"{\"input\": \"no model\"}", 400, "missing_required_parameter"),
         ("content-encoding: br\r\n", b"{}", 415, "unsupported_encoding"),

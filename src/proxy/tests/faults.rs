@@ -10,6 +10,7 @@ use serde_json::json;
 use super::wire::request;
 use super::world::{PATIENCE, Wishes, World};
 use crate::access::record::{Grade, Outcome};
+use crate::meter::Meter;
 use crate::simulate::End;
 
 fn responses(words: &str, stream: bool) -> String {

@@ -5,6 +5,7 @@ use serde_json::json;
 
 use super::wire::Client;
 use super::world::World;
+use crate::meter::Meter;
 use crate::proxy::keys::Key;
 
 const BODY: &str = r#"{"model": "gpt-5.5-sim-out=5", "input": "hello"}"#;
