@@ -36,7 +36,7 @@ use crate::settle::BlockSender;
 use crate::units::time::Clock;
 
 /// How long a client may take to read what is written to it.
-const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
+const WRITE_TIMEOUT: Duration = Duration::from_mins(1);
 /// What a request's body may still send after its refusal before its connection is closed.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 /// How often the numbers of what is under way are told.

@@ -1,6 +1,5 @@
 //! Bodies: sizes around every bound, encodings, and what is wrong with them.
 
-use crate::meter::Meter as _;
 use std::io::Write;
 use std::time::Duration;
 
@@ -106,7 +105,7 @@ fn what_cannot_be_read_is_refused_before_any_hold() {
     let zstd_cut = &zstd::encode_all(body_of(500).as_bytes(), 1).expect("in memory")[..50];
     for (headers, body, status, code) in [
         ("", &b"{\"model\": \"gpt-5.5\", "[..], 400, "invalid_json"),
-        ("", b"not json", 400, "invalid_json"),
+        ("", b"{not json}", 400, "invalid_json"),
         ("", b"", 400, "invalid_type"),
         ("", b"[1]", 400, "invalid_type"),
         ("", b"{\"input\": \"no model\"}", 400, "missing_required_parameter"),

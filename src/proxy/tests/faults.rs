@@ -1,6 +1,5 @@
 //! What interrupts a request, on either side and in between: each has a defined end (I9), charged by outcome.
 
-use crate::meter::Meter as _;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};

@@ -1,6 +1,5 @@
 //! What the gateway refuses by itself, and that nothing of it reaches the upstream.
 
-use crate::meter::Meter as _;
 use serde_json::json;
 
 use super::wire::Client;

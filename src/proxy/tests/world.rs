@@ -124,7 +124,8 @@ impl World {
         let policy: Arc<Policy> = Arc::new(crate::policy::load::parse("test", POLICY).expect("a policy"));
         let ledger: Arc<dyn Ledger> =
             Arc::new(SqliteLedger::open(&folder.path().join("ledger.sqlite")).expect("a ledger"));
-        let options = journal::Options { segment_bytes: 1 << 20, bytes_max: 64 << 20, ..journal::Options::default() };
+        let options =
+            journal::Options { segment_bytes: 1 << 20, bytes_max: 64 << 20, ..journal::Options::default() };
         let (journal, _) =
             Journal::open(&folder.path().join("journal"), options, |_, _| Ok(())).expect("a journal");
         let journal = Arc::new(journal);
