@@ -298,6 +298,7 @@ async fn labels_of_metrics_are_bounded_by_the_code_and_the_policy() {
             text.contains(&format!("# HELP {base} ")) || text.contains(&format!("# HELP {name} ")),
             "{name} is explained"
         );
+        assert!([base, name].iter().any(|name| page.contains(&format!("`{name}`"))), "{name} is documented");
     }
 }
 
