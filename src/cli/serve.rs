@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::Args;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::runtime::Runtime;
 use tokio::sync::Notify;
 
@@ -117,6 +118,7 @@ impl Gateway {
     /// Starts logs and metrics, takes the ports and opens the stores.
     pub(super) fn open(deployment: Deployment, runtime: Runtime) -> anyhow::Result<Self> {
         telemetry::init_logs(&deployment.config.log)?;
+        use_all_descriptors();
         let exposition = telemetry::install_metrics()?;
         crate::settle::describe();
         runtime.spawn(exposition.clone().upkeep());
@@ -218,6 +220,16 @@ fn parts(node: &Node, deployment: &Deployment) -> gateway::Parts {
             buffered_bytes_max: bytes(limits.bodies_bytes),
             timeout: limits.body_time,
         },
+    }
+}
+
+/// Takes as many file descriptors as the machine allows: each request in flight needs two, and what a shell or a service
+/// manager gives a process by itself is often 1024.
+fn use_all_descriptors() {
+    let limit = getrlimit(Resource::Nofile);
+    let all = Rlimit { current: limit.maximum, ..limit };
+    if let Err(error) = setrlimit(Resource::Nofile, all) {
+        tracing::warn!(%error, "the limit on open files stays as it is");
     }
 }
 

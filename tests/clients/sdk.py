@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 
-import httpx
+import httpx2
 import openai
 
 BASE = os.environ["BASE"]
@@ -21,7 +21,7 @@ class Attempts:
         self.times = []
         hooks = {"request": [lambda request: self.times.append(time.monotonic())]}
         self.client = openai.OpenAI(
-            base_url=BASE, api_key=key, http_client=httpx.Client(event_hooks=hooks), timeout=30, **options
+            base_url=BASE, api_key=key, http_client=httpx2.Client(event_hooks=hooks), timeout=30, **options
         )
 
     def ask(self, model="one", **options):

@@ -20,7 +20,7 @@ const CLIENTS: usize = 64;
 
 /// The crowd that comes at once, and how many of it the window lets in.
 const CROWD: usize = 10_000;
-const LET_IN: usize = 9_500;
+const LET_IN: usize = 9_000;
 /// Long enough for the whole crowd to be in flight at the same time.
 const WAIT_MS: u64 = 30_000;
 const CROWD_PATIENCE: Duration = Duration::from_secs(240);
@@ -85,6 +85,12 @@ fn ten_thousand_requests_of_one_user_at_once_are_counted_exactly() {
 }
 
 fn ten_thousand() {
+    // The gateway needs two descriptors for each request in flight, and raises its own limit to what is allowed.
+    let allowed = rustix::process::getrlimit(rustix::process::Resource::Nofile).maximum;
+    assert!(
+        allowed.is_none_or(|allowed| allowed >= 20_000),
+        "20,000 open files are needed, {allowed:?} are allowed"
+    );
     let mut upstream = role("upstream", &[]);
     let addr = upstream.wait_for_line("listens on ").rsplit(' ').next().expect("an address").to_owned();
     let policy = format!(
@@ -92,11 +98,7 @@ fn ten_thousand() {
          plans:\n  crowd:\n    codex:\n      waterfall:\n        - {{name: crowd, kind: rate_limit, per: user, unit: request, \
          windows: [{{allow: {LET_IN}, every: 5h, starts: first_use}}]}}\n"
     );
-    let mut gateway = Setup::default()
-        .policy(&policy)
-        .base_url(&format!("http://{addr}"))
-        .wrapper(&["prlimit", "--nofile=65536:65536"])
-        .start();
+    let mut gateway = Setup::default().policy(&policy).base_url(&format!("http://{addr}")).start();
     let caller = gateway.admin.caller("crowd");
     let mut clients = role("clients", &[("ADDR", &gateway.addr.to_string()), ("KEY", &caller.key)]);
     let deadline = tokio::time::Instant::now() + CROWD_PATIENCE;
@@ -124,8 +126,9 @@ fn ten_thousand() {
 /// This test again, in another role.
 fn role(name: &str, variables: &[(&str, &str)]) -> Process {
     let myself = std::env::current_exe().expect("a test binary");
-    let mut command = Command::new("prlimit");
-    command.arg("--nofile=65536:65536").arg(myself).envs(variables.iter().copied()).env(ROLE, name);
+    let mut command = Command::new("sh");
+    command.args(["-c", "ulimit -Sn $(ulimit -Hn); exec \"$0\" \"$@\""]).arg(myself);
+    command.envs(variables.iter().copied()).env(ROLE, name);
     let this = "crowd::ten_thousand_requests_of_one_user_at_once_are_counted_exactly";
     command.args(["--exact", this, "--nocapture"]);
     Process::start(name, &mut command)

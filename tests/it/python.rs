@@ -72,7 +72,7 @@ impl Demo {
     /// The three keys, in the order they are printed.
     fn keys(&self) -> [String; 3] {
         let mut keys: Vec<String> = Vec::new();
-        for word in self.told.split_whitespace().filter(|word| word.starts_with("ofk_")) {
+        for word in self.told.split([' ', '\n', '\'']).filter(|word| word.starts_with("ofk_")) {
             if !keys.iter().any(|key| key == word) {
                 keys.push(word.to_owned());
             }

@@ -173,7 +173,7 @@ impl Shell {
             is_like(expected, &lines_of(&output)).then_some(())
         });
         let found = lines_of(&output);
-        let words = found.iter().flat_map(|line| line.split_whitespace());
+        let words = found.iter().flat_map(|line| line.split([' ', '\'']));
         let mut keys: Vec<String> = Vec::new();
         for word in words.filter(|word| word.starts_with("ofk_")) {
             if !keys.iter().any(|key| key == word) {
