@@ -36,7 +36,7 @@ use crate::settle::BlockSender;
 use crate::units::time::Clock;
 
 /// How long a client may take to read what is written to it.
-const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
+const WRITE_TIMEOUT: Duration = Duration::from_mins(1);
 /// What a request's body may still send after its refusal before its connection is closed.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 /// How often the numbers of what is under way are told.
@@ -187,6 +187,8 @@ impl ProxyHttp for Gateway {
         // A client that has sent all it wants to send may say so, and still wants its answer.
         session.set_abort_on_close(false);
         session.set_pipelining_enabled(true);
+        // The upstream is asked for plain answers; one that compresses all the same is read all the same.
+        session.upstream_compression.adjust_decompression(true);
         if self.0.intake.is_leaving() {
             session.set_keepalive(None);
         }

@@ -159,7 +159,7 @@ fn options(settings: &Settings) -> PeerOptions {
     options.connection_timeout = Some(settings.connect_timeout);
     options.total_connection_timeout = Some(settings.connect_timeout * 2);
     options.read_timeout = Some(settings.read_timeout);
-    options.write_timeout = Some(Duration::from_secs(60));
+    options.write_timeout = Some(Duration::from_mins(1));
     // Below what upstreams keep idle connections: a POST on a connection that has just been closed is lost.
     options.idle_timeout = Some(Duration::from_secs(50));
     options.tcp_keepalive = Some(TcpKeepalive {
@@ -189,7 +189,7 @@ mod tests {
             base_url: base_url.parse().expect(base_url),
             key: Secret::new("sk-secret", "a test").expect("a secret"),
             connect_timeout: Duration::from_secs(3),
-            read_timeout: Duration::from_secs(600),
+            read_timeout: Duration::from_mins(10),
         }
     }
 
