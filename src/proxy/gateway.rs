@@ -184,8 +184,9 @@ impl ProxyHttp for Gateway {
     async fn early_request_filter(&self, session: &mut Session, _: &mut Request) -> pingora::Result<()> {
         session.set_write_timeout(Some(WRITE_TIMEOUT));
         session.set_total_drain_timeout(Some(DRAIN_TIMEOUT));
-        // A client that has sent all it wants to send may say so, and still wants its answer.
-        session.set_abort_on_close(false);
+        // A client that has closed its side is gone, for all that can be seen: generating on would cost somebody. Those
+        // who close one half only and wait are few, and no client of these APIs.
+        session.set_abort_on_close(true);
         session.set_pipelining_enabled(true);
         // The upstream is asked for plain answers; one that compresses all the same is read all the same.
         session.upstream_compression.adjust_decompression(true);
