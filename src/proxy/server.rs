@@ -152,7 +152,6 @@ pub async fn signalled() {
 }
 
 /// Serves until `stop` resolves and what was in flight has ended. Blocks; must not be called from async code.
-#[expect(clippy::needless_pass_by_value, reason = "the gateway is the server's from here on")]
 pub fn run(
     settings: &Settings,
     gateway: Gateway,
