@@ -111,7 +111,11 @@ pub trait Meter: Send + Sync + 'static {
     async fn explain(&self, account: AccountId, ask: &Ask) -> Result<Explained, MeterError>;
 
     /// The hold of a decision in flight.
-    async fn in_flight(&self, account: AccountId, decision: DecisionId) -> Result<Option<InFlight>, MeterError>;
+    async fn in_flight(
+        &self,
+        account: AccountId,
+        decision: DecisionId,
+    ) -> Result<Option<InFlight>, MeterError>;
 
     /// Ends what is past its deadline, takes out what has expired, and says what it did. Called by the sweeper.
     async fn sweep(&self) -> Result<Swept, MeterError>;

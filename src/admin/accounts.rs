@@ -157,7 +157,8 @@ pub(super) async fn standing(
     let account = operator.account(&account).await?;
     let user = operator.user(&account, &user).await?;
     let policy = operator.policies.current();
-    let plan = policy.plan(&account.plan).ok_or_else(|| Refused::missing(format!("plan {}", account.plan)))?;
+    let plan =
+        policy.plan(&account.plan).ok_or_else(|| Refused::missing(format!("plan {}", account.plan)))?;
     let mut standings = Vec::new();
     for feature in policy.feature_indices() {
         let standing = operator.meter.standing(account.id, user.id, &policy, plan, feature).await?;
@@ -174,7 +175,8 @@ impl Paging {
 
     /// The id to begin after.
     pub(super) fn after<T: std::str::FromStr>(&self) -> Result<Option<T>, Refused> {
-        let parse = |text: &String| text.parse().map_err(|_| Refused::invalid(format!("`{text}` is not an id")));
+        let parse =
+            |text: &String| text.parse().map_err(|_| Refused::invalid(format!("`{text}` is not an id")));
         self.after.as_ref().map(parse).transpose()
     }
 }

@@ -78,7 +78,8 @@ pub(super) async fn decision(
     State(operator): State<Arc<Operator>>,
     Path(decision): Path<String>,
 ) -> Result<Json<DecisionView>, Refused> {
-    let unknown = || Refused::missing(format!("decision {decision}, among those booked and the blocks still logged,"));
+    let unknown =
+        || Refused::missing(format!("decision {decision}, among those booked and the blocks still logged,"));
     let id: DecisionId = decision.parse().map_err(|_| unknown())?;
     if let Some(row) = operator.ledger.decision(id).await? {
         return Ok(Json(DecisionView::ended(&row)));

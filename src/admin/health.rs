@@ -56,9 +56,7 @@ pub(super) async fn alive() -> &'static str {
 pub(super) async fn ready(State(operator): State<Arc<Operator>>) -> impl IntoResponse {
     match operator.readiness.unready() {
         None => (StatusCode::OK, Json(json!({"ready": true}))),
-        Some(reason) => {
-            (StatusCode::SERVICE_UNAVAILABLE, Json(json!({"ready": false, "reason": reason})))
-        }
+        Some(reason) => (StatusCode::SERVICE_UNAVAILABLE, Json(json!({"ready": false, "reason": reason}))),
     }
 }
 

@@ -4,7 +4,9 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::access::record::GrantOrigin;
-use crate::ledger::rows::{AccountRow, AccountStatus, BalanceUpdateRow, GrantRow, KeyRow, UpdateKind, UserRow};
+use crate::ledger::rows::{
+    AccountRow, AccountStatus, BalanceUpdateRow, GrantRow, KeyRow, UpdateKind, UserRow,
+};
 use crate::units::Timestamp;
 
 /// A page of a list.
@@ -115,7 +117,9 @@ pub(crate) struct GrantView {
 impl GrantView {
     pub(super) fn of(row: &GrantRow) -> Self {
         let (origin, key, note) = match &row.origin {
-            GrantOrigin::Operator { idempotency_key, note } => ("operator", Some(idempotency_key), note.as_ref()),
+            GrantOrigin::Operator { idempotency_key, note } => {
+                ("operator", Some(idempotency_key), note.as_ref())
+            }
             GrantOrigin::Issue { .. } => ("issue", None, None),
         };
         Self {

@@ -2,8 +2,11 @@
 
 use std::future::Future;
 use std::net::{SocketAddr, TcpListener};
+use std::num::NonZero;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use anyhow::Context;
 use clap::Args;
@@ -18,9 +21,15 @@ use crate::config::{Config, Durability, Secret};
 use crate::journal;
 use crate::policy::compiled::Policy;
 use crate::policy::load;
-use crate::proxy::server;
+use crate::proxy::{self, body, server, upstream};
 use crate::telemetry;
+use crate::units::Span;
 use crate::units::time::Clock;
+
+/// How often the gateway's own port is tried until it answers.
+const CONNECT_EVERY: Duration = Duration::from_millis(5);
+/// What a power cut may cost in relaxed durability.
+const RELAXED_SYNC: Span = Span::from_ms(50);
 
 /// `overfall serve`
 #[derive(Debug, Args)]
@@ -83,7 +92,7 @@ pub(super) async fn open(config: &Config) -> anyhow::Result<Node> {
     let policy = Arc::new(read_policy(config)?);
     let durability = match config.durability {
         Durability::Strict => journal::Durability::Strict,
-        Durability::Relaxed => journal::Durability::relaxed(),
+        Durability::Relaxed => journal::Durability::Relaxed { sync_every: RELAXED_SYNC },
     };
     let options =
         journal::Options { bytes_max: config.limits.journal_bytes, durability, ..journal::Options::default() };
@@ -144,22 +153,65 @@ impl Gateway {
                 tracing::error!(error = %format!("{error:#}"), "the policy file is not watched");
             }
         });
-        let readiness = operator.readiness.clone();
         let address = deployment.config.listen.gateway;
+        let ready = Arc::clone(&operator);
         runtime.spawn(async move {
             while tokio::net::TcpStream::connect(address).await.is_err() {
-                tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+                tokio::time::sleep(CONNECT_EVERY).await;
             }
-            readiness.begin();
+            ready.readiness.begin();
             serving();
         });
-        let served = server::run(settings(&deployment)?, parts(&node, &operator), runtime.handle());
+        let proxy = proxy::Gateway::new(parts(&node, &deployment)?)?;
+        let leaving = Arc::clone(&operator);
+        let stop = async move {
+            server::signalled().await;
+            leaving.readiness.end();
+            leaving.closing.store(true, Ordering::Relaxed);
+        };
+        let served = server::run(&settings(&deployment.config), proxy, Vec::new(), stop);
         operator.readiness.end();
         node.close();
         served?;
         tracing::info!("the gateway has ended; everything is on the books");
         Ok(ExitCode::SUCCESS)
     }
+}
+
+fn settings(config: &Config) -> server::Settings {
+    let tls = config.listen.tls.as_ref();
+    let tls = tls.map(|tls| server::Tls { certificates: tls.certificate.clone(), key: tls.key.clone() });
+    server::Settings {
+        listeners: vec![server::Listener { address: config.listen.gateway, tls }],
+        threads: std::thread::available_parallelism().map_or(1, NonZero::get),
+        ca_file: config.upstream.ca_file.clone(),
+        grace: config.limits.shutdown_grace,
+    }
+}
+
+fn parts(node: &Node, deployment: &Deployment) -> anyhow::Result<proxy::Parts> {
+    let Config { upstream, limits, .. } = &deployment.config;
+    let bytes = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
+    Ok(proxy::Parts {
+        clock: node.clock.clone(),
+        policies: Arc::clone(&node.policies),
+        directory: Arc::clone(&node.directory),
+        meter: node.meter.clone(),
+        ledger: Arc::clone(&node.ledger),
+        blocks: node.blocks.clone(),
+        upstream: upstream::Settings {
+            base: upstream.base_url.to_string().parse()?,
+            key: Some(deployment.upstream_key.clone()),
+            ca_file: upstream.ca_file.clone(),
+            connect_timeout: upstream.connect_timeout,
+            read_timeout: upstream.read_timeout,
+        },
+        bodies: body::Limits {
+            body_bytes_max: bytes(limits.body_bytes),
+            buffered_bytes_max: bytes(limits.bodies_bytes),
+            timeout: limits.body_time,
+        },
+    })
 }
 
 /// Takes a port, or says which and what to do.

@@ -252,7 +252,8 @@ impl QuantitiesView {
 }
 
 impl DrawView {
-    fn of(entry: &DrawEntry) -> Self {
+    /// A draw as it is shown.
+    pub fn of(entry: &DrawEntry) -> Self {
         let (balance, grant) = match &entry.origin {
             OriginEntry::Windows(_) => (None, None),
             OriginEntry::Grant { balance, grant } => (Some(balance.to_string()), Some(grant.to_string())),

@@ -5,7 +5,8 @@ use crate::meter::Meter;
 
 /// Records what journal and meter stand at.
 pub fn record_gauges(journal: &Journal, meter: &dyn Meter) {
-    let Stats { durable, next, queued_bytes, file_bytes, segments, holds_open, syncs, failures } = journal.stats();
+    let Stats { durable, next, queued_bytes, file_bytes, segments, holds_open, syncs, failures } =
+        journal.stats();
     gauge("overfall_journal_queued_frames", next.value().saturating_sub(durable.value()));
     gauge("overfall_journal_queued_bytes", queued_bytes as u64);
     gauge("overfall_journal_file_bytes", file_bytes);

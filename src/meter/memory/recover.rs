@@ -133,7 +133,9 @@ impl Restoring {
         let mut state = lock(&state);
         self.live.clock.no_earlier_than(record.at());
         let replayed = match record {
-            Record::Hold(hold) => hold.issued.iter().try_for_each(|grant| self.replay_grant(&mut state, grant)),
+            Record::Hold(hold) => {
+                hold.issued.iter().try_for_each(|grant| self.replay_grant(&mut state, grant))
+            }
             Record::End(end) => state.replay_end(end, CounterKey::of_balance),
             Record::Grant(grant) => self.replay_grant(&mut state, grant),
             Record::Expiry(expiry) => state.replay_expiry(expiry),
