@@ -54,7 +54,7 @@ fn sample(settings: &Settings, stage: &Stage, peer: Peer) -> anyhow::Result<Samp
     });
     let mut driver = Driver::connect(addr, requests.collect(), expected)?;
     driver.closed(settings.load / 10)?;
-    stage.gateway.settle()?;
+    let booked = stage.gateway.settle()?;
     let shares = || match (peer, &stage.nginx) {
         (Peer::Bare, _) => Ok(Shares::of(&stage.bare.cpu()?)),
         (Peer::Nginx, Some(nginx)) => Ok(Shares::of(&nginx.process.cpu()?)),
@@ -64,9 +64,10 @@ fn sample(settings: &Settings, stage: &Stage, peer: Peer) -> anyhow::Result<Samp
     let load = driver.closed(settings.load)?;
     let serving_us = shares()?.since(before).serving_us;
     // What is still on its way to the books is paid for by these requests too.
-    stage.gateway.settle()?;
+    let booked = stage.gateway.settle()? - booked;
     let settling_us = shares()?.since(before).settling_us;
     let answers = f64::from(u32::try_from(load.answers)?);
+    anyhow::ensure!(peer != Peer::Admitted || booked >= answers, "{booked} records booked of {answers} answers");
     Ok(Sample { peer, serving_us: serving_us / answers, settling_us: settling_us / answers, load })
 }
 
