@@ -37,3 +37,6 @@ pub use ledgered::GrantOrder;
 pub use reason::{Block, Reason};
 pub use standing::Standing;
 pub use terms::Terms;
+
+#[cfg(test)]
+mod tests;

@@ -14,6 +14,7 @@
 //! - **Append-only**: the database itself refuses updates and deletes of events and balance updates.
 //! - **Cancel-safe**: dropping a future leaves it unknown whether it was done; do it again.
 
+pub mod books;
 pub mod chain;
 #[cfg(test)]
 pub(crate) mod conformance;

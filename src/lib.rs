@@ -72,6 +72,8 @@
 
 pub mod access;
 pub mod admin;
+pub mod audit;
+pub mod cli;
 pub mod config;
 pub mod journal;
 pub mod ledger;

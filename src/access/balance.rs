@@ -80,8 +80,11 @@ impl BalanceState {
         &mut self.grants
     }
 
-    /// Puts a grant in its place.
+    /// Puts a grant in its place, if anything is left in it.
     pub fn insert(&mut self, grant: GrantState) {
+        if grant.remaining.is_zero() {
+            return;
+        }
         let place = self.grants.partition_point(|other| other.order(&grant) == Ordering::Less);
         self.grants.reserve_exact(1);
         self.grants.insert(place, grant);
@@ -92,12 +95,14 @@ impl BalanceState {
         self.grants.retain(|grant| !grant.remaining.is_zero() || !grant.held.is_zero());
     }
 
-    /// What new holds could take.
+    /// What new holds could take: nothing while it is in debt, which what voided holds give back would pay first.
     pub fn available(&self, now: Timestamp, holds: Holds) -> Credits {
-        if !self.debt.is_zero() {
+        if holds == Holds::Count && !self.debt.is_zero() {
             return Credits::ZERO;
         }
-        self.grants.iter().fold(Credits::ZERO, |sum, grant| sum.saturating_add(grant.available(now, holds)))
+        let available = |grant: &GrantState| grant.available(now, holds);
+        let sum = self.grants.iter().map(available).fold(Credits::ZERO, Credits::saturating_add);
+        sum.saturating_sub(self.debt)
     }
 
     /// What the balance stands at: all that remains, holds included, less what is owed.

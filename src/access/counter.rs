@@ -176,10 +176,10 @@ impl Rate {
         now.plus(crate::units::Span::from_ms(over.div_ceil(self.amount.max(1))))
     }
 
-    /// What goes back into the bucket when a charge made at `charged_at` turns out to be `too_much` too large: no
-    /// more than cannot have drained since, which keeps every interval within burst + rate × time (I4).
-    pub fn returned(&self, too_much: u64, charged_at: Timestamp, now: Timestamp) -> u64 {
+    /// So much of `amount`, charged at `charged_at`, cannot have drained by `now`. A charge that turns out too large
+    /// gives back no more than that, which keeps every interval within burst + rate × time (I4).
+    pub fn undrained(&self, amount: u64, charged_at: Timestamp, now: Timestamp) -> u64 {
         let drained = now.since(charged_at).ms().saturating_mul(self.amount);
-        self.scaled(too_much).saturating_sub(drained)
+        self.scaled(amount).saturating_sub(drained)
     }
 }

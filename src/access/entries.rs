@@ -2,11 +2,12 @@
 
 use super::account::Account;
 use super::counter::Slot;
-use super::draw::{Draw, Draws, Origin};
+use super::draw::{Draw, Draws, GuardCharge, Origin, Taken};
+use super::hold::Hold;
 use super::record::{CounterEntry, DrawEntry, OriginEntry};
 use super::terms::Terms;
 use crate::policy::compiled::{CounterKey, GuardRule, Layer, Policy, Scope, Source};
-use crate::units::{Timestamp, Unit, UserId};
+use crate::units::{Timestamp, Unit};
 
 /// The names of one waterfall.
 pub(super) struct Names<'a> {
@@ -56,40 +57,41 @@ impl<'a> Names<'a> {
     }
 }
 
-/// What the counters that a call has touched stand at, holds left out: they are not booked.
-pub(super) fn counters(
-    account: &Account,
-    terms: &Terms,
-    user: UserId,
-    held: &Draws,
-    drawn: &Draws,
-    now: Timestamp,
-) -> Vec<CounterEntry> {
+/// What the counters that a call has touched stand at, those that have closed included. Holds are left out: they are
+/// not booked.
+pub(super) fn counters(account: &Account, hold: &Hold, drawn: &Draws, now: Timestamp) -> Vec<CounterEntry> {
+    let Some(waterfall) = hold.terms.waterfall() else { return Vec::new() };
     let mut entries = Vec::with_capacity(8);
     let mut entry = |scope: Scope, key: CounterKey, always: bool| {
-        let slot = account.purse(scope, user).and_then(|purse| purse.counters.slot(key)).copied();
+        let slot = account.purse(scope, hold.user).and_then(|purse| purse.counters.slot(key)).copied();
         if let Some(slot) = slot.or(always.then_some(Slot { key, at: now, used: 0, held: 0 })) {
             entries.push(CounterEntry { scope, slot: Slot { held: 0, ..slot } });
         }
     };
-    let Some(waterfall) = terms.waterfall() else { return Vec::new() };
-    for guard in &waterfall.guards {
+    for (place, guard) in waterfall.guards.iter().enumerate() {
         match &guard.rule {
-            GuardRule::Rate(_) => entry(guard.per, guard.key, false),
-            GuardRule::Spend { window } => entry(guard.per, window.key, false),
+            GuardRule::Rate(_) => entry(guard.per, guard.key, true),
+            GuardRule::Spend { window } => {
+                let reserved = |charge: &GuardCharge| {
+                    usize::from(charge.guard) == place
+                        && matches!(charge.taken, Taken::Spend(amount, _) if !amount.is_zero())
+                };
+                entry(guard.per, window.key, hold.charges.iter().any(reserved));
+            }
             GuardRule::Concurrent { .. } => {}
         }
     }
     for (place, layer) in waterfall.layers.iter().enumerate() {
-        let touched = held.iter().chain(drawn).any(|draw| usize::from(draw.layer) == place);
+        let touched = hold.draws.iter().chain(drawn).any(|draw| usize::from(draw.layer) == place);
         if let (Source::Window(windows), true) = (&layer.source, touched) {
             for window in &windows.windows {
                 entry(windows.per, window.key, true);
             }
         }
     }
-    if !terms.feature().overage.forgive.is_zero() {
-        entry(Scope::Account, terms.feature().forgiven_key, false);
+    let feature = hold.terms.feature();
+    if !feature.overage.forgive.is_zero() {
+        entry(Scope::Account, feature.forgiven_key, false);
     }
     entries
 }

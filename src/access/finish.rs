@@ -8,7 +8,7 @@ use super::account::Account;
 use super::balance::{BalanceState, GrantState};
 use super::counter::{Holds, Slot};
 use super::demand::Demand;
-use super::draw::{Draw, Draws, Origin, Starts, Taken};
+use super::draw::{Draw, Draws, Origin, Taken};
 use super::hold::{Hold, NoSuchHold, credits_of, guards_of};
 use super::record::{Charge, EndRecord, Ending, GrantEntry};
 use super::walk::{place_of, share};
@@ -51,6 +51,7 @@ impl Account {
         settling.guards(&used);
         let Settling { draws, charge, repaid, expired, .. } = settling;
         let seq = self.next_seq();
+        let counters = super::entries::counters(self, &hold, &draws, now);
         let names = super::entries::Names::of(&hold.terms);
         let record = EndRecord {
             seq,
@@ -73,7 +74,7 @@ impl Account {
             charge,
             repaid,
             expired,
-            counters: super::entries::counters(self, &hold.terms, hold.user, &hold.draws, &draws, now),
+            counters,
         };
         Ok(Box::new(record))
     }
@@ -93,7 +94,7 @@ impl Settling<'_> {
         let mut cost = if rest.is_zero() {
             Credits::ZERO
         } else {
-            used.price.ceil_share(rest, used.whole).unwrap_or(Credits::MAX)
+            used.price.ceil_share(rest, used.whole).unwrap_or(self.charge.gross)
         };
         self.charge.covered = self.charge.gross.saturating_sub(cost);
         for (place, layer) in layers.iter().enumerate() {
@@ -122,27 +123,22 @@ impl Settling<'_> {
             self.draw(place, kept, covers, Origin::Windows(starts.clone()));
         }
         let subject = self.account.subject(&hold.terms, hold.user);
-        let mut left = Amount::MAX;
-        let mut starts = Starts::new();
-        for window in &layer.windows {
-            let state = subject.window(layer.per, window, now);
-            left = left.min(state.left(window.allow, Holds::Count));
-            starts.push(state.instance.start);
-        }
-        let (more, covers) = share(layer, unit, rest.saturating_sub(covered), left);
-        if !more.is_zero() {
+        let more = subject.windows_draw(place, layer, rest.saturating_sub(covered), now, Holds::Count);
+        covered = covered.saturating_add(more.covers);
+        if let (Origin::Windows(starts), false) = (&more.origin, more.amount.is_zero()) {
             let counters = &mut self.account.purse_mut(layer.per, hold.user).counters;
-            for (window, start) in layer.windows.iter().zip(&starts) {
+            for (window, start) in layer.windows.iter().zip(starts) {
                 if let Some(slot) = counters.instance(window.key, *start) {
-                    slot.used = slot.used.saturating_add(more.get());
+                    slot.used = slot.used.saturating_add(more.amount.get());
                 }
             }
-            self.draw(place, more, covers, Origin::Windows(starts));
+            self.draws.push(more);
         }
-        covered.saturating_add(covers)
+        covered
     }
 
-    /// Gives `cost` out of a balance's own hold and what it has now. Says how much it gave.
+    /// Gives `cost` out of a balance's own hold and what it has now. Says how much it gave. What policy has not issued
+    /// yet is not had: only a hold issues.
     fn balance(&mut self, place: usize, index: BalanceIndex, cost: Credits) -> Credits {
         let (hold, now) = (self.hold, self.now);
         let balance = &hold.terms.policy[index];
@@ -166,7 +162,8 @@ impl Settling<'_> {
         given
     }
 
-    /// What no layer could give: forgiven within policy, then owed within policy, then forgiven with an alarm.
+    /// What no layer could give: forgiven within policy, then owed within policy, then forgiven with an alarm. It is
+    /// counted in the month in which it is found, that of the end.
     fn overage(&mut self, shortage: Credits) {
         if shortage.is_zero() {
             return;
@@ -189,7 +186,7 @@ impl Settling<'_> {
         });
         let Some((place, index)) = last else { return Credits::ZERO };
         let (balance, limit) = (&hold.terms.policy[index], hold.terms.feature().overage.debt);
-        if limit.is_zero() {
+        if limit.is_zero() || shortage.is_zero() {
             return Credits::ZERO;
         }
         let state = self.account.purse_mut(balance.per, hold.user).balance_mut(balance.key);
@@ -211,10 +208,11 @@ impl Settling<'_> {
                     let truth = used.counted_in(rate.unit);
                     let slot = counters.slot_mut(guard.key, now);
                     let level = rate.level(Some(slot), now).0;
-                    let back = rate.returned(counted.saturating_sub(truth), hold.held_at, now);
+                    let back = rate.undrained(counted.saturating_sub(truth), hold.held_at, now);
                     let more = rate.scaled(truth.saturating_sub(counted));
                     let level = level.saturating_sub(back).saturating_add(more);
                     *slot = Slot { at: slot.at.max(now), used: level, ..*slot };
+                    counters.close_if_empty(guard.key);
                 }
                 (GuardRule::Concurrent { .. }, Taken::Place) => {
                     let slot = counters.slot_mut(guard.key, now);
@@ -231,7 +229,8 @@ impl Settling<'_> {
         }
     }
 
-    /// Counts what was charged: as far as it was held in the instance that held it, the rest in the present one.
+    /// Counts what was charged, debt included: as far as it was held in the instance that held it, and dropped with it
+    /// if that has ended; the rest in the present one.
     fn spent(&mut self, place: usize, guard: &Guard, window: &Window) {
         let (hold, now) = (self.hold, self.now);
         let mut rest = Amount::clamped(self.charge.charged.micros());

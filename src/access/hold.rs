@@ -10,8 +10,8 @@ use super::reason::Block;
 use super::record::{GrantOrigin, GrantRecord, HoldRecord};
 use super::standing::Standing;
 use super::terms::Terms;
-use super::walk::place_of;
-use crate::policy::compiled::{Balance, Guard, GuardRule, Layer, Scope, Source};
+use super::walk::{Reserved, place_of};
+use crate::policy::compiled::{Balance, Guard, GuardRule, Layer, Scope, Source, WindowLayer};
 use crate::units::{Credits, DecisionId, Span, Timestamp, UserId};
 
 /// A request for a hold.
@@ -76,7 +76,9 @@ impl Account {
     /// A decision that is held already is answered with that hold: asking twice takes once.
     pub fn hold(&mut self, ask: Ask, now: Timestamp) -> Result<Held, Block> {
         if let Some(hold) = self.holds.get(&ask.decision) {
-            return Ok(self.held(hold, None, Vec::new(), now));
+            let held = hold.demand.quantities.output_tokens;
+            let clamped_to = (held < ask.demand.quantities.output_tokens).then_some(held);
+            return Ok(self.held(hold, clamped_to, Vec::new(), now));
         }
         let draft = self.decide(&ask.terms, ask.user, &ask.demand, now)?;
         let issued = self.issue(&ask, &draft, now);
@@ -113,8 +115,10 @@ impl Account {
 
     /// Reserves what a larger estimate needs beyond what is held: all of it or none.
     ///
-    /// The part that is added walks the waterfall like a request of its own. Of the guards only `spend` is asked again:
-    /// the others have counted the request, and count its truth when it finishes.
+    /// Windows are asked for what is added, balances for what the whole then costs them beyond what is held of them. A
+    /// request that a window of requests covers stays covered. Of the guards only `spend` is asked again: the others
+    /// have counted the request, and count its truth when it finishes. Nothing is issued: that is for the first draw of
+    /// a request. A smaller estimate changes nothing.
     pub fn extend(
         &mut self,
         decision: DecisionId,
@@ -128,20 +132,23 @@ impl Account {
     }
 
     fn extend_hold(&mut self, hold: &mut Hold, estimate: Demand, now: Timestamp) -> Extended {
-        let added = estimate.whole.saturating_sub(hold.demand.whole);
-        let Ok(price) = estimate.price.share(added, estimate.whole) else { return Extended::Lacking };
-        let part = Demand { quantities: estimate.quantities.clone(), price, whole: added };
+        if estimate.whole < hold.demand.whole {
+            return Extended::Held;
+        }
+        let reserved = hold.reserved(&estimate);
         let subject = self.subject(&hold.terms, hold.user);
-        let Ok(walk) = subject.walk(&part, now, Holds::Count) else { return Extended::Lacking };
+        let Ok(walk) = subject.walk_beyond(&estimate, Some(reserved), now, Holds::Count) else {
+            return Extended::Lacking;
+        };
         let spends = |guard: &Guard| matches!(guard.rule, GuardRule::Spend { .. });
         let mut charges = GuardCharges::new();
         for (place, guard) in guards_of(&hold.terms).iter().enumerate().filter(|(_, guard)| spends(guard)) {
-            match subject.guard(place, guard, &part, walk.cost, now) {
+            match subject.guard(place, guard, &estimate, walk.cost, now) {
                 Ok(taken) => charges.push(GuardCharge { guard: place_of(place), taken }),
                 Err(_) => return Extended::Lacking,
             }
         }
-        if !walk.is_covered() || !walk.issues.is_empty() {
+        if !walk.is_covered() {
             return Extended::Lacking;
         }
         self.take(&hold.terms, hold.user, &walk.draws, &charges, now);
@@ -185,7 +192,10 @@ impl Account {
         match (&guard.rule, taken) {
             (GuardRule::Rate(rate), Taken::Bucket(amount)) => {
                 let slot = counters.slot_mut(guard.key, now);
-                let level = rate.level(Some(slot), now).0.saturating_add(rate.scaled(amount));
+                // A hold that is taken up again may be older than the bucket's level, which may count it already: so
+                // much of it at most is still in there. Too strict for a while, never too lax.
+                let added = rate.undrained(amount, now, slot.at);
+                let level = rate.level(Some(slot), now).0.saturating_add(added);
                 *slot = Slot { at: slot.at.max(now), used: level, ..*slot };
             }
             (GuardRule::Concurrent { .. }, Taken::Place) => counters.slot_mut(guard.key, now).used += 1,
@@ -263,6 +273,27 @@ impl Account {
         };
         self.take(&hold.terms, hold.user, &hold.draws, &hold.charges, hold.held_at);
         self.holds.insert(hold.decision, hold);
+    }
+}
+
+impl Hold {
+    /// What it has for a larger estimate.
+    fn reserved(&self, estimate: &Demand) -> Reserved {
+        let mut reserved = Reserved { whole: self.demand.whole, ..Reserved::default() };
+        for draw in &self.draws {
+            let of_requests = |windows: &WindowLayer| windows.unit != self.terms.feature().unit;
+            match layer_of(&self.terms, draw.layer).map(|layer| &layer.source) {
+                Some(Source::Window(windows)) if of_requests(windows) => reserved.covered = estimate.whole,
+                Some(Source::Window(_)) => {
+                    reserved.covered = reserved.covered.saturating_add(draw.covers);
+                }
+                Some(Source::Balance(_)) => {
+                    reserved.paid = reserved.paid.saturating_add(credits_of(draw));
+                }
+                None => {}
+            }
+        }
+        reserved
     }
 }
 

@@ -1,7 +1,7 @@
 //! Grants, expiry, and the way back from the books: what changes an account beside requests.
 
 use super::account::Account;
-use super::balance::GrantState;
+use super::balance::{BalanceState, GrantState};
 use super::counter::Slot;
 use super::record::{
     CounterEntry, EndRecord, ExpiryRecord, GrantEntry, GrantOrigin, GrantRecord, OriginEntry,
@@ -111,7 +111,7 @@ impl Account {
     /// The first instant at which a grant expires.
     pub fn next_expiry(&self) -> Option<Timestamp> {
         let balances = self.purses().flat_map(|(_, purse)| purse.balances());
-        let grants = balances.flat_map(|balance| balance.grants());
+        let grants = balances.flat_map(BalanceState::grants);
         grants.filter(|grant| grant.remaining > grant.held).filter_map(|grant| grant.expires_at).min()
     }
 
@@ -126,9 +126,7 @@ impl Account {
     pub fn restore_grant(&mut self, booked: &BookedGrant) {
         let state = self.owner_mut(booked.user).balance_mut(booked.balance);
         state.issued |= booked.issued;
-        if !booked.state.remaining.is_zero() {
-            state.insert(booked.state);
-        }
+        state.insert(booked.state);
     }
 
     /// Sets a debt to what the books say.

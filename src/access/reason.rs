@@ -6,12 +6,11 @@
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
-use super::balance::issuable;
 use super::counter::Holds;
 use super::decide::Failure;
 use super::demand::Demand;
-use super::walk::{Stopped, Subject};
-use crate::policy::compiled::{GuardRule, Name, Source, Waterfall, Window};
+use super::walk::{Stopped, Subject, Walk};
+use crate::policy::compiled::{BalanceIndex, Guard, GuardRule, Name, Rate, Scope, Source, Waterfall, Window};
 use crate::units::{Credits, Timestamp};
 
 /// Why a decision was a block. The words are stable: headers, books and metrics carry them.
@@ -86,120 +85,133 @@ impl Block {
     }
 }
 
-/// Tells a failure in the order above.
-pub(super) fn explain(
-    subject: &Subject<'_>,
-    waterfall: &Waterfall,
-    demand: &Demand,
-    failure: &Failure,
-    now: Timestamp,
-) -> Block {
-    match failure {
-        Failure::Overflow => Block::because(Reason::NeverFits),
-        Failure::Guard(stopped) => guard(subject, waterfall, demand, *stopped, now),
-        Failure::Lacking(walk) => {
-            let money = has_balance(waterfall).then(|| (walk.cost, walk.cost.saturating_sub(walk.lacking)));
-            let (need, have) = money.unzip();
-            let block = Block { need, have, ..Block::because(Reason::HeldInFlight) };
-            let binding = binding_layer(subject, waterfall, now);
-            let without_holds = subject.walk(demand, now, Holds::Ignore);
-            if without_holds.is_ok_and(|walk| walk.is_covered()) {
-                return Block { binding, ..block };
-            }
-            match next(subject, waterfall, demand, now) {
-                Some(at) => Block { reason: Reason::LimitReached, next: Some(at), binding, ..block },
-                None if !has_balance(waterfall) => Block::because(Reason::NeverFits),
-                None => Block { reason: Reason::CreditsExhausted, ..block },
-            }
+/// A demand that does not pass, and all that its explanation needs.
+pub(super) struct Question<'a> {
+    /// Whose demand, under which policy.
+    pub subject: Subject<'a>,
+    /// The rules that did not let it pass.
+    pub waterfall: &'a Waterfall,
+    /// The demand.
+    pub estimate: &'a Demand,
+    /// The least that policy cuts it down to.
+    pub least: Option<&'a Demand>,
+    /// When it was asked.
+    pub now: Timestamp,
+}
+
+impl Question<'_> {
+    /// Tells a failure in the order above.
+    pub(super) fn explain(&self, failure: &Failure) -> Block {
+        match failure {
+            Failure::Overflow => Block::because(Reason::NeverFits),
+            Failure::Guard(stopped) => self.stopped(*stopped),
+            Failure::Lacking { cost, lacking } => self.lacking(*cost, *lacking),
         }
     }
-}
 
-fn guard(
-    subject: &Subject<'_>,
-    waterfall: &Waterfall,
-    demand: &Demand,
-    stopped: Stopped,
-    now: Timestamp,
-) -> Block {
-    let guard = &waterfall.guards[stopped.guard];
-    let at = || next(subject, waterfall, demand, now).or(stopped.passes_at);
-    let binding = Some(guard.name.clone());
-    match &guard.rule {
-        GuardRule::Rate(_) => Block { binding, next: at(), ..Block::because(Reason::LimitReached) },
-        GuardRule::Concurrent { .. } => Block { binding, ..Block::because(Reason::InFlightLimit) },
-        GuardRule::Spend { window } => {
-            let need = subject.walk(demand, now, Holds::Count).map(|walk| walk.cost).unwrap_or(Credits::MAX);
-            let have = Credits::from_micros(stopped.left);
-            let without_holds = subject.window(guard.per, window, now).left(window.allow, Holds::Ignore);
-            let in_flight = need.micros() <= without_holds.get();
-            let reason = if in_flight { Reason::HeldInFlight } else { Reason::SpendCapReached };
-            let next = if in_flight { None } else { at() };
-            Block { reason, binding, next, need: Some(need), have }
+    fn lacking(&self, cost: Credits, lacking: Credits) -> Block {
+        let has_balance =
+            self.waterfall.layers.iter().any(|layer| matches!(layer.source, Source::Balance(_)));
+        let money = has_balance.then(|| (cost, cost.saturating_sub(lacking)));
+        let (need, have) = money.unzip();
+        let block = Block { need, have, ..Block::because(Reason::HeldInFlight) };
+        let binding = self.binding_layer();
+        if self.without_holds(Walk::is_covered) {
+            return Block { binding, ..block };
+        }
+        match self.next() {
+            Some(at) => Block { reason: Reason::LimitReached, next: Some(at), binding, ..block },
+            None if !has_balance => Block::because(Reason::NeverFits),
+            None => Block { reason: Reason::CreditsExhausted, ..block },
         }
     }
-}
 
-fn has_balance(waterfall: &Waterfall) -> bool {
-    waterfall.layers.iter().any(|layer| matches!(layer.source, Source::Balance(_)))
-}
-
-/// The first window layer with nothing left, else the last layer.
-fn binding_layer(subject: &Subject<'_>, waterfall: &Waterfall, now: Timestamp) -> Option<Name> {
-    let spent = waterfall.layers.iter().find(|layer| match &layer.source {
-        Source::Window(windows) => windows.windows.iter().any(|window| {
-            subject.window(windows.per, window, now).left(window.allow, Holds::Count).is_zero()
-        }),
-        Source::Balance(_) => false,
-    });
-    spent.or(waterfall.layers.last()).map(|layer| layer.name.clone())
-}
-
-/// The first instant after `now` at which the demand passes.
-///
-/// What can pass changes for the better only at the ends of open windows, when a bucket has drained far enough, and
-/// when an issue begins; so those instants are tried, in order.
-fn next(subject: &Subject<'_>, waterfall: &Waterfall, demand: &Demand, now: Timestamp) -> Option<Timestamp> {
-    let mut instants: SmallVec<[Timestamp; 8]> = SmallVec::new();
-    for guard in &waterfall.guards {
-        let slot =
-            subject.account.purse(guard.per, subject.user).and_then(|purse| purse.counters.slot(guard.key));
+    /// A spend cap that only holds stand in the way of is told as such: their end heals it before the clock does. A
+    /// rate heals by its own time where other things stand in the way of the demand for good.
+    fn stopped(&self, stopped: Stopped) -> Block {
+        let guard = &self.waterfall.guards[stopped.guard];
+        let next = || self.next().or(stopped.passes_at);
+        let binding = Some(guard.name.clone());
         match &guard.rule {
-            GuardRule::Rate(rate) => {
-                let charge = rate.charge(demand.counted_in(rate.unit));
-                instants.push(rate.fits_at(rate.level(slot, now), charge, now));
-            }
-            GuardRule::Concurrent { .. } => {}
-            GuardRule::Spend { window } => instants.extend(end_of(subject, guard.per, window, now)),
-        }
-    }
-    for layer in &waterfall.layers {
-        match &layer.source {
-            Source::Window(windows) => {
-                instants.extend(
-                    windows.windows.iter().filter_map(|window| end_of(subject, windows.per, window, now)),
-                );
-            }
-            Source::Balance(index) => {
-                let balance = &subject.policy[*index];
-                let purse = subject.account.purse(balance.per, subject.user);
-                let state = purse.and_then(|purse| purse.balance(balance.key));
-                let owner = subject.account.owner_bytes(balance.per, &subject.user);
-                let begins = balance.issue.and_then(|issue| issue.from);
-                instants.extend(begins.filter(|from| issuable(balance, state, &owner, *from).is_some()));
+            GuardRule::Rate(_) => Block { binding, next: next(), ..Block::because(Reason::LimitReached) },
+            GuardRule::Concurrent { .. } => Block { binding, ..Block::because(Reason::InFlightLimit) },
+            GuardRule::Spend { window } => {
+                let walk = self.subject.walk(self.estimate, self.now, Holds::Count);
+                let need = walk.map_or(Credits::MAX, |walk| walk.cost);
+                let have = Credits::from_micros(stopped.left);
+                let state = self.subject.window(guard.per, window, self.now);
+                let left = state.left(window.allow, Holds::Ignore);
+                let in_flight = self.without_holds(|walk| walk.cost.micros() <= left.get());
+                let (reason, next) =
+                    if in_flight { (Reason::HeldInFlight, None) } else { (Reason::SpendCapReached, next()) };
+                Block { reason, binding, next, need: Some(need), have }
             }
         }
     }
-    instants.sort_unstable();
-    instants.into_iter().find(|at| *at > now && subject.passes(demand, *at).is_ok())
-}
 
-fn end_of(
-    subject: &Subject<'_>,
-    scope: crate::policy::compiled::Scope,
-    window: &Window,
-    now: Timestamp,
-) -> Option<Timestamp> {
-    let state = subject.window(scope, window, now);
-    state.is_open().then_some(state.instance.end)
+    /// Whether the demand, or the least of it, would walk so if all open holds of the account were voided.
+    fn without_holds(&self, passes: impl Fn(&Walk) -> bool) -> bool {
+        let walk = |demand| self.subject.walk(demand, self.now, Holds::Ignore);
+        std::iter::once(self.estimate)
+            .chain(self.least)
+            .any(|demand| walk(demand).is_ok_and(|walk| passes(&walk)))
+    }
+
+    /// The first window layer with nothing left, else the last layer.
+    fn binding_layer(&self) -> Option<Name> {
+        let layers = &self.waterfall.layers;
+        let spent = layers.iter().find(|layer| match &layer.source {
+            Source::Window(windows) => windows.windows.iter().any(|window| {
+                let state = self.subject.window(windows.per, window, self.now);
+                state.left(window.allow, Holds::Count).is_zero()
+            }),
+            Source::Balance(_) => false,
+        });
+        spent.or(layers.last()).map(|layer| layer.name.clone())
+    }
+
+    /// The first instant after now at which the demand is let through, cut down if need be.
+    ///
+    /// What can pass changes for the better only at the ends of open windows, when a bucket has drained far enough,
+    /// and when an issue begins; so those instants are tried, in order.
+    fn next(&self) -> Option<Timestamp> {
+        let mut instants: SmallVec<[Timestamp; 8]> = SmallVec::new();
+        for guard in &self.waterfall.guards {
+            match &guard.rule {
+                GuardRule::Rate(rate) => instants.extend(self.fitting(guard, rate)),
+                GuardRule::Concurrent { .. } => {}
+                GuardRule::Spend { window } => instants.extend(self.end_of(guard.per, window)),
+            }
+        }
+        for layer in &self.waterfall.layers {
+            match &layer.source {
+                Source::Window(windows) => {
+                    let ends = windows.windows.iter().filter_map(|window| self.end_of(windows.per, window));
+                    instants.extend(ends);
+                }
+                Source::Balance(index) => instants.extend(self.issue_start(*index)),
+            }
+        }
+        instants.sort_unstable();
+        let mut later = instants.into_iter().filter(|at| *at > self.now);
+        later.find(|at| self.subject.admits(self.waterfall, self.estimate, self.least, *at))
+    }
+
+    /// When a bucket has room for the demand, and for the least of it.
+    fn fitting(&self, guard: &Guard, rate: &Rate) -> impl Iterator<Item = Timestamp> {
+        let purse = self.subject.account.purse(guard.per, self.subject.user);
+        let level = rate.level(purse.and_then(|purse| purse.counters.slot(guard.key)), self.now);
+        let demands = std::iter::once(self.estimate).chain(self.least);
+        demands.map(move |demand| rate.fits_at(level, rate.charge(demand.counted_in(rate.unit)), self.now))
+    }
+
+    fn end_of(&self, scope: Scope, window: &Window) -> Option<Timestamp> {
+        let state = self.subject.window(scope, window, self.now);
+        state.is_open().then_some(state.instance.end)
+    }
+
+    fn issue_start(&self, index: BalanceIndex) -> Option<Timestamp> {
+        let balance = &self.subject.policy[index];
+        balance.issue?.from.filter(|from| self.subject.issuable(index, *from).is_some())
+    }
 }

@@ -122,7 +122,8 @@ impl Account {
                 GuardRule::Spend { window } => {
                     let state = self.window(guard.per, user, window, now);
                     let left = state.left(window.allow, Holds::Count).get();
-                    (window.allow.unwrap_or(Amount::MAX).get(), left, Some(state.instance.end))
+                    let full_at = if state.is_open() { state.instance.end } else { now };
+                    (window.allow.unwrap_or(Amount::MAX).get(), left, Some(full_at))
                 }
             };
             standing.guards.push(GuardStanding { guard: place_of(place), limit, left, full_at });

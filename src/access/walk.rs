@@ -7,7 +7,7 @@
 use smallvec::SmallVec;
 
 use super::account::Account;
-use super::balance::{GrantState, in_order, issuable};
+use super::balance::{BalanceState, GrantState, in_order, issuable};
 use super::counter::{Holds, WindowState};
 use super::demand::Demand;
 use super::draw::{Draw, Draws, GuardCharge, GuardCharges, Origin, Starts, Taken};
@@ -49,6 +49,17 @@ pub struct Walk {
     pub issues: SmallVec<[BalanceIndex; 2]>,
 }
 
+/// What a hold has for a demand that has grown.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Reserved {
+    /// All of the demand that is held, in the feature's unit.
+    pub whole: Amount,
+    /// What windows cover of it.
+    pub covered: Amount,
+    /// What balances give for it.
+    pub paid: Credits,
+}
+
 /// The first guard that does not pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stopped {
@@ -80,8 +91,21 @@ impl<'a> Subject<'a> {
 
     /// Walks the layers at `now`.
     pub fn walk(&self, demand: &Demand, now: Timestamp, holds: Holds) -> Result<Walk, PriceOverflow> {
+        self.walk_beyond(demand, None, now, holds)
+    }
+
+    /// Walks the layers at `now` for what a demand needs beyond what is reserved for it.
+    pub(super) fn walk_beyond(
+        &self,
+        demand: &Demand,
+        reserved: Option<Reserved>,
+        now: Timestamp,
+        holds: Holds,
+    ) -> Result<Walk, PriceOverflow> {
         let layers = self.waterfall().map_or(&[][..], |waterfall| &waterfall.layers);
-        let mut rest = demand.whole;
+        let fresh = reserved.is_none();
+        let Reserved { whole, mut covered, paid } = reserved.unwrap_or_default();
+        let mut rest = demand.whole.saturating_sub(whole);
         let mut walk = Walk {
             draws: Draws::new(),
             cost: Credits::ZERO,
@@ -91,25 +115,31 @@ impl<'a> Subject<'a> {
         };
         let balances = layers.partition_point(|layer| matches!(layer.source, Source::Window(_)));
         for (place, layer) in layers[..balances].iter().enumerate() {
-            if let (Source::Window(window), false) = (&layer.source, rest.is_zero()) {
-                let draw = self.from_windows(place, window, rest, now, holds);
+            let Source::Window(window) = &layer.source else { continue };
+            // A window of requests covers the whole of one; there is no covering what comes on top.
+            let can_add = fresh || window.unit == self.feature().unit;
+            if can_add && !rest.is_zero() {
+                let draw = self.windows_draw(place, window, rest, now, holds);
                 rest = rest.saturating_sub(draw.covers);
+                covered = covered.saturating_add(draw.covers);
                 walk.draws.extend((!draw.amount.is_zero()).then_some(draw));
             }
         }
+        let rest = demand.whole.saturating_sub(covered);
         if balances == layers.len() {
             walk.uncovered = rest;
         } else if !rest.is_zero() {
-            walk.cost = demand.price.ceil_share(rest, demand.whole)?;
+            walk.cost = demand.price.ceil_share(rest, demand.whole)?.saturating_sub(paid);
             walk.lacking = walk.cost;
             for (place, layer) in layers.iter().enumerate().skip(balances) {
-                self.from_balance(place, layer, &mut walk, now, holds);
+                self.balance_draws(place, layer, fresh, &mut walk, now, holds);
             }
         }
         Ok(walk)
     }
 
-    fn from_windows(
+    /// What a layer of windows would give of `rest`: the least of what they have left, from each.
+    pub(super) fn windows_draw(
         &self,
         place: usize,
         layer: &WindowLayer,
@@ -128,22 +158,29 @@ impl<'a> Subject<'a> {
         Draw { layer: place_of(place), amount, covers, origin: Origin::Windows(starts) }
     }
 
-    fn from_balance(&self, place: usize, layer: &Layer, walk: &mut Walk, now: Timestamp, holds: Holds) {
+    fn balance_draws(
+        &self,
+        place: usize,
+        layer: &Layer,
+        issues: bool,
+        walk: &mut Walk,
+        now: Timestamp,
+        holds: Holds,
+    ) {
         let Source::Balance(index) = layer.source else { return };
-        let balance = &self.policy[index];
-        let purse = self.account.purse(balance.per, self.user);
-        let state = purse.and_then(|purse| purse.balance(balance.key));
-        let owner = self.account.owner_bytes(balance.per, &self.user);
-        let new = issuable(balance, state, &owner, now);
-        if state.is_some_and(|state| !state.debt.is_zero()) {
-            return;
-        }
+        let state = self.balance(index);
+        let new = if issues { self.issuable(index, now) } else { None };
         let grants: &[GrantState] = state.map_or(&[], |state| state.grants());
+        // Less than the sum of the grants while debt takes the first of what holds give back.
+        let mut available = state
+            .map_or(Credits::ZERO, |state| state.available(now, holds))
+            .saturating_add(new.map_or(Credits::ZERO, |new| new.remaining));
         for grant in in_order(grants, new.as_ref()) {
-            let part = walk.lacking.min(grant.available(now, holds));
+            let part = walk.lacking.min(grant.available(now, holds)).min(available);
             if part.is_zero() {
                 continue;
             }
+            available = available.saturating_sub(part);
             if new.is_some_and(|new| new.id == grant.id) {
                 walk.issues.push(index);
             }
@@ -152,6 +189,19 @@ impl<'a> Subject<'a> {
             let origin = Origin::Grant(grant.id);
             walk.draws.push(Draw { layer: place_of(place), amount, covers: amount, origin });
         }
+    }
+
+    /// What the subject has of a balance, if anything was ever granted.
+    pub(super) fn balance(&self, index: BalanceIndex) -> Option<&'a BalanceState> {
+        let balance = &self.policy[index];
+        self.account.purse(balance.per, self.user)?.balance(balance.key)
+    }
+
+    /// The grant that policy would issue of a balance at `now`, where it has not done so yet.
+    pub(super) fn issuable(&self, index: BalanceIndex, now: Timestamp) -> Option<GrantState> {
+        let balance = &self.policy[index];
+        let owner = self.account.owner_bytes(balance.per, &self.user);
+        issuable(balance, self.balance(index), &owner, now)
     }
 
     /// Whether every guard passes a demand of which balances have to give `cost`; if so, what each is charged.

@@ -21,7 +21,7 @@ use crate::config::{Config, Durability, Secret};
 use crate::journal;
 use crate::policy::compiled::Policy;
 use crate::policy::load;
-use crate::proxy::{self, body, server, upstream};
+use crate::proxy::{body, gateway, server, upstream};
 use crate::telemetry;
 use crate::units::Span;
 use crate::units::time::Clock;
@@ -61,11 +61,8 @@ pub(super) struct Gateway {
 impl Serve {
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
         let config = Config::load(&self.config.config)?;
-        let deployment = Deployment {
-            upstream_key: config.upstream_key()?,
-            admin_token: config.admin_token()?,
-            config,
-        };
+        let deployment =
+            Deployment { upstream_key: config.upstream_key()?, admin_token: config.admin_token()?, config };
         let told = deployment.config.clone();
         let gateway = Gateway::open(deployment, runtime()?)?;
         gateway.run(move || {
@@ -94,8 +91,11 @@ pub(super) async fn open(config: &Config) -> anyhow::Result<Node> {
         Durability::Strict => journal::Durability::Strict,
         Durability::Relaxed => journal::Durability::Relaxed { sync_every: RELAXED_SYNC },
     };
-    let options =
-        journal::Options { bytes_max: config.limits.journal_bytes, durability, ..journal::Options::default() };
+    let options = journal::Options {
+        bytes_max: config.limits.journal_bytes,
+        durability,
+        ..journal::Options::default()
+    };
     let stores = Stores { data: config.data.clone(), journal: options };
     Ok(Node::open(&stores, policy, Clock::machine()).await?)
 }
@@ -122,7 +122,8 @@ impl Gateway {
                 "the gateway had died with holds open; they are charged at their floor"
             );
         }
-        let operator = node.operator(deployment.admin_token.clone(), Some(exposition), Arc::new(Notify::new()));
+        let operator =
+            node.operator(deployment.admin_token.clone(), Some(exposition), Arc::new(Notify::new()));
         Ok(Self { runtime, node, operator, deployment, admin })
     }
 
@@ -162,7 +163,7 @@ impl Gateway {
             ready.readiness.begin();
             serving();
         });
-        let proxy = proxy::Gateway::new(parts(&node, &deployment)?)?;
+        let proxy = gateway::Gateway::new(parts(&node, &deployment))?;
         let leaving = Arc::clone(&operator);
         let stop = async move {
             server::signalled().await;
@@ -189,10 +190,10 @@ fn settings(config: &Config) -> server::Settings {
     }
 }
 
-fn parts(node: &Node, deployment: &Deployment) -> anyhow::Result<proxy::Parts> {
+fn parts(node: &Node, deployment: &Deployment) -> gateway::Parts {
     let Config { upstream, limits, .. } = &deployment.config;
     let bytes = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
-    Ok(proxy::Parts {
+    gateway::Parts {
         clock: node.clock.clone(),
         policies: Arc::clone(&node.policies),
         directory: Arc::clone(&node.directory),
@@ -200,22 +201,22 @@ fn parts(node: &Node, deployment: &Deployment) -> anyhow::Result<proxy::Parts> {
         ledger: Arc::clone(&node.ledger),
         blocks: node.blocks.clone(),
         upstream: upstream::Settings {
-            base: upstream.base_url.to_string().parse()?,
-            key: Some(deployment.upstream_key.clone()),
-            ca_file: upstream.ca_file.clone(),
+            base_url: upstream.base_url.clone(),
+            key: deployment.upstream_key.clone(),
             connect_timeout: upstream.connect_timeout,
             read_timeout: upstream.read_timeout,
         },
         bodies: body::Limits {
-            body_bytes_max: bytes(limits.body_bytes),
+            bytes_max: bytes(limits.body_bytes),
             buffered_bytes_max: bytes(limits.bodies_bytes),
             timeout: limits.body_time,
         },
-    })
+    }
 }
 
 /// Takes a port, or says which and what to do.
 fn listen(address: SocketAddr, role: &str) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(address)
-        .with_context(|| format!("the {role} cannot listen on {address}: name another port, or end what has it"))
+    TcpListener::bind(address).with_context(|| {
+        format!("the {role} cannot listen on {address}: name another port, or end what has it")
+    })
 }

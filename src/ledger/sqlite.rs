@@ -29,18 +29,21 @@ use writer::Writer;
 
 mod apply;
 mod blocks;
+mod books;
 mod cache;
-pub(crate) mod columns;
-pub(crate) mod connection;
+mod columns;
+mod connection;
 mod directory;
 mod failure;
 mod history;
 mod insert;
+mod merge;
 mod readers;
 mod restore;
 mod state;
 mod writer;
 
+pub use books::SqliteBooks;
 pub use connection::OpenError;
 
 /// Portions of a restore that wait for the caller.

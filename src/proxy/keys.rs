@@ -150,7 +150,7 @@ mod tests {
     #[test]
     fn a_key_has_the_documented_form() {
         let key = Key::generate([0; 32]);
-        assert_eq!(key.reveal(), "ofk_00000000000000000000000000000000000000000L67Zc");
+        assert_eq!(key.reveal(), "ofk_000000000000000000000000000000000000000049wKSO");
         assert_eq!(key.hint(), "ofk_000000");
         assert_eq!(key.hash().as_slice(), Sha256::digest(key.reveal()).as_slice());
     }

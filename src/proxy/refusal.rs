@@ -25,7 +25,7 @@ pub use code::{Code, ErrorType};
 use super::client::Dialect;
 use super::headers::{self, BlockNote, Headers, Scene, Writer};
 use super::keys::Malformed;
-use crate::access::Block;
+use crate::access::{Block, Reason};
 use crate::units::{DecisionId, Timestamp};
 use answer::{Extra, Retry};
 
@@ -134,6 +134,47 @@ pub struct Response {
     pub body: Bytes,
 }
 
+impl Refusal {
+    /// The word for it, in `X-Access-Decision`, logs and metrics.
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            Self::Block(block) => block.reason.as_str(),
+            Self::AccountSuspended => "account-suspended",
+            Self::MalformedKey(_) | Self::InvalidKey => "invalid-key",
+            Self::UnpricedModel { .. } => Reason::UnpricedModel.as_str(),
+            Self::StoreUnavailable => "store-unavailable",
+            Self::Overloaded => "overloaded",
+            Self::BadRequest { .. } => "bad-request",
+            Self::NotBuilt { .. } => "not-built",
+            Self::NotFound => "not-found",
+            Self::NotFoundObject { .. } => "object-not-found",
+            Self::UnknownDecision => "unknown-decision",
+            Self::UpgradeRequired => "upgrade-required",
+            Self::LengthRequired { .. } => "length-required",
+            Self::TooLarge { .. } => "too-large",
+            Self::BodyTimeout => "body-timeout",
+            Self::UnsupportedEncoding => "unsupported-encoding",
+            Self::UpstreamUnreachable => "upstream-unreachable",
+            Self::UpstreamTimeout => "upstream-timeout",
+            Self::UpstreamAuth => "upstream-auth",
+            Self::Internal => "internal",
+        }
+    }
+
+    /// Whether this is a decision about access, which headers tell, or another reason for which nothing was decided.
+    pub const fn is_decision(&self) -> bool {
+        matches!(
+            self,
+            Self::Block(_)
+                | Self::AccountSuspended
+                | Self::MalformedKey(_)
+                | Self::InvalidKey
+                | Self::UnpricedModel { .. }
+                | Self::StoreUnavailable
+        )
+    }
+}
+
 impl<'a> Context<'a> {
     /// A context in which nothing but the client and the instant is known.
     pub const fn new(dialect: Dialect, request_id: &'a str, now: Timestamp, jitter: u64) -> Self {
@@ -164,8 +205,8 @@ pub fn respond(refusal: &Refusal, context: &Context<'_>) -> Response {
         };
         writer.put(name, value);
     }
-    if let Some(reason) = answer.reason {
-        write_decision(&mut writer, refusal, context, reason);
+    if refusal.is_decision() {
+        write_decision(&mut writer, refusal, context);
     }
     if let Some(denial) = &answer.denial {
         if let Some(reached) = denial.reached {
@@ -200,7 +241,7 @@ fn write_retry(writer: &mut Writer, retry: &Retry) {
     }
 }
 
-fn write_decision(writer: &mut Writer, refusal: &Refusal, context: &Context<'_>, reason: &str) {
+fn write_decision(writer: &mut Writer, refusal: &Refusal, context: &Context<'_>) {
     let block = match refusal {
         Refusal::Block(block) => Some(block),
         _ => None,
@@ -208,7 +249,7 @@ fn write_decision(writer: &mut Writer, refusal: &Refusal, context: &Context<'_>,
     let next = block.and_then(|block| block.next);
     let note = BlockNote {
         decision: context.decision,
-        reason,
+        reason: refusal.as_str(),
         next_seconds: next.map(|at| at.since(context.now).seconds_ceil().max(1)),
         need: block.and_then(|block| block.need),
         have: block.and_then(|block| block.have),

@@ -1,10 +1,13 @@
 //! Gauges that are read when somebody looks.
 
+use std::sync::atomic::Ordering;
+
 use crate::journal::{Health, Journal, Stats};
 use crate::meter::Meter;
+use crate::settle::SettlerStats;
 
 /// Records what journal and meter stand at.
-pub fn record_gauges(journal: &Journal, meter: &dyn Meter) {
+pub fn record_gauges(journal: &Journal, meter: &dyn Meter, settled: &SettlerStats) {
     let Stats { durable, next, queued_bytes, file_bytes, segments, holds_open, syncs, failures } =
         journal.stats();
     gauge("overfall_journal_queued_frames", next.value().saturating_sub(durable.value()));
@@ -16,6 +19,9 @@ pub fn record_gauges(journal: &Journal, meter: &dyn Meter) {
     metrics::counter!("overfall_journal_failures_total").absolute(failures);
     let refusing = matches!(journal.health(), Health::Refusing { .. });
     gauge("overfall_journal_refusing", u64::from(refusing));
+    let position = settled.position.load(Ordering::Relaxed);
+    gauge("overfall_settle_lag_frames", next.value().saturating_sub(position));
+    gauge("overfall_settle_waiting_records", settled.waiting.load(Ordering::Relaxed));
     let stats = meter.stats();
     gauge("overfall_meter_accounts", stats.accounts);
     gauge("overfall_meter_holds", stats.holds);

@@ -104,7 +104,7 @@ impl Settler {
                             let pause = if more.is_ok() { GATHER } else { PAUSE_MAX };
                             tokio::time::sleep(pause).await;
                         }
-                        _ = shutdown.wait_for(|stop| *stop) => {}
+                        () = super::stopped(&mut shutdown) => {}
                     }
                 }
                 Err(error) => {

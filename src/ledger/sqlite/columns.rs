@@ -58,7 +58,7 @@ pub(super) struct Count(pub u64);
 
 /// The owner within an account: empty bytes for the account itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Owned(pub Option<UserId>);
+pub(super) struct Owned(pub Option<UserId>);
 
 impl ToSql for Owned {
     fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
@@ -88,7 +88,7 @@ pub(super) fn parsed<T>(
 }
 
 /// A word of a closed set.
-pub(crate) fn word<T: DeserializeOwned>(row: &rusqlite::Row<'_>, column: &str) -> rusqlite::Result<T> {
+pub(super) fn word<T: DeserializeOwned>(row: &rusqlite::Row<'_>, column: &str) -> rusqlite::Result<T> {
     parsed(row, column, text::to_word)
 }
 

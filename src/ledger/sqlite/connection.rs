@@ -74,7 +74,7 @@ fn writer(path: &Path, also: OpenFlags) -> rusqlite::Result<Connection> {
 }
 
 /// Opens the file for reading only.
-pub(crate) fn reader(path: &Path) -> rusqlite::Result<Connection> {
+pub(super) fn reader(path: &Path) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(BUSY_FOR)?;

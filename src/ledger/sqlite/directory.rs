@@ -146,7 +146,8 @@ pub(super) fn key(row: &Row<'_>) -> rusqlite::Result<KeyRow> {
 
 pub(super) fn keep_policy(books: &mut Books, version: PolicyVersion, text: &str) -> Result<(), LedgerError> {
     books.connection.execute(
-        "INSERT INTO policies (version, text) VALUES (?1, ?2) ON CONFLICT DO NOTHING",
+        "INSERT INTO policies (version, text) SELECT ?1, ?2 \
+         WHERE NOT EXISTS (SELECT 1 FROM policies WHERE version = ?1)",
         params![version, text],
     )?;
     Ok(())

@@ -38,11 +38,6 @@ pub(super) fn grants(connection: &Connection, account: AccountId) -> Result<Vec<
 pub(super) fn grant_row(row: &Row<'_>) -> rusqlite::Result<GrantRow> {
     let Owned(user) = row.get("user")?;
     let remaining: SignedCredits = row.get("remaining")?;
-    let idempotency_key: Option<std::sync::Arc<str>> = row.get("idempotency_key")?;
-    let origin = match idempotency_key {
-        Some(idempotency_key) => GrantOrigin::Operator { idempotency_key, note: row.get("note")? },
-        None => GrantOrigin::Issue { decision: row.get("decision")? },
-    };
     Ok(GrantRow {
         grant: row.get("id")?,
         account: row.get("account")?,
@@ -54,7 +49,24 @@ pub(super) fn grant_row(row: &Row<'_>) -> rusqlite::Result<GrantRow> {
         priority: row.get("priority")?,
         expires_at: row.get("expires_at")?,
         granted_at: row.get("granted_at")?,
-        origin,
+        origin: origin(row)?,
+    })
+}
+
+/// Who ordered a grant, or why.
+pub(super) fn origin(row: &Row<'_>) -> rusqlite::Result<GrantOrigin> {
+    let idempotency_key: Option<std::sync::Arc<str>> = row.get("idempotency_key")?;
+    Ok(match idempotency_key {
+        Some(idempotency_key) => GrantOrigin::Operator { idempotency_key, note: row.get("note")? },
+        None => GrantOrigin::Issue { decision: row.get("decision")? },
+    })
+}
+
+/// What caused a balance update.
+pub(super) fn cause(row: &Row<'_>) -> rusqlite::Result<Cause> {
+    Ok(match row.get_ref("cause_kind")?.as_str()? {
+        "decision" => Cause::Decision(row.get("cause")?),
+        _ => Cause::Grant(row.get("cause")?),
     })
 }
 
@@ -90,7 +102,6 @@ pub(super) fn balance_updates(
 
 fn update_row(row: &Row<'_>) -> rusqlite::Result<BalanceUpdateRow> {
     let Owned(user) = row.get("user")?;
-    let decides = row.get_ref("cause_kind")?.as_str()? == "decision";
     Ok(BalanceUpdateRow {
         place: row.get("place")?,
         seq: row.get("seq")?,
@@ -98,7 +109,7 @@ fn update_row(row: &Row<'_>) -> rusqlite::Result<BalanceUpdateRow> {
         user,
         balance: row.get("name")?,
         kind: word(row, "kind")?,
-        cause: if decides { Cause::Decision(row.get("cause")?) } else { Cause::Grant(row.get("cause")?) },
+        cause: cause(row)?,
         grant: row.get("grant_id")?,
         amount: row.get("amount")?,
         before: row.get("before")?,

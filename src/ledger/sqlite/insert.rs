@@ -1,6 +1,6 @@
 //! The rows that a record adds to the books.
 
-use rusqlite::{CachedStatement, Connection, OptionalExtension, params};
+use rusqlite::{CachedStatement, Connection, OptionalExtension, ffi, params};
 
 use super::cache::Head;
 use super::columns::{Count, Owned};
@@ -9,6 +9,9 @@ use crate::ledger::LedgerError;
 use crate::ledger::posting::{BookedBalance, Numbered, Purses, Update};
 use crate::ledger::text;
 use crate::policy::compiled::Scope;
+
+const KEY_TAKEN: [std::ffi::c_int; 3] =
+    [ffi::SQLITE_CONSTRAINT_TRIGGER, ffi::SQLITE_CONSTRAINT_UNIQUE, ffi::SQLITE_CONSTRAINT_PRIMARYKEY];
 
 /// The statements, prepared once for a batch.
 pub(super) struct Inserts<'c> {
@@ -33,7 +36,7 @@ impl<'c> Inserts<'c> {
                  policy, unit, held_at, ended_at, outcome, grade, status, input_tokens, cached_input_tokens, \
                  cache_write_tokens, output_tokens, seconds, tool_calls, estimate, held, draws, digest) \
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, \
-                 ?21, ?22, ?23, ?24, ?25, ?26, ?27) ON CONFLICT DO NOTHING",
+                 ?21, ?22, ?23, ?24, ?25, ?26, ?27)",
             )?,
             money: connection.prepare_cached(
                 "INSERT INTO monetization_events (decision, revision, policy, price, gross, covered, forgiven, \
@@ -45,7 +48,7 @@ impl<'c> Inserts<'c> {
             )?,
             grant: connection.prepare_cached(
                 "INSERT INTO grants (id, balance, seq, amount, repaid, priority, expires_at, granted_at, decision, \
-                 idempotency_key, note) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11) ON CONFLICT DO NOTHING",
+                 idempotency_key, note) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
             )?,
             record: connection
                 .prepare_cached("INSERT INTO records (account, seq, kind, digest) VALUES (?1, ?2, ?3, ?4)")?,
@@ -130,8 +133,8 @@ impl<'c> Inserts<'c> {
             text::of_draws(&end.held),
             text::of_draws(&end.draws),
             digest,
-        ])?;
-        if added == 0 {
+        ]);
+        if !is_new(added)? {
             return Ok(false);
         }
         head.event = Some(self.connection.last_insert_rowid());
@@ -174,8 +177,8 @@ impl<'c> Inserts<'c> {
             decision,
             key,
             note,
-        ])?;
-        Ok(added == 1)
+        ]);
+        Ok(is_new(added)?)
     }
 
     /// Adds a balance update behind the account's newest, and tells its place.
@@ -223,5 +226,16 @@ impl<'c> Inserts<'c> {
         let row = self.connection.last_insert_rowid();
         balance.row = Some(row);
         Ok(row)
+    }
+}
+
+/// Whether a row was added; `false` where its key is taken, which is refused by a trigger or by the key itself.
+fn is_new(added: rusqlite::Result<usize>) -> rusqlite::Result<bool> {
+    match added {
+        Ok(_) => Ok(true),
+        Err(error) if error.sqlite_error().is_some_and(|error| KEY_TAKEN.contains(&error.extended_code)) => {
+            Ok(false)
+        }
+        Err(error) => Err(error),
     }
 }

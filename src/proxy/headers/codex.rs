@@ -72,7 +72,7 @@ fn write_window(
 }
 
 /// Rounded down: only a window that has nothing left is used up.
-fn used_permille(left: Amount, allow: Amount) -> u64 {
+pub(super) fn used_permille(left: Amount, allow: Amount) -> u64 {
     let used = u128::from(allow.saturating_sub(left).get()) * PERMILLE;
     u64::try_from(used / u128::from(allow.get().max(1))).unwrap_or_default()
 }

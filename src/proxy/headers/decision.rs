@@ -24,7 +24,8 @@ pub(in crate::proxy) struct BlockNote<'a> {
 
 pub(super) fn write_allowed(writer: &mut Writer, scene: &Scene<'_>, allowed: &Allowed<'_>) {
     writer.raw("allow");
-    write_identity(writer, Some(scene), Some(allowed.decision));
+    write_id(writer, allowed.decision);
+    write_subject(writer, scene);
     if let Some(tokens) = allowed.clamped_to {
         writer.raw(";max-output-tokens=");
         writer.number(tokens);
@@ -44,7 +45,9 @@ pub(super) fn write_allowed(writer: &mut Writer, scene: &Scene<'_>, allowed: &Al
 /// A block took nothing; what every source has left says how far the request was from passing.
 pub(super) fn write_blocked(writer: &mut Writer, scene: Option<&Scene<'_>>, note: &BlockNote<'_>) {
     writer.raw("block");
-    write_identity(writer, scene, note.decision);
+    if let Some(decision) = note.decision {
+        write_id(writer, decision);
+    }
     writer.raw(";reason=");
     writer.raw(note.reason);
     if let Some(seconds) = note.next_seconds {
@@ -58,6 +61,9 @@ pub(super) fn write_blocked(writer: &mut Writer, scene: Option<&Scene<'_>>, note
             writer.raw("\"");
         }
     }
+    if let Some(scene) = scene {
+        write_subject(writer, scene);
+    }
     writer.end(&ACCESS_DECISION);
     if let Some(scene) = scene {
         for (place, layer) in (0..).zip(scene.layers()) {
@@ -67,16 +73,15 @@ pub(super) fn write_blocked(writer: &mut Writer, scene: Option<&Scene<'_>>, note
     writer.end(&ACCESS_SOURCES);
 }
 
-fn write_identity(writer: &mut Writer, scene: Option<&Scene<'_>>, decision: Option<DecisionId>) {
+fn write_id(writer: &mut Writer, decision: DecisionId) {
     // Writing into memory does not fail.
-    if let Some(decision) = decision {
-        let _ = write!(writer, ";id=\"{decision}\"");
-    }
-    if let Some(scene) = scene {
-        writer.raw(";feature=");
-        writer.raw(&scene.policy[scene.feature].name);
-        let _ = write!(writer, ";policy=\"{}\"", scene.policy.version);
-    }
+    let _ = write!(writer, ";id=\"{decision}\"");
+}
+
+fn write_subject(writer: &mut Writer, scene: &Scene<'_>) {
+    writer.raw(";feature=");
+    writer.raw(&scene.policy[scene.feature].name);
+    let _ = write!(writer, ";policy=\"{}\"", scene.policy.version);
 }
 
 fn write_source(writer: &mut Writer, scene: &Scene<'_>, place: u16, layer: &Layer, taken: Amount) {

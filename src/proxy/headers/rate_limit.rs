@@ -1,8 +1,8 @@
 //! `RateLimit-Policy` and `RateLimit`, as the IETF's draft has them.
 //!
 //! A window is named by its layer and length, a guard by its own name. A token bucket is told as what it holds (`q`)
-//! and the time in which that comes back (`w`): that is its rate, and `r` never passes `q`. What is unlimited, or has
-//! no unit that the draft registers and no vendor's, is not told. Counts are whole: credits are rounded down.
+//! and the time in which that comes back (`w`): that is its rate, and `r` never passes `q`. What is unlimited is not
+//! told. Counts are whole: credits are rounded down.
 
 use super::names::{RATE_LIMIT, RATE_LIMIT_POLICY};
 use super::{Scene, Writer};

@@ -24,8 +24,6 @@ pub(super) struct Answer<'a> {
     pub(super) code: Code,
     pub(super) param: Option<&'a str>,
     pub(super) message: Cow<'a, str>,
-    /// The word in `X-Access-Decision`, where this is a decision.
-    pub(super) reason: Option<&'static str>,
     pub(super) retry: Retry,
     /// What Codex is told besides, where this is a denial to it.
     pub(super) denial: Option<Denial>,
@@ -64,25 +62,15 @@ pub(super) enum Extra {
 impl<'a> Answer<'a> {
     fn new(status: StatusCode, kind: ErrorType, code: Code, message: impl Into<Cow<'a, str>>) -> Self {
         let message = message.into();
-        Self {
-            status,
-            kind,
-            code,
-            param: None,
-            message,
-            reason: None,
-            retry: Retry::Unsaid,
-            denial: None,
-            extra: None,
-        }
+        Self { status, kind, code, param: None, message, retry: Retry::Unsaid, denial: None, extra: None }
     }
 
     fn invalid(status: StatusCode, code: Code, message: impl Into<Cow<'a, str>>) -> Self {
         Self::new(status, ErrorType::InvalidRequest, code, message)
     }
 
-    fn decided(self, reason: &'static str, retry: Retry) -> Self {
-        Self { reason: Some(reason), retry, ..self }
+    fn retry(self, retry: Retry) -> Self {
+        Self { retry, ..self }
     }
 
     fn at(self, param: Option<&'a str>) -> Self {
@@ -110,14 +98,11 @@ impl<'a> Answer<'a> {
 pub(super) fn answer<'a>(refusal: &'a Refusal, context: &Context<'a>) -> Answer<'a> {
     match refusal {
         Refusal::Block(block) => blocked(block, context),
-        Refusal::AccountSuspended => {
-            forbidden(context, "account-suspended", Code::AccountSuspended, words::SUSPENDED.to_owned())
-        }
+        Refusal::AccountSuspended => forbidden(context, Code::AccountSuspended, words::SUSPENDED.to_owned()),
         Refusal::MalformedKey(malformed) => unauthorized(words::malformed_key(*malformed)),
         Refusal::InvalidKey => unauthorized(words::INVALID_KEY),
         Refusal::UnpricedModel { model } => unpriced(words::unpriced(model)),
-        Refusal::StoreUnavailable => Answer { reason: Some("store-unavailable"), ..unavailable(context) },
-        Refusal::Overloaded => unavailable(context),
+        Refusal::StoreUnavailable | Refusal::Overloaded => unavailable(context),
         Refusal::BadRequest { param, message, code } => {
             Answer::invalid(StatusCode::BAD_REQUEST, *code, &**message).at(param.as_deref())
         }
@@ -165,19 +150,18 @@ pub(super) fn answer<'a>(refusal: &'a Refusal, context: &Context<'a>) -> Answer<
 }
 
 fn blocked<'a>(block: &'a Block, context: &Context<'a>) -> Answer<'a> {
-    let reason = block.reason;
     let wait_ms = block.next.map(|at| at.since(context.now).ms());
-    match reason {
+    match block.reason {
         Reason::LimitReached => limit_reached(block, wait_ms, context),
-        Reason::HeldInFlight | Reason::InFlightLimit => rate_limited(words::in_flight(block, context))
-            .decided(reason.as_str(), Retry::InSeconds(spread(IN_FLIGHT_SECONDS, context.jitter))),
+        Reason::HeldInFlight => in_flight(words::held_in_flight(context), context),
+        Reason::InFlightLimit => in_flight(words::in_flight_limit(block, context), context),
         Reason::CreditsExhausted => Answer::new(
             StatusCode::TOO_MANY_REQUESTS,
             ErrorType::InsufficientQuota,
             Code::CreditBalanceExhausted,
             words::credits_exhausted(block),
         )
-        .decided(reason.as_str(), Retry::NotByItself { ms: None })
+        .retry(Retry::NotByItself { ms: None })
         .denied_to_codex(context.dialect, || Denial {
             reached: Some(by_role(
                 context,
@@ -192,7 +176,7 @@ fn blocked<'a>(block: &'a Block, context: &Context<'a>) -> Answer<'a> {
             Code::ProjectSpendLimitExceeded,
             words::spend_cap_reached(block, context),
         )
-        .decided(reason.as_str(), Retry::NotByItself { ms: None })
+        .retry(Retry::NotByItself { ms: None })
         .denied_to_codex(context.dialect, || Denial {
             reached: Some(by_role(
                 context,
@@ -206,11 +190,9 @@ fn blocked<'a>(block: &'a Block, context: &Context<'a>) -> Answer<'a> {
             StatusCode::BAD_REQUEST,
             Code::RequestExceedsAllowance,
             words::never_fits(context),
-        )
-        .decided(reason.as_str(), Retry::Unsaid),
+        ),
         Reason::NotInPlan => forbidden(
             context,
-            reason.as_str(),
             Code::FeatureNotInPlan,
             format!("Your plan does not include {}. Ask for a plan that does", context.feature()),
         ),
@@ -219,16 +201,15 @@ fn blocked<'a>(block: &'a Block, context: &Context<'a>) -> Answer<'a> {
 }
 
 fn limit_reached<'a>(block: &'a Block, wait_ms: Option<u64>, context: &Context<'a>) -> Answer<'a> {
-    let reason = block.reason.as_str();
     match wait_ms.filter(|ms| *ms < LONG_MS) {
-        Some(ms) => rate_limited(words::short_limit(block, ms, context)).decided(reason, Retry::In { ms }),
+        Some(ms) => rate_limited(words::short_limit(block, ms, context)).retry(Retry::In { ms }),
         None => {
             // Codex shows the time out of the body, and would wait in silence for a header that tells it.
             let retry = match context.dialect {
                 Dialect::OpenAi => Retry::NotByItself { ms: wait_ms },
                 Dialect::Codex => Retry::Unsaid,
             };
-            rate_limited(words::long_limit(block, context)).decided(reason, retry).denied_to_codex(
+            rate_limited(words::long_limit(block, context)).retry(retry).denied_to_codex(
                 context.dialect,
                 || Denial { reached: Some("rate_limit_reached"), resets_at: block.next, ..Denial::default() },
             )
@@ -236,14 +217,18 @@ fn limit_reached<'a>(block: &'a Block, wait_ms: Option<u64>, context: &Context<'
     }
 }
 
+fn in_flight<'a>(message: String, context: &Context<'_>) -> Answer<'a> {
+    rate_limited(message).retry(Retry::InSeconds(spread(IN_FLIGHT_SECONDS, context.jitter)))
+}
+
 fn rate_limited<'a>(message: String) -> Answer<'a> {
     Answer::new(StatusCode::TOO_MANY_REQUESTS, ErrorType::RateLimit, Code::RateLimitExceeded, message)
 }
 
 /// `sentence` comes without its full stop: Codex goes on after it.
-fn forbidden<'a>(context: &Context<'_>, reason: &'static str, code: Code, sentence: String) -> Answer<'a> {
+fn forbidden<'a>(context: &Context<'_>, code: Code, sentence: String) -> Answer<'a> {
     Answer::invalid(StatusCode::FORBIDDEN, code, format!("{sentence}."))
-        .decided(reason, Retry::NotByItself { ms: None })
+        .retry(Retry::NotByItself { ms: None })
         .denied_to_codex(context.dialect, || Denial { promo: Some(sentence), ..Denial::default() })
 }
 
@@ -251,13 +236,11 @@ fn unauthorized<'a>(message: &'static str) -> Answer<'a> {
     Answer {
         extra: Some(Extra::Challenge),
         ..Answer::invalid(StatusCode::UNAUTHORIZED, Code::InvalidApiKey, message)
-            .decided("invalid-key", Retry::Unsaid)
     }
 }
 
 fn unpriced<'a>(message: String) -> Answer<'a> {
     Answer::invalid(StatusCode::NOT_FOUND, Code::ModelNotFound, message)
-        .decided(Reason::UnpricedModel.as_str(), Retry::Unsaid)
 }
 
 fn unavailable<'a>(context: &Context<'_>) -> Answer<'a> {

@@ -7,6 +7,7 @@ use crate::proxy::headers::Writer;
 use crate::proxy::keys::Malformed;
 use crate::units::Span;
 
+const AGAIN_LATER: &str = "Please try again when one of them has ended.";
 /// What a client sent is repeated up to this many characters.
 const REPEATED_CHARACTERS: usize = 128;
 const BYTES_PER_KIB: u64 = 1024;
@@ -83,12 +84,14 @@ pub(super) fn long_limit(block: &Block, context: &Context<'_>) -> String {
     format!("{used_up}{}{}", wait.unwrap_or_default(), money.unwrap_or_default())
 }
 
-pub(super) fn in_flight(block: &Block, context: &Context<'_>) -> String {
-    format!(
-        "Your requests in progress take all that is left of {}{}. Please try again when one of them has ended.",
-        context.feature(),
-        binding(block)
-    )
+pub(super) fn held_in_flight(context: &Context<'_>) -> String {
+    let feature = context.feature();
+    format!("Your requests in progress may need all that is left of {feature}. {AGAIN_LATER}")
+}
+
+pub(super) fn in_flight_limit(block: &Block, context: &Context<'_>) -> String {
+    let feature = context.feature();
+    format!("Too many requests at the same time for {feature}{}. {AGAIN_LATER}", binding(block))
 }
 
 pub(super) fn credits_exhausted(block: &Block) -> String {

@@ -201,29 +201,48 @@ CREATE TABLE blocks (
 ) STRICT;
 CREATE INDEX blocks_by_account ON blocks (account, decision);
 
--- Booked is booked.
+-- Booked is booked. A replacing insert fires no trigger on what it deletes, so it is refused for itself.
 
 CREATE TRIGGER usage_events_no_update BEFORE UPDATE ON usage_events
 BEGIN SELECT RAISE(ABORT, 'usage events are append-only'); END;
 CREATE TRIGGER usage_events_no_delete BEFORE DELETE ON usage_events
 BEGIN SELECT RAISE(ABORT, 'usage events are append-only'); END;
+CREATE TRIGGER usage_events_no_replace BEFORE INSERT ON usage_events
+WHEN EXISTS (SELECT 1 FROM usage_events WHERE decision = NEW.decision)
+    OR EXISTS (SELECT 1 FROM usage_events WHERE place = NEW.place)
+BEGIN SELECT RAISE(ABORT, 'usage events are append-only'); END;
 CREATE TRIGGER monetization_events_no_update BEFORE UPDATE ON monetization_events
 BEGIN SELECT RAISE(ABORT, 'monetization events are append-only'); END;
 CREATE TRIGGER monetization_events_no_delete BEFORE DELETE ON monetization_events
+BEGIN SELECT RAISE(ABORT, 'monetization events are append-only'); END;
+CREATE TRIGGER monetization_events_no_replace BEFORE INSERT ON monetization_events
+WHEN EXISTS (SELECT 1 FROM monetization_events WHERE decision = NEW.decision AND revision = NEW.revision)
 BEGIN SELECT RAISE(ABORT, 'monetization events are append-only'); END;
 CREATE TRIGGER balance_updates_no_update BEFORE UPDATE ON balance_updates
 BEGIN SELECT RAISE(ABORT, 'balance updates are append-only'); END;
 CREATE TRIGGER balance_updates_no_delete BEFORE DELETE ON balance_updates
 BEGIN SELECT RAISE(ABORT, 'balance updates are append-only'); END;
+CREATE TRIGGER balance_updates_no_replace BEFORE INSERT ON balance_updates
+WHEN EXISTS (SELECT 1 FROM balance_updates WHERE place = NEW.place)
+BEGIN SELECT RAISE(ABORT, 'balance updates are append-only'); END;
 CREATE TRIGGER grants_no_update BEFORE UPDATE ON grants
 BEGIN SELECT RAISE(ABORT, 'grants are append-only'); END;
 CREATE TRIGGER grants_no_delete BEFORE DELETE ON grants
+BEGIN SELECT RAISE(ABORT, 'grants are append-only'); END;
+CREATE TRIGGER grants_no_replace BEFORE INSERT ON grants
+WHEN EXISTS (SELECT 1 FROM grants WHERE id = NEW.id)
 BEGIN SELECT RAISE(ABORT, 'grants are append-only'); END;
 CREATE TRIGGER records_no_update BEFORE UPDATE ON records
 BEGIN SELECT RAISE(ABORT, 'records are append-only'); END;
 CREATE TRIGGER records_no_delete BEFORE DELETE ON records
 BEGIN SELECT RAISE(ABORT, 'records are append-only'); END;
+CREATE TRIGGER records_no_replace BEFORE INSERT ON records
+WHEN EXISTS (SELECT 1 FROM records WHERE account = NEW.account AND seq = NEW.seq)
+BEGIN SELECT RAISE(ABORT, 'records are append-only'); END;
 CREATE TRIGGER policies_no_update BEFORE UPDATE ON policies
 BEGIN SELECT RAISE(ABORT, 'policy snapshots are append-only'); END;
 CREATE TRIGGER policies_no_delete BEFORE DELETE ON policies
+BEGIN SELECT RAISE(ABORT, 'policy snapshots are append-only'); END;
+CREATE TRIGGER policies_no_replace BEFORE INSERT ON policies
+WHEN EXISTS (SELECT 1 FROM policies WHERE version = NEW.version)
 BEGIN SELECT RAISE(ABORT, 'policy snapshots are append-only'); END;
