@@ -35,6 +35,7 @@
 //! holds (393,000 with segments of 64 MiB) and segments (131,000).
 
 mod catalog;
+mod error;
 mod format;
 mod queue;
 mod reader;
@@ -49,22 +50,22 @@ mod writer;
 
 use std::collections::HashSet;
 use std::fmt;
-use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
 use crate::units::Span;
 
-pub use reader::{Entry, ReadError, Reader};
-pub use ticket::{NotDurable, Ticket};
+pub use error::{AppendError, NotDurable, OpenError, ReadError};
+pub use reader::{Entry, Reader};
+pub use ticket::Ticket;
 
 use catalog::Catalog;
 use queue::{Bounds, Queue};
 use recover::Recovered;
 use storage::{Folder, Lock, Storage};
-use ticket::{Patience, Progress};
+use ticket::{Progress, Wish};
 use writer::{Start, Writer};
 
 /// Names a hold.
@@ -147,82 +148,6 @@ pub struct Recovery {
     pub open: HashSet<Id>,
 }
 
-/// Why a journal cannot be opened.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum OpenError {
-    /// Another process has it.
-    #[error("the journal in {} is in use by {}", folder.display(), owner(*pid))]
-    Locked {
-        /// The journal's folder.
-        folder: PathBuf,
-        /// The process, where the lock file tells.
-        pid: Option<u32>,
-    },
-    /// An option that cannot be.
-    #[error("journal: {0}")]
-    Options(&'static str),
-    /// The disk said no.
-    #[error("failed to {doing}")]
-    Io {
-        /// What was tried.
-        doing: &'static str,
-        /// What the disk said.
-        source: io::Error,
-    },
-    /// Written by another version of this program.
-    #[error("the journal's file {file} has format {version}, which this version does not read")]
-    Version {
-        /// The file's name.
-        file: String,
-        /// The version of its format.
-        version: u32,
-    },
-    /// Something that was durable is damaged or gone.
-    #[error(
-        "the journal's file {file} is damaged at byte {offset}, before frames that are good: restore the folder from a \
-         copy, or move it away and start with an empty one, which loses every record that the ledger has not applied"
-    )]
-    Damaged {
-        /// The file's name.
-        file: String,
-        /// Where the bad frame begins.
-        offset: u64,
-    },
-    /// The caller cannot make sense of a frame.
-    #[error("the frame at {position} of the journal was not understood")]
-    Rejected {
-        /// Of the frame.
-        position: Position,
-        /// What the caller said.
-        source: Box<dyn std::error::Error + Send + Sync>,
-    },
-}
-
-/// Why a frame was not taken. It is not in the journal, and never will be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum AppendError {
-    /// There is no room for more holds: on the disk, in `bytes_max`, or among the open ones.
-    #[error("the journal has no room for a hold")]
-    Full,
-    /// Writing fails at present; told to holds only.
-    #[error("the journal cannot be written at present")]
-    Failed,
-    /// Too much waits for the disk.
-    #[error("too much waits to be written to the journal")]
-    Backlogged,
-    /// Larger than [`Journal::payload_bytes_max`].
-    #[error("a payload of {bytes} bytes does not fit the journal's segments")]
-    TooLarge {
-        /// Of the payload.
-        bytes: usize,
-    },
-    /// The journal was closed, or its writer has died.
-    #[error("the journal is closed")]
-    Closed,
-}
-
 /// Why holds are refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -295,7 +220,7 @@ pub struct Journal {
 #[derive(Debug)]
 struct Shared {
     queue: Queue,
-    progress: Arc<Progress>,
+    progress: Progress,
     catalog: Mutex<Catalog>,
     counters: Counters,
 }
@@ -335,10 +260,11 @@ impl Journal {
             frame_bytes: limits.frame_bytes,
             queue_bytes: options.queue_bytes_max,
             holds: limits.holds,
+            linger: queue::LINGER,
         };
         let shared = Arc::new(Shared {
             queue: Queue::new(next, catalog.holds_open(), bounds),
-            progress: Arc::new(Progress::new(next)),
+            progress: Progress::new(next),
             catalog: Mutex::new(catalog),
             counters: Counters::default(),
         });
@@ -359,9 +285,10 @@ impl Journal {
     /// kept in memory and tried again until they are written or the journal is closed.
     pub fn append(&self, frame: Frame<'_>) -> Result<Ticket, AppendError> {
         let position = self.shared.queue.push(frame)?;
-        Ok(match self.options.durability {
-            Durability::Strict => Ticket::new(position, Patience::UntilFailing, &self.shared.progress),
-            Durability::Relaxed { .. } => Ticket::done(position),
+        Ok(match (self.options.durability, frame.tag) {
+            (Durability::Strict, Tag::Hold) => Ticket::new(position, Wish::Due, &self.shared),
+            (Durability::Strict, Tag::End | Tag::Other) => Ticket::new(position, Wish::Hurry, &self.shared),
+            (Durability::Relaxed { .. }, _) => Ticket::done(position),
         })
     }
 
@@ -369,7 +296,7 @@ impl Journal {
     pub fn flush(&self) -> Ticket {
         let next = self.shared.queue.flush();
         match next.checked_sub(1) {
-            Some(last) => Ticket::new(last, Patience::UntilFailing, &self.shared.progress),
+            Some(last) => Ticket::new(last, Wish::Due, &self.shared),
             None => Ticket::done(0),
         }
     }
@@ -488,10 +415,6 @@ fn check(options: &Options) -> Result<(), OpenError> {
         return Err(OpenError::Options("too many segments; make them larger"));
     }
     Ok(())
-}
-
-fn owner(pid: Option<u32>) -> String {
-    pid.map_or_else(|| "another process".to_owned(), |pid| format!("process {pid}"))
 }
 
 /// What a panic left behind a lock is whole: no code between two changes of it can panic.

@@ -85,8 +85,8 @@ fn sample(gateway: &Gateway, round: usize) -> anyhow::Result<Sample> {
 }
 
 fn forgiven(decision: &Value) -> anyhow::Result<f64> {
-    let text = decision.pointer("/charge/forgiven").and_then(Value::as_str);
-    Ok(text.ok_or_else(|| anyhow::anyhow!("a decision without `charge.forgiven`: {decision}"))?.parse()?)
+    let text = decision.pointer("/end/charge/forgiven").and_then(Value::as_str);
+    Ok(text.ok_or_else(|| anyhow::anyhow!("a decision without `end.charge.forgiven`: {decision}"))?.parse()?)
 }
 
 /// How many pass at the first attempt, and how many in all.

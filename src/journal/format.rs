@@ -22,6 +22,9 @@ pub(super) const BATCH_BYTES: usize = FRAME_BYTES + BATCH_PAYLOAD_BYTES;
 pub(super) const HEADER_BYTES: usize = 32;
 
 const BATCH_PAYLOAD_BYTES: usize = 20;
+/// The length field of a batch that does not open its segment.
+const BATCH_LENGTH: u32 = 37;
+const _: () = assert!(BATCH_LENGTH as usize + 8 == BATCH_BYTES, "the length covers all but CRC and itself");
 const BATCH_TAG: u8 = 0;
 /// Tag and id: what every length covers at least.
 const LENGTH_MIN: usize = FRAME_BYTES - 8;
@@ -226,11 +229,8 @@ pub(super) fn decode(frame: &[u8]) -> Option<Part<'_>> {
 /// Where in `bytes` batches may begin that do not open a segment.
 pub(super) fn batch_candidates(bytes: &[u8]) -> impl Iterator<Item = usize> {
     // The length field has one value only, and stands behind the four bytes of the CRC.
-    const LENGTH: [u8; 4] = ((BATCH_BYTES - 8) as u32).to_le_bytes();
-    memchr::memmem::find_iter(bytes, &LENGTH)
-        .filter_map(|at| at.checked_sub(4))
-        .collect::<Vec<_>>()
-        .into_iter()
+    const LENGTH: &[u8; 4] = &BATCH_LENGTH.to_le_bytes();
+    memchr::memmem::find_iter(bytes, LENGTH).filter_map(|at| at.checked_sub(4))
 }
 
 fn next_frame_bytes(run: &[u8]) -> Option<usize> {

@@ -4,14 +4,27 @@
 //! calls is the order in the file, and a caller may append from inside its own lock. Bounds: see
 //! [`Options::queue_bytes_max`](super::Options::queue_bytes_max). What has left the queue but is not durable yet counts
 //! as queued, so the bound is one on all memory that waits for the disk.
+//!
+//! # When the writer takes
+//!
+//! A sync costs as much CPU as all the rest of a request, however much it syncs, so it is worth some waiting to share
+//! one. Frames for which nobody waits (an end is sent off when its answer has long left) go along with the next hold,
+//! or by themselves after [`LINGER`]. A hold goes at once where it is alone. The more callers waited for the last sync,
+//! the longer the next one lets others join, up to [`GATHER_MAX`]: at a few hundred requests a second that never
+//! happens, at ten thousand it makes one sync of ten.
 
-use std::sync::{Condvar, Mutex};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::{AppendError, Frame, Refusal, Tag, format, locked};
 
 /// Ends and other frames may fill the queue this many times further than holds.
 const MUST_FACTOR: usize = 8;
+/// How long frames wait that nobody waits for.
+pub(super) const LINGER: Duration = Duration::from_millis(5);
+/// How long a sync lets others join for each caller, but one, that waited for the last.
+const GATHER_EACH: Duration = Duration::from_micros(200);
+const GATHER_MAX: Duration = Duration::from_millis(1);
 
 #[derive(Debug)]
 pub(super) struct Queue {
@@ -29,6 +42,8 @@ pub(super) struct Bounds {
     pub(super) queue_bytes: usize,
     /// Open holds, counting those that wait.
     pub(super) holds: usize,
+    /// How long frames wait that nobody waits for.
+    pub(super) linger: Duration,
 }
 
 #[derive(Debug)]
@@ -45,9 +60,23 @@ struct State {
     holds_open: usize,
     /// Why holds are refused.
     refusal: Option<Refusal>,
-    /// The writer sleeps and wants to hear of frames.
-    idle: bool,
+    /// The first position that the writer has not taken.
+    taken: u64,
+    /// How many callers wait for frames that the writer has not taken.
+    awaited: usize,
+    /// How many waited for what it took last.
+    awaited_last: usize,
+    heed: Heed,
     stir: Stir,
+}
+
+/// What wakes the writer, besides being stirred.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Heed {
+    Nothing,
+    /// Frames that somebody waits for.
+    Awaited,
+    Frames,
 }
 
 /// What the writer is asked for besides writing.
@@ -100,7 +129,10 @@ impl Queue {
             holds_queued: 0,
             holds_open,
             refusal: None,
-            idle: false,
+            taken: next,
+            awaited: 0,
+            awaited_last: 0,
+            heed: Heed::Nothing,
             stir: Stir::default(),
         };
         Self { state: Mutex::new(state), stirred: Condvar::new(), bounds }
@@ -116,15 +148,37 @@ impl Queue {
         self.admit(&state, frame.tag, bytes)?;
         format::encode(frame, &mut state.frames);
         state.queued_bytes += bytes;
-        state.holds_queued += usize::from(frame.tag == Tag::Hold);
         let position = state.next;
         state.next += 1;
-        let wake = std::mem::take(&mut state.idle);
-        drop(state);
-        if wake {
-            self.stirred.notify_one();
+        if frame.tag == Tag::Hold {
+            state.holds_queued += 1;
+            state.awaited += 1;
+            self.wake(state, Heed::Awaited);
+        } else {
+            self.wake(state, Heed::Frames);
         }
         Ok(position)
+    }
+
+    /// Somebody waits for the frame at `position`, which may be one that would linger.
+    pub(super) fn hurry(&self, position: u64) {
+        let mut state = locked(&self.state);
+        if position >= state.taken {
+            state.awaited += 1;
+            self.wake(state, Heed::Awaited);
+        }
+    }
+
+    /// Wakes the writer if it heeds this, once.
+    fn wake(&self, mut state: MutexGuard<'_, State>, event: Heed) {
+        let wakes = state.heed >= event;
+        if wakes {
+            state.heed = Heed::Nothing;
+        }
+        drop(state);
+        if wakes {
+            self.stirred.notify_one();
+        }
     }
 
     fn admit(&self, state: &State, tag: Tag, bytes: usize) -> Result<(), AppendError> {
@@ -160,23 +214,14 @@ impl Queue {
         state.holds_queued = state.holds_queued.saturating_sub(done.holds);
         state.holds_open = done.holds_open;
         state.refusal = done.refusal;
-        let asleep = |state: &mut State| {
-            let stirred = state.stir.look || state.stir.flush || state.stir.closed;
-            !stirred && (state.frames.is_empty() || !nap.heeds_frames)
-        };
-        if asleep(&mut state) {
-            state.idle = nap.heeds_frames;
-            state = match nap.longest {
-                None => {
-                    self.stirred.wait_while(state, asleep).unwrap_or_else(std::sync::PoisonError::into_inner)
-                }
-                Some(longest) => {
-                    let woken = self.stirred.wait_timeout_while(state, longest, asleep);
-                    woken.unwrap_or_else(std::sync::PoisonError::into_inner).0
-                }
-            };
-            state.idle = false;
+        if nap.heeds_frames {
+            state = self.sleep(state, Heed::Frames, nap.longest, |state| !state.frames.is_empty());
+            state = self.gather(state);
+        } else {
+            state = self.sleep(state, Heed::Nothing, nap.longest, |_| false);
         }
+        state.taken = state.next;
+        state.awaited_last = std::mem::take(&mut state.awaited);
         if pending.is_empty() {
             std::mem::swap(pending, &mut state.frames);
         } else {
@@ -185,6 +230,43 @@ impl Queue {
         let stir = state.stir;
         state.stir = Stir { closed: stir.closed, ..Stir::default() };
         stir
+    }
+
+    /// Lets others join, where that is worth it.
+    fn gather<'a>(&self, mut state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
+        if !state.frames.is_empty() && state.awaited == 0 {
+            state = self.sleep(state, Heed::Awaited, Some(self.bounds.linger), |state| state.awaited > 0);
+        }
+        let others = u32::try_from(state.awaited_last.saturating_sub(1)).unwrap_or(u32::MAX);
+        let longest = GATHER_EACH.saturating_mul(others).min(GATHER_MAX);
+        if state.awaited > 0 && !longest.is_zero() {
+            state = self.sleep(state, Heed::Nothing, Some(longest), |_| false);
+        }
+        state
+    }
+
+    /// Sleeps until stirred, or until `done`; `heed` is what may have brought that about.
+    fn sleep<'a>(
+        &self,
+        mut state: MutexGuard<'a, State>,
+        heed: Heed,
+        longest: Option<Duration>,
+        done: impl Fn(&State) -> bool,
+    ) -> MutexGuard<'a, State> {
+        let asleep = |state: &mut State| {
+            let asleep = !(state.stir.look || state.stir.flush || state.stir.closed || done(state));
+            state.heed = if asleep { heed } else { Heed::Nothing };
+            asleep
+        };
+        state = match longest {
+            None => self.stirred.wait_while(state, asleep).unwrap_or_else(PoisonError::into_inner),
+            Some(longest) => {
+                let woken = self.stirred.wait_timeout_while(state, longest, asleep);
+                woken.unwrap_or_else(PoisonError::into_inner).0
+            }
+        };
+        state.heed = Heed::Nothing;
+        state
     }
 
     /// Has the writer look for room.
@@ -216,5 +298,42 @@ impl Queue {
             holds_open: state.holds_open,
             refusal: state.refusal.or(full.then_some(Refusal::HoldsMax)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const END: Frame<'static> = Frame { tag: Tag::End, id: [0; 16], payload: &[] };
+
+    /// Queues two ends, then does something, and tells how many frames the writer takes then.
+    fn taken_after(hurry: impl FnOnce(&Queue)) -> usize {
+        let bounds =
+            Bounds { frame_bytes: 100, queue_bytes: 1000, holds: 10, linger: Duration::from_hours(1) };
+        let nap = Nap { heeds_frames: true, longest: None };
+        let queue = Queue::new(0, 0, bounds);
+        std::thread::scope(|scope| {
+            let writer = scope.spawn(|| {
+                let mut pending = Vec::new();
+                queue.take(&mut pending, Done::default(), nap);
+                pending.len() / format::FRAME_BYTES
+            });
+            assert_eq!((queue.push(END), queue.push(END)), (Ok(0), Ok(1)));
+            for _ in 0..5 {
+                std::thread::yield_now();
+                assert_eq!(locked(&queue.state).taken, 0);
+            }
+            hurry(&queue);
+            writer.join().unwrap()
+        })
+    }
+
+    #[test]
+    fn frames_linger_until_somebody_waits_for_them() {
+        assert_eq!(taken_after(|queue| queue.hurry(0)), 2);
+        assert_eq!(taken_after(|queue| assert_eq!(queue.flush(), 2)), 2);
+        let hold = Frame { tag: Tag::Hold, ..END };
+        assert_eq!(taken_after(|queue| assert_eq!(queue.push(hold), Ok(2))), 3);
     }
 }

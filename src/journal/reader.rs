@@ -1,7 +1,6 @@
 //! Reading what is durable, for settlement.
 
 use std::fmt;
-use std::io;
 use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::Thread;
@@ -10,8 +9,8 @@ use std::time::Duration;
 use super::format::{HEADER_BYTES, Part};
 use super::scan::Scan;
 use super::storage::Storage;
-use super::ticket::{Patience, Ticket};
-use super::{Frame, Id, Position, Shared, Tag, locked, segment};
+use super::ticket::{Ticket, Wish};
+use super::{Frame, Id, Position, ReadError, Shared, Tag, locked, segment};
 
 /// One frame as it was appended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,27 +23,6 @@ pub struct Entry {
     pub id: Id,
     /// What the caller meant.
     pub payload: Vec<u8>,
-}
-
-/// Why a batch could not be read. The reader stays where it was; reading may be tried again.
-#[derive(Debug, thiserror::Error)]
-pub enum ReadError {
-    /// The disk said no.
-    #[error("the journal's file {file} cannot be read")]
-    Io {
-        /// The file's name.
-        file: String,
-        /// What the disk said.
-        source: io::Error,
-    },
-    /// What was durable is not there any more.
-    #[error("the journal's file {file} is damaged at byte {offset}")]
-    Damaged {
-        /// The file's name.
-        file: String,
-        /// Where the bad frame begins.
-        offset: u64,
-    },
 }
 
 /// Reads frames in order, durable ones only, from files. Several may read at a time. A reader that lags behind
@@ -98,7 +76,7 @@ impl Reader {
 
     /// Resolves once the frame at [`Self::position`] is durable, or the journal has stopped.
     pub fn more(&self) -> Ticket {
-        Ticket::new(self.position, Patience::UntilStopped, &self.shared.progress)
+        Ticket::new(self.position, Wish::Whenever, &self.shared)
     }
 
     /// Blocks the thread until the frame at [`Self::position`] is durable, at most for `timeout`, perhaps for less.

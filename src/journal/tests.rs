@@ -35,8 +35,10 @@ impl Record {
     }
 }
 
+type Records = Vec<(u64, Record)>;
+
 /// Opens the journal on a disk, and gives all that it holds.
-fn try_open(disk: &Disk, options: Options) -> Result<(Journal, Recovery, Vec<(u64, Record)>), OpenError> {
+fn try_open(disk: &Disk, options: Options) -> Result<(Journal, Recovery, Records), OpenError> {
     let mut found = Vec::new();
     let mut each = |position: Position, frame: Frame<'_>| {
         found.push((position.0, Record { tag: frame.tag, id: frame.id, payload: frame.payload.to_vec() }));
@@ -46,12 +48,12 @@ fn try_open(disk: &Disk, options: Options) -> Result<(Journal, Recovery, Vec<(u6
     Ok((journal, recovery, found))
 }
 
-fn open(disk: &Disk, options: Options) -> (Journal, Recovery, Vec<(u64, Record)>) {
+fn open(disk: &Disk, options: Options) -> (Journal, Recovery, Records) {
     try_open(disk, options).unwrap()
 }
 
 /// What a journal on this disk would be found to hold.
-fn found(disk: &Disk) -> (Recovery, Vec<(u64, Record)>) {
+fn found(disk: &Disk) -> (Recovery, Records) {
     let (journal, recovery, found) = open(&disk.after(disk::Cut::KeepsAll), small());
     journal.close().unwrap();
     (recovery, found)

@@ -6,19 +6,7 @@ use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 
-use super::locked;
-
-/// Why a frame is not known to be durable.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum NotDurable {
-    /// A write or sync failed more than once. The frame is kept and will be written when that works again, so it may
-    /// be durable later: whoever gave up a hold for it ends that hold.
-    #[error("the journal cannot be written at present")]
-    Failing,
-    /// The journal has stopped. Whether the frame is in it shows when it is opened again.
-    #[error("the journal has stopped")]
-    Stopped,
-}
+use super::{NotDurable, Shared, locked};
 
 /// Resolves when a frame is durable. A frame is queued whether or not anybody waits: dropping the ticket, or a future
 /// that awaits it, changes nothing.
@@ -26,18 +14,22 @@ pub enum NotDurable {
 #[must_use = "a frame is durable only once its ticket says so"]
 pub struct Ticket {
     position: u64,
-    patience: Patience,
+    wish: Wish,
     /// None: there is nothing to wait for.
-    progress: Option<Arc<Progress>>,
+    shared: Option<Arc<Shared>>,
     /// Under which this ticket waits.
     key: Option<u64>,
 }
 
-/// What ends the waiting besides success.
+/// What waiting for a position means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Patience {
-    UntilFailing,
-    UntilStopped,
+pub(super) enum Wish {
+    /// It is on its way.
+    Due,
+    /// It may linger, and must not now that somebody waits.
+    Hurry,
+    /// Whenever it comes, through failures.
+    Whenever,
 }
 
 /// What the writer has reached. All below `durable` is.
@@ -66,16 +58,16 @@ pub(super) enum Course {
 impl Ticket {
     /// Whether the frame is durable by now (relaxed durability: at once).
     pub fn is_durable(&self) -> bool {
-        self.progress.as_ref().is_none_or(|progress| progress.durable() > self.position)
+        self.shared.as_ref().is_none_or(|shared| shared.progress.durable() > self.position)
     }
 
     /// A ticket that asks for nothing.
     pub(super) fn done(position: u64) -> Self {
-        Self { position, patience: Patience::UntilFailing, progress: None, key: None }
+        Self { position, wish: Wish::Due, shared: None, key: None }
     }
 
-    pub(super) fn new(position: u64, patience: Patience, progress: &Arc<Progress>) -> Self {
-        Self { position, patience, progress: Some(Arc::clone(progress)), key: None }
+    pub(super) fn new(position: u64, wish: Wish, shared: &Arc<Shared>) -> Self {
+        Self { position, wish, shared: Some(Arc::clone(shared)), key: None }
     }
 }
 
@@ -83,31 +75,21 @@ impl Future for Ticket {
     type Output = Result<(), NotDurable>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let Self { position, patience, progress, key } = &mut *self;
-        let Some(progress) = progress else { return Poll::Ready(Ok(())) };
-        if let Poll::Ready(outcome) = progress.outcome(*position, *patience) {
-            return Poll::Ready(outcome);
+        let Self { position, wish, shared, key } = &mut *self;
+        let Some(shared) = shared else { return Poll::Ready(Ok(())) };
+        let first = key.is_none();
+        let outcome = shared.progress.poll(*position, *wish, key, context.waker());
+        if outcome.is_pending() && first && *wish == Wish::Hurry {
+            shared.queue.hurry(*position);
         }
-        let mut waiting = locked(&progress.waiting);
-        // The writer moves on first and takes the lock after: what it did meanwhile is seen here.
-        if let Poll::Ready(outcome) = progress.outcome(*position, *patience) {
-            return Poll::Ready(outcome);
-        }
-        let key = *key.get_or_insert_with(|| {
-            waiting.next_key += 1;
-            waiting.next_key
-        });
-        waiting.wakers.insert((*position, key), context.waker().clone());
-        Poll::Pending
+        outcome
     }
 }
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        if let (Some(progress), Some(key)) = (&self.progress, self.key)
-            && progress.outcome(self.position, self.patience).is_pending()
-        {
-            locked(&progress.waiting).wakers.remove(&(self.position, key));
+        if let (Some(shared), Some(key)) = (&self.shared, self.key) {
+            shared.progress.forget(self.position, self.wish, key);
         }
     }
 }
@@ -122,13 +104,44 @@ impl Progress {
         self.durable.load(Ordering::Acquire)
     }
 
-    fn outcome(&self, position: u64, patience: Patience) -> Poll<Result<(), NotDurable>> {
+    /// The outcome, or the waker is kept under `key`, which is made if it is missing.
+    fn poll(
+        &self,
+        position: u64,
+        wish: Wish,
+        key: &mut Option<u64>,
+        waker: &Waker,
+    ) -> Poll<Result<(), NotDurable>> {
+        if let Poll::Ready(outcome) = self.outcome(position, wish) {
+            return Poll::Ready(outcome);
+        }
+        let mut waiting = locked(&self.waiting);
+        // The writer moves on first and takes the lock after: what it did meanwhile is seen here.
+        if let Poll::Ready(outcome) = self.outcome(position, wish) {
+            return Poll::Ready(outcome);
+        }
+        let key = *key.get_or_insert_with(|| {
+            waiting.next_key += 1;
+            waiting.next_key
+        });
+        waiting.wakers.insert((position, key), waker.clone());
+        Poll::Pending
+    }
+
+    fn forget(&self, position: u64, wish: Wish, key: u64) {
+        // Whoever has an outcome is no longer among those who wait.
+        if self.outcome(position, wish).is_pending() {
+            locked(&self.waiting).wakers.remove(&(position, key));
+        }
+    }
+
+    fn outcome(&self, position: u64, wish: Wish) -> Poll<Result<(), NotDurable>> {
         if self.durable() > position {
             return Poll::Ready(Ok(()));
         }
         match self.course.load(Ordering::Acquire) {
             course if course == Course::Stopped as u8 => Poll::Ready(Err(NotDurable::Stopped)),
-            course if course == Course::Failing as u8 && patience == Patience::UntilFailing => {
+            course if course == Course::Failing as u8 && wish != Wish::Whenever => {
                 Poll::Ready(Err(NotDurable::Failing))
             }
             _ => Poll::Pending,

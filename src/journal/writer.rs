@@ -6,7 +6,7 @@
 //! # After a failed write or sync
 //!
 //! A kernel may drop the pages of a failed sync and call them clean, so that the next sync succeeds and the bytes are
-//! lost (known from PostgreSQL as the fsync gate). So the segment is left for good, and all that is not known to be
+//! lost (known from `PostgreSQL` as the fsync gate). So the segment is left for good, and all that is not known to be
 //! durable is written again, into a fresh one. That one's first batch says at which position it begins, which makes
 //! whatever the old one holds from there on void. Writing is tried again for as long as the journal is open.
 
@@ -331,9 +331,10 @@ impl Writer {
 
     fn refuse(&mut self, refusal: Option<Refusal>) {
         if refusal != self.done.refusal {
-            match refusal {
-                Some(reason) => tracing::warn!(reason = reason.as_str(), "journal refuses holds"),
-                None => tracing::info!("journal takes holds again"),
+            if let Some(reason) = refusal {
+                tracing::warn!(reason = reason.as_str(), "journal refuses holds");
+            } else {
+                tracing::info!("journal takes holds again");
             }
         }
         self.done.refusal = refusal;

@@ -115,7 +115,7 @@ fn sixty_four_threads_append_and_each_keeps_its_order() {
             });
         }
     });
-    assert!(journal.stats().syncs < 64 * 50, "appends share syncs");
+    assert!(journal.stats().syncs < 64 * 50 / 4, "appends share syncs");
     journal.close().unwrap();
     let mut seen: BTreeMap<Id, Vec<u8>> = BTreeMap::new();
     for (_, record) in found(&disk).1 {
@@ -143,6 +143,26 @@ fn a_frame_is_written_whether_or_not_anybody_waits() {
     disk.pause(false);
     wait(journal.flush()).unwrap();
     assert_eq!(found(&disk).1, [(0, record)]);
+}
+
+#[test]
+fn an_end_that_nobody_waits_for_is_written_by_itself() {
+    let (journal, ..) = open(&Disk::default(), small());
+    drop(journal.append(Record::new(Tag::End, 1, 10).frame()).unwrap());
+    until(|| journal.stats().durable == Position::new(1));
+}
+
+#[test]
+fn an_end_that_somebody_waits_for_does_not_linger() {
+    let (journal, ..) = open(&Disk::default(), small());
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    // One of many is enough: on a busy machine most may take longer, while none that lingers could be faster.
+    let fast = (0..100).any(|_| {
+        wait(journal.flush()).unwrap();
+        let ticket = journal.append(Record::new(Tag::End, 1, 10).frame()).unwrap();
+        runtime.block_on(async { tokio::time::timeout(queue::LINGER / 2, ticket).await }).is_ok()
+    });
+    assert!(fast);
 }
 
 #[test]

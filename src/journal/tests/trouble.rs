@@ -111,6 +111,41 @@ fn what_a_failed_sync_lost_is_written_again_elsewhere() {
 }
 
 #[test]
+fn frames_of_several_writes_that_one_failed_sync_lost_are_durable_once_found() {
+    let disk = Disk::default();
+    let durability = Durability::Relaxed { sync_every: Span::from_seconds(3600) };
+    let (journal, ..) = open(&disk, Options { durability, ..small() });
+    drop(journal.append(Record::new(Tag::Hold, 0, 10).frame()).unwrap());
+    wait(journal.flush()).unwrap();
+    for id in 1..4 {
+        drop(journal.append(Record::new(Tag::Hold, id, 10).frame()).unwrap());
+        until(|| found(&disk).1.len() == 1 + usize::from(id));
+    }
+    disk.fail_syncs(1000);
+    journal.close().unwrap_err();
+    disk.fail_syncs(0);
+    let (journal, _, all) = open(&disk, small());
+    assert_eq!(all.len(), 4);
+    assert_eq!(found(&disk.after(Cut::LosesAll)).1, all);
+    drop(journal);
+}
+
+#[test]
+fn room_behind_the_last_frame_is_given_back_at_the_next_start() {
+    let disk = Disk::default();
+    let (journal, ..) = open(&disk, small());
+    append(&journal, &Record::new(Tag::Other, 1, 1000)).unwrap();
+    let crashed = disk.after(Cut::KeepsAll);
+    for _ in 0..3 {
+        // Many starts in a row do not pile up segments either.
+        let (journal, ..) = open(&crashed, small());
+        assert!(crashed.used_bytes() < SEGMENT as u64 + 1200);
+        assert_eq!(journal.stats().file_bytes, crashed.used_bytes());
+        journal.close().unwrap();
+    }
+}
+
+#[test]
 fn a_failing_disk_refuses_holds_and_keeps_ends() {
     let disk = Disk::default();
     let (journal, ..) = open(&disk, small());
