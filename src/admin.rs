@@ -6,6 +6,7 @@
 //! else in process.
 
 mod accounts;
+mod asked;
 mod auth;
 mod books;
 mod error;
@@ -95,6 +96,7 @@ pub fn router(operator: Arc<Operator>) -> Router {
     let document = Arc::new(document);
     let operated = operated
         .route("/admin/v1/openapi.json", get(move || async move { axum::Json(Arc::clone(&document)) }))
+        .method_not_allowed_fallback(error::no_such_route)
         .layer(middleware::from_fn_with_state(Arc::clone(&operator), auth::require_token));
     Router::new()
         .merge(operated)

@@ -32,7 +32,8 @@
 //!
 //! Memory: the queue ([`Options::queue_bytes_max`]), 16 bytes and a map entry for each open hold. Disk:
 //! [`Options::bytes_max`]. An eighth of a segment is set aside for what it says about the others, which bounds open
-//! holds (393,000 with segments of 64 MiB) and segments (131,000).
+//! holds (393,000 with segments of 64 MiB) and segments (131,000). Where long holds begin all the time, every segment
+//! has one: `bytes_max` must then cover what is written while the longest is open.
 
 mod catalog;
 mod error;
@@ -160,6 +161,8 @@ pub enum Refusal {
     BytesMax,
     /// As many holds are open as an opening segment can list.
     HoldsMax,
+    /// The journal was closed, or its writer has died. This does not mend itself.
+    Closed,
 }
 
 impl Refusal {
@@ -170,11 +173,12 @@ impl Refusal {
             Self::Failing => "failing",
             Self::BytesMax => "bytes-max",
             Self::HoldsMax => "holds-max",
+            Self::Closed => "closed",
         }
     }
 }
 
-/// Whether holds are taken. It mends itself when the cause has gone.
+/// Whether holds are taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Health {
     /// They are.
@@ -256,6 +260,11 @@ impl Journal {
         let open = catalog.open_ids().copied().collect();
         let recovery = Recovery { next: Position(next), frames, torn_bytes, open };
         let limits = catalog::limits(options.segment_bytes);
+        if catalog.holds_open() > limits.holds || catalog.segments() >= limits.segments {
+            return Err(OpenError::Options(
+                "segments are too small to list the holds and segments that there are",
+            ));
+        }
         let bounds = Bounds {
             frame_bytes: limits.frame_bytes,
             queue_bytes: options.queue_bytes_max,
@@ -288,17 +297,16 @@ impl Journal {
         Ok(match (self.options.durability, frame.tag) {
             (Durability::Strict, Tag::Hold) => Ticket::new(position, Wish::Due, &self.shared),
             (Durability::Strict, Tag::End | Tag::Other) => Ticket::new(position, Wish::Hurry, &self.shared),
-            (Durability::Relaxed { .. }, _) => Ticket::done(position),
+            (Durability::Relaxed { .. }, _) => Ticket::done(),
         })
     }
 
     /// Resolves when all that was appended before is durable (synced, also when durability is relaxed).
     pub fn flush(&self) -> Ticket {
-        let next = self.shared.queue.flush();
-        match next.checked_sub(1) {
-            Some(last) => Ticket::new(last, Wish::Due, &self.shared),
-            None => Ticket::done(0),
+        if self.shared.queue.standing().next <= self.shared.progress.durable() {
+            return Ticket::done();
         }
+        Ticket::new(self.shared.queue.flush() - 1, Wish::Due, &self.shared)
     }
 
     /// The largest payload that [`Self::append`] takes, in bytes.

@@ -36,6 +36,7 @@ pub enum MeterError {
 
 /// The answer to a request for a hold.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "most are the large one, and each lives for one call")]
 pub enum Verdict {
     /// It is held; forward it once the ticket has resolved.
     Allow(Held, Ticket),

@@ -17,7 +17,7 @@ mod settler;
 mod sweeper;
 
 pub use blocks::{BlockLog, BlockSender};
-pub use gauges::record_gauges;
+pub use gauges::{describe, record_gauges};
 pub use settler::{Settler, SettlerStats};
 pub use sweeper::Sweeper;
 

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Path, State};
 use serde::Deserialize;
 use utoipa::IntoParams;
 
 use super::Operator;
 use super::accounts::Paging;
+use super::asked::Parameters;
 use super::error::{ErrorBody, Refused};
 use super::views::{BalanceUpdateView, Items};
 use crate::proxy::decision_view::DecisionView;
@@ -35,7 +36,7 @@ impl Back {
 pub(super) async fn balance_updates(
     State(operator): State<Arc<Operator>>,
     Path(account): Path<String>,
-    Query(back): Query<Back>,
+    Parameters(back): Parameters<Back>,
 ) -> Result<Json<Items<BalanceUpdateView>>, Refused> {
     let account = operator.account(&account).await?;
     let paging = back.paging();
@@ -49,7 +50,7 @@ pub(super) async fn balance_updates(
 pub(super) async fn decisions(
     State(operator): State<Arc<Operator>>,
     Path(account): Path<String>,
-    Query(back): Query<Back>,
+    Parameters(back): Parameters<Back>,
 ) -> Result<Json<Items<DecisionView>>, Refused> {
     let account = operator.account(&account).await?;
     let paging = back.paging();
@@ -63,7 +64,7 @@ pub(super) async fn decisions(
 pub(super) async fn blocks(
     State(operator): State<Arc<Operator>>,
     Path(account): Path<String>,
-    Query(back): Query<Back>,
+    Parameters(back): Parameters<Back>,
 ) -> Result<Json<Items<DecisionView>>, Refused> {
     let account = operator.account(&account).await?;
     let paging = back.paging();

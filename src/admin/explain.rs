@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::Operator;
+use super::asked::Body;
 use super::error::{ErrorBody, Refused};
 use crate::access::{Ask, Block, Reason, Terms};
 use crate::ledger::rows::AccountStatus;
@@ -74,7 +75,7 @@ pub(super) struct Explanation {
 pub(super) async fn explain(
     State(operator): State<Arc<Operator>>,
     Path((account, user)): Path<(String, String)>,
-    Json(question): Json<Question>,
+    Body(question): Body<Question>,
 ) -> Result<Json<Explanation>, Refused> {
     let account = operator.account(&account).await?;
     let user = operator.user(&account, &user).await?;

@@ -9,6 +9,7 @@ use serde::Deserialize;
 use utoipa::ToSchema;
 
 use super::Operator;
+use super::asked::Body;
 use super::error::{ErrorBody, Refused};
 use super::keys::instant_of;
 use super::views::{GrantView, Items};
@@ -49,7 +50,7 @@ pub(super) async fn grant(
     State(operator): State<Arc<Operator>>,
     Path(account): Path<String>,
     headers: HeaderMap,
-    Json(new): Json<NewGrant>,
+    Body(new): Body<NewGrant>,
 ) -> Result<(StatusCode, Json<GrantView>), Refused> {
     let account = operator.account(&account).await?;
     let order = operator.order(&account, &headers, new).await?;

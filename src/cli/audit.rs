@@ -46,9 +46,9 @@ impl Audit {
             super::output::progress("");
         }
         if self.format.json {
-            say_json(&report)?
+            say_json(&report)?;
         } else {
-            say(&report.to_string())
+            say(&report.to_string());
         }
         Ok(if report.holds() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }

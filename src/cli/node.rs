@@ -37,8 +37,8 @@ pub struct Stores {
 /// Why a node could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// The data folder could not be made.
-    #[error("the data folder {} cannot be made", path.display())]
+    /// The data folder could not be made, or nothing can be written there.
+    #[error("the data folder {} cannot be made or written to", path.display())]
     Folder {
         /// Which.
         path: PathBuf,

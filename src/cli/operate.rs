@@ -262,9 +262,9 @@ impl Common {
     ) -> anyhow::Result<ExitCode> {
         let item = Channel::open(&self.config.config)?.call(method, path, body)?;
         if self.format.json {
-            say_json(&item)?
+            say_json(&item)?;
         } else {
-            table(columns, &[item])
+            table(columns, &[item]);
         }
         Ok(ExitCode::SUCCESS)
     }
@@ -274,9 +274,9 @@ impl Common {
         let mut channel = Channel::open(&self.config.config)?;
         let items = channel.list(path)?;
         if self.format.json {
-            say_json(&items)?
+            say_json(&items)?;
         } else {
-            table(columns, &items)
+            table(columns, &items);
         }
         Ok(ExitCode::SUCCESS)
     }

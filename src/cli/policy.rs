@@ -64,9 +64,9 @@ impl PolicyVerb {
                 });
                 let explanation = Channel::open(&config.config)?.call("POST", &path, Some(question))?;
                 if format.json {
-                    say_json(&explanation)?
+                    say_json(&explanation)?;
                 } else {
-                    say(&told(&explanation))
+                    say(&told(&explanation));
                 }
                 Ok(ExitCode::SUCCESS)
             }
@@ -78,14 +78,14 @@ fn check(file: &Path, format: Format) -> anyhow::Result<ExitCode> {
     let text = std::fs::read_to_string(file).with_context(|| format!("{} cannot be read", file.display()))?;
     match load::parse(&file.display().to_string(), &text) {
         Ok(policy) if format.json => {
-            say_json(&json!({"version": policy.version.to_string(), "problems": []}))?
+            say_json(&json!({"version": policy.version.to_string(), "problems": []}))?;
         }
         Ok(policy) => say(&format!("{}: good, version {}", file.display(), policy.version)),
         Err(problems) => {
             if format.json {
-                say_json(&problems)?
+                say_json(&problems)?;
             } else {
-                say(&problems.to_string())
+                say(&problems.to_string());
             }
             return Ok(ExitCode::FAILURE);
         }

@@ -31,6 +31,11 @@ const CONNECT_EVERY: Duration = Duration::from_millis(5);
 /// What a power cut may cost in relaxed durability.
 const RELAXED_SYNC: Span = Span::from_ms(50);
 
+/// The bound on the journal holds at least so many of its files.
+const SEGMENTS_LEAST: u64 = 8;
+/// The size of a file of the journal, at least and at most.
+const SEGMENT_BYTES: (u64, u64) = (16 << 10, 64 << 20);
+
 /// `overfall serve`
 #[derive(Debug, Args)]
 pub(super) struct Serve {
@@ -92,6 +97,7 @@ pub(super) async fn open(config: &Config) -> anyhow::Result<Node> {
         Durability::Relaxed => journal::Durability::Relaxed { sync_every: RELAXED_SYNC },
     };
     let options = journal::Options {
+        segment_bytes: (config.limits.journal_bytes / SEGMENTS_LEAST).clamp(SEGMENT_BYTES.0, SEGMENT_BYTES.1),
         bytes_max: config.limits.journal_bytes,
         durability,
         ..journal::Options::default()
@@ -112,6 +118,7 @@ impl Gateway {
     pub(super) fn open(deployment: Deployment, runtime: Runtime) -> anyhow::Result<Self> {
         telemetry::init_logs(&deployment.config.log)?;
         let exposition = telemetry::install_metrics()?;
+        crate::settle::describe();
         runtime.spawn(exposition.clone().upkeep());
         let admin = listen(deployment.config.listen.admin, "operator")?;
         drop(listen(deployment.config.listen.gateway, "gateway")?);

@@ -70,7 +70,7 @@ pub enum AppendError {
     /// Too much waits for the disk.
     #[error("too much waits to be written to the journal")]
     Backlogged,
-    /// Larger than [`Journal::payload_bytes_max`].
+    /// Larger than [`Journal::payload_bytes_max`](super::Journal::payload_bytes_max).
     #[error("a payload of {bytes} bytes does not fit the journal's segments")]
     TooLarge {
         /// Of the payload.

@@ -189,6 +189,7 @@ impl Queue {
         if tag == Tag::Hold {
             match state.refusal {
                 Some(Refusal::Failing) => return Err(AppendError::Failed),
+                Some(Refusal::Closed) => return Err(AppendError::Closed),
                 Some(Refusal::DiskFull | Refusal::BytesMax | Refusal::HoldsMax) => {
                     return Err(AppendError::Full);
                 }
@@ -275,7 +276,7 @@ impl Queue {
         self.stirred.notify_one();
     }
 
-    /// Has the writer make all durable, and tells the position after the last frame.
+    /// Has the writer make all durable, and tells the position behind the last frame.
     pub(super) fn flush(&self) -> u64 {
         let mut state = locked(&self.state);
         state.stir.flush = true;
@@ -291,12 +292,13 @@ impl Queue {
 
     pub(super) fn standing(&self) -> Standing {
         let state = locked(&self.state);
+        let closed = state.stir.closed.then_some(Refusal::Closed);
         let full = state.holds_open + state.holds_queued >= self.bounds.holds;
         Standing {
             next: state.next,
             queued_bytes: state.queued_bytes,
             holds_open: state.holds_open,
-            refusal: state.refusal.or(full.then_some(Refusal::HoldsMax)),
+            refusal: closed.or(state.refusal).or(full.then_some(Refusal::HoldsMax)),
         }
     }
 }

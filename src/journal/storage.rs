@@ -62,7 +62,7 @@ impl Folder {
     /// Takes possession of the folder, making it if need be.
     pub(super) fn lock(path: &Path) -> Result<(Self, Lock), OpenError> {
         let failed = |doing, source| OpenError::Io { doing, source };
-        std::fs::create_dir_all(path).map_err(|source| failed("make the journal's folder", source))?;
+        make_folder(path).map_err(|source| failed("make the journal's folder", source))?;
         let mut options = OpenOptions::new();
         // Emptied only once it is ours: until then it tells whose it is.
         let mut file = options
@@ -167,6 +167,17 @@ impl StoredFile for File {
     fn sync(&self) -> io::Result<()> {
         self.sync_data()
     }
+}
+
+/// Makes a folder and those above it, durably: what a folder holds is lost with its name.
+fn make_folder(path: &Path) -> io::Result<()> {
+    let missing: Vec<_> = path.ancestors().take_while(|folder| !folder.exists()).collect();
+    std::fs::create_dir_all(path)?;
+    for folder in missing {
+        let above = folder.parent().filter(|above| !above.as_os_str().is_empty());
+        File::open(above.unwrap_or(Path::new(".")))?.sync_all()?;
+    }
+    Ok(())
 }
 
 /// What `fallocate` does, for file systems that lack it.

@@ -62,8 +62,8 @@ impl Ticket {
     }
 
     /// A ticket that asks for nothing.
-    pub(super) fn done(position: u64) -> Self {
-        Self { position, wish: Wish::Due, shared: None, key: None }
+    pub(super) fn done() -> Self {
+        Self { position: 0, wish: Wish::Due, shared: None, key: None }
     }
 
     pub(super) fn new(position: u64, wish: Wish, shared: &Arc<Shared>) -> Self {

@@ -104,7 +104,7 @@ impl Writer {
             spare_failures: 0,
             _lock: lock,
         };
-        writer.make_room();
+        writer.provide_spare();
         let nap = Nap { heeds_frames: true, longest: Some(Duration::ZERO) };
         let _nothing = writer.take(nap);
         writer
@@ -116,12 +116,16 @@ impl Writer {
         let _stop = Stop(Arc::clone(&self.shared));
         loop {
             let stir = self.take(self.nap());
+            if self.failures > 0 {
+                // What failed may have failed for want of room.
+                self.release();
+            }
             match self.write_all(stir) {
                 Ok(()) => self.recovered(),
                 Err(error) => self.failed(&error),
             }
             if self.failures == 0 {
-                self.make_room();
+                self.provide_spare();
             }
             if stir.closed && (self.pending.is_empty() || self.failures >= LAST_TRIES) {
                 break;
@@ -265,8 +269,8 @@ impl Writer {
         segment::prepare(&*self.storage, number, self.options.segment_bytes, origin)
     }
 
-    /// Lets go what is no longer needed, and has a spare segment ready, so that the ends of all holds find room.
-    fn make_room(&mut self) {
+    /// Lets go what is no longer needed.
+    fn release(&mut self) {
         loop {
             let Some(released) = locked(&self.shared.catalog).release() else { break };
             let header = Header { number: released.number, salt: released.salt };
@@ -276,7 +280,16 @@ impl Writer {
                 tracing::warn!(error = &error as &dyn std::error::Error, "journal segment was not removed");
             }
         }
-        let files_bytes = locked(&self.shared.catalog).file_bytes();
+    }
+
+    /// Has a spare segment ready, so that the ends of all holds find room.
+    fn provide_spare(&mut self) {
+        self.release();
+        let files_bytes = {
+            let catalog = locked(&self.shared.catalog);
+            let fresh = self.active.as_ref().filter(|active| !catalog.contains(active.header.number));
+            catalog.file_bytes() + fresh.map_or(0, |active| active.bytes)
+        };
         let mut refusal = None;
         if self.spare.is_none() {
             if files_bytes + self.options.segment_bytes > self.options.bytes_max {

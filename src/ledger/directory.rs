@@ -5,7 +5,7 @@
 //! and the whole hash is compared in constant time. The directory never sees a key, only hashes; names stay in the
 //! ledger.
 //!
-//! Bounds: a key takes 88 bytes, a user 32, an account 64, and each list up to an eighth more. What is put in is
+//! Bounds: a key takes 72 bytes, a user 32, an account 40, and each list up to an eighth more. What is put in is
 //! bounded by what the operator adds. A lock covers a few hundred entries and is never held across another.
 
 mod shards;
@@ -74,7 +74,6 @@ struct KeyEntry {
     hash: [u8; 32],
     key: KeyId,
     user: UserId,
-    account: AccountId,
     /// The end of time, if it does not expire.
     expires_at: Timestamp,
 }
@@ -103,21 +102,23 @@ impl Directory {
 
     /// Who has the key of this SHA-256. An account that is suspended is told as such, not refused.
     pub fn identify(&self, hash: &[u8; 32], now: Timestamp) -> Result<Caller, Unidentified> {
-        let found = self.keys.find(hash, |entry| bool::from(entry.hash.ct_eq(hash)).then(|| entry.clone()));
-        let entry = found.ok_or(Unidentified::Unknown)?;
-        if entry.expires_at <= now {
+        let found =
+            self.keys.find(of_hash(hash), |entry| bool::from(entry.hash.ct_eq(hash)).then(|| entry.clone()));
+        let KeyEntry { key, user, expires_at, .. } = found.ok_or(Unidentified::Unknown)?;
+        if expires_at <= now {
             return Err(Unidentified::Expired);
         }
-        let caller = |account: &AccountEntry| Caller {
-            key: entry.key,
-            account: entry.account,
-            user: entry.user,
-            plan: Name::clone(&account.plan),
-            status: account.status,
-            sole_user: account.users <= 1,
+        // A key whose user or account was never told belongs to nobody.
+        let account = self.account_of(user).ok_or(Unidentified::Unknown)?;
+        let caller = |entry: &AccountEntry| Caller {
+            key,
+            account,
+            user,
+            plan: Name::clone(&entry.plan),
+            status: entry.status,
+            sole_user: entry.users <= 1,
         };
-        // A key outlives its account only if the account was never told.
-        self.account_entry(entry.account, caller).ok_or(Unidentified::Unknown)
+        self.account_entry(account, caller).ok_or(Unidentified::Unknown)
     }
 
     /// Takes in what the ledger restores; anything else is not for the directory.
@@ -141,12 +142,15 @@ impl Directory {
     pub fn put_user(&self, row: &UserRow) {
         let entry = UserEntry { user: row.id, account: row.account };
         if self.users.put(entry, |_, _| {}) {
-            let count = |account: &mut AccountEntry| account.users = account.users.saturating_add(1);
-            self.accounts.change(row.account.as_bytes(), count);
+            self.accounts.change(of_id(row.account.as_bytes()), |entry| {
+                let is_its = entry.account == row.account;
+                entry.users = entry.users.saturating_add(u32::from(is_its));
+                is_its
+            });
         }
     }
 
-    /// Adds a key, or replaces what is known of it. One that is revoked is taken out.
+    /// Adds a key of a user that has been put, or replaces what is known of it. One that is revoked is taken out.
     pub fn put_key(&self, row: &KeyRow) {
         if row.revoked_at.is_some() {
             self.revoke(row.id);
@@ -156,7 +160,6 @@ impl Directory {
             hash: row.hash,
             key: row.id,
             user: row.user,
-            account: row.account,
             expires_at: row.expires_at.unwrap_or(NEVER),
         };
         self.keys.put(entry, |known, entry| *known = entry);
@@ -177,7 +180,7 @@ impl Directory {
 
     /// The account that a user belongs to.
     pub fn account_of(&self, user: UserId) -> Option<AccountId> {
-        self.users.find(user.as_bytes(), |entry| (entry.user == user).then_some(entry.account))
+        self.users.find(of_id(user.as_bytes()), |entry| (entry.user == user).then_some(entry.account))
     }
 
     /// How many there are of each.
@@ -186,7 +189,7 @@ impl Directory {
     }
 
     fn account_entry<T>(&self, account: AccountId, look: impl Fn(&AccountEntry) -> T) -> Option<T> {
-        self.accounts.find(account.as_bytes(), |entry| (entry.account == account).then(|| look(entry)))
+        self.accounts.find(of_id(account.as_bytes()), |entry| (entry.account == account).then(|| look(entry)))
     }
 
     fn shared(&self, plan: &Name) -> Name {
@@ -201,21 +204,43 @@ impl Directory {
     }
 }
 
+/// The first eight bytes of a hash.
+fn of_hash(hash: &[u8; 32]) -> u64 {
+    hash.first_chunk().map_or(0, |first| u64::from_be_bytes(*first))
+}
+
+/// The last eight bytes of an id, which are random but for the two bits that come first.
+fn of_id(id: &[u8; 16]) -> u64 {
+    id.last_chunk().map_or(0, |last| u64::from_be_bytes(*last)).rotate_left(2)
+}
+
 impl Entry for KeyEntry {
-    fn identity(&self) -> &[u8] {
-        &self.hash
+    fn spread(&self) -> u64 {
+        of_hash(&self.hash)
+    }
+
+    fn is_same(&self, other: &Self) -> bool {
+        self.hash == other.hash
     }
 }
 
 impl Entry for UserEntry {
-    fn identity(&self) -> &[u8] {
-        self.user.as_bytes()
+    fn spread(&self) -> u64 {
+        of_id(self.user.as_bytes())
+    }
+
+    fn is_same(&self, other: &Self) -> bool {
+        self.user == other.user
     }
 }
 
 impl Entry for AccountEntry {
-    fn identity(&self) -> &[u8] {
-        self.account.as_bytes()
+    fn spread(&self) -> u64 {
+        of_id(self.account.as_bytes())
+    }
+
+    fn is_same(&self, other: &Self) -> bool {
+        self.account == other.account
     }
 }
 

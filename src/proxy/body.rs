@@ -38,7 +38,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { bytes_max: 32 << 20, buffered_bytes_max: 512 << 20, timeout: Duration::from_secs(60) }
+        Self { bytes_max: 32 << 20, buffered_bytes_max: 512 << 20, timeout: Duration::from_mins(1) }
     }
 }
 

@@ -1,6 +1,6 @@
 //! Which client is at hand: the same block has to be told to each in the words that it acts on.
 //!
-//! Codex CLI reads other bodies and headers than the OpenAI SDKs do, and retries what they do not. It names itself in
+//! Codex CLI reads other bodies and headers than `OpenAI`'s SDKs do, and retries what they do not. It names itself in
 //! `originator`, and in the user agent; an editor that embeds it may give its own name in both, yet sends the id of
 //! its context window with every call.
 
@@ -10,7 +10,7 @@ use http::header::USER_AGENT;
 /// How a client wants to be answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Dialect {
-    /// As OpenAI answers: its SDKs, curl, everybody else.
+    /// As `OpenAI` answers: its SDKs, curl, everybody else.
     OpenAi,
     /// As Codex CLI and what embeds it understand.
     Codex,

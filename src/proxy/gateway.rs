@@ -36,7 +36,7 @@ use crate::settle::BlockSender;
 use crate::units::time::Clock;
 
 /// How long a client may take to read what is written to it.
-const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
+const WRITE_TIMEOUT: Duration = Duration::from_mins(1);
 /// What a request's body may still send after its refusal before its connection is closed.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 /// How often the numbers of what is under way are told.
@@ -184,8 +184,9 @@ impl ProxyHttp for Gateway {
     async fn early_request_filter(&self, session: &mut Session, _: &mut Request) -> pingora::Result<()> {
         session.set_write_timeout(Some(WRITE_TIMEOUT));
         session.set_total_drain_timeout(Some(DRAIN_TIMEOUT));
-        // A client that has sent all it wants to send may say so, and still wants its answer.
-        session.set_abort_on_close(false);
+        // A client that has closed its side is gone, for all that can be seen: generating on would cost somebody. Those
+        // who close one half only and wait are few, and no client of these APIs.
+        session.set_abort_on_close(true);
         session.set_pipelining_enabled(true);
         if self.0.intake.is_leaving() {
             session.set_keepalive(None);

@@ -1,7 +1,7 @@
 //! What every answer of a metered route tells about its decision.
 //!
 //! `X-Access-*` say how it was decided and paid, in RFC 9651 structured fields; `RateLimit` and `RateLimit-Policy` (the
-//! IETF draft) and `x-ratelimit-*` (OpenAI's) say what is left; `x-codex-*` says it to Codex. All of them show the
+//! IETF draft) and `x-ratelimit-*` (`OpenAI`'s) say what is left; `x-codex-*` says it to Codex. All of them show the
 //! same [`Standing`], as it was right after the hold.
 //!
 //! This runs for each request, so all values are written one after the other into a single buffer, and the header
@@ -162,7 +162,7 @@ pub(super) fn length_label(period: &Period) -> String {
 fn whole_units(span: Span) -> (u64, &'static str) {
     let ms = span.ms();
     let units = [(86_400_000, "d"), (3_600_000, "h"), (60_000, "m"), (1000, "s")];
-    let fitting = units.into_iter().find(|(unit_ms, _)| ms >= *unit_ms && ms % unit_ms == 0);
+    let fitting = units.into_iter().find(|(unit_ms, _)| ms >= *unit_ms && ms.is_multiple_of(*unit_ms));
     fitting.map_or((ms, "ms"), |(unit_ms, unit)| (ms / unit_ms, unit))
 }
 

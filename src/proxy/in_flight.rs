@@ -72,15 +72,14 @@ impl InFlight {
         lock(&self.holds[place])
     }
 
-    /// Renews each hold when a third of its lifetime has passed, until `shutdown` is true and no request is left.
+    /// Renews each hold when a third of its lifetime has passed, until `shutdown` is true: what is left then is cut at once.
     pub async fn renew(
         self: Arc<Self>,
         meter: Arc<dyn Meter>,
         clock: Clock,
-        shutdown: watch::Receiver<bool>,
+        mut shutdown: watch::Receiver<bool>,
     ) {
-        while !*shutdown.borrow() || self.requests() > 0 {
-            tokio::time::sleep(LOOK_EVERY).await;
+        while tokio::time::timeout(LOOK_EVERY, shutdown.wait_for(|stop| *stop)).await.is_err() {
             self.renew_due(&*meter, clock.now()).await;
         }
     }

@@ -109,8 +109,9 @@ async fn look_up(
 
 /// When a decision was made, as its id tells (UUIDv7).
 fn made_at(decision: DecisionId) -> Timestamp {
-    let [a, b, c, d, e, f, ..] = *decision.as_bytes();
-    Timestamp::from_ms(i64::from_be_bytes([0, 0, a, b, c, d, e, f]))
+    let mut ms = [0; 8];
+    ms[2..].copy_from_slice(&decision.as_bytes()[..6]);
+    Timestamp::from_ms(i64::from_be_bytes(ms))
 }
 
 fn no_meter(error: &MeterError) -> Refusal {

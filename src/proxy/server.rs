@@ -141,7 +141,7 @@ pub async fn signalled() {
             }
             Err(error) => {
                 tracing::error!(%error, "a signal cannot be listened for");
-                std::future::pending().await
+                std::future::pending::<()>().await;
             }
         }
     };
@@ -152,6 +152,7 @@ pub async fn signalled() {
 }
 
 /// Serves until `stop` resolves and what was in flight has ended. Blocks; must not be called from async code.
+#[expect(clippy::needless_pass_by_value, reason = "the gateway is the server's from here on")]
 pub fn run(
     settings: &Settings,
     gateway: Gateway,
@@ -191,7 +192,7 @@ pub fn run(
     let watch = Ending {
         stop: Mutex::new(Some(Box::pin(stop))),
         gateway: gateway.clone(),
-        ending,
+        told: ending,
         tasks,
         grace: settings.grace,
     };
@@ -236,7 +237,7 @@ impl BackgroundService for Beside {
 struct Ending {
     stop: Mutex<Option<Running>>,
     gateway: Gateway,
-    ending: watch::Sender<bool>,
+    told: watch::Sender<bool>,
     tasks: tokio::sync::Mutex<mpsc::Receiver<()>>,
     grace: Duration,
 }
@@ -260,7 +261,7 @@ impl ShutdownSignalWatch for Ending {
         }
         shared.intake.close();
         // No task takes a sender's last word back: this only tells whoever still listens.
-        self.ending.send_replace(true);
+        self.told.send_replace(true);
         let mut tasks = self.tasks.lock().await;
         if tokio::time::timeout(TASKS_GRACE, tasks.recv()).await.is_err() {
             tracing::warn!("a task has not finished in time");

@@ -159,7 +159,7 @@ fn options(settings: &Settings) -> PeerOptions {
     options.connection_timeout = Some(settings.connect_timeout);
     options.total_connection_timeout = Some(settings.connect_timeout * 2);
     options.read_timeout = Some(settings.read_timeout);
-    options.write_timeout = Some(Duration::from_secs(60));
+    options.write_timeout = Some(Duration::from_mins(1));
     // Below what upstreams keep idle connections: a POST on a connection that has just been closed is lost.
     options.idle_timeout = Some(Duration::from_secs(50));
     options.tcp_keepalive = Some(TcpKeepalive {

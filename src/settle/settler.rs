@@ -145,7 +145,9 @@ impl Settler {
             self.keep_waiting(earlier.into_iter().chain(decode(&batch)?), &applied);
         }
         self.waiting_since = if self.waiting.is_empty() { None } else { self.waiting_since.or(first) };
-        grants.into_iter().for_each(|grant| (self.booked)(grant));
+        for grant in grants {
+            (self.booked)(grant);
+        }
         self.settled = end;
         self.stats.position.store(end.value(), Ordering::Release);
         self.journal.applied(self.waiting_since.unwrap_or(end));

@@ -88,9 +88,9 @@ fn ten_thousand() {
     let mut upstream = role("upstream", &[]);
     let addr = upstream.wait_for_line("listens on ").rsplit(' ').next().expect("an address").to_owned();
     let policy = format!(
-        "version: 1\nprices:\n  - {{model: \"one*\", per_request: 1}}\nfeatures:\n  codex: {{apis: [responses], unit: credit}}\n\
-         plans:\n  crowd:\n    codex:\n      waterfall:\n        - {{name: crowd, kind: rate_limit, per: user, \
-         windows: [{{unit: request, allow: {LET_IN}, every: 5h, starts: first_use}}]}}\n"
+        "version: 1\nprices:\n  - {{model: \"one*\", per_million_tokens: {{input: 0, output: 0}}, per_request: 1}}\nfeatures:\n  codex: {{apis: [responses], unit: credit}}\n\
+         plans:\n  crowd:\n    codex:\n      waterfall:\n        - {{name: crowd, kind: rate_limit, per: user, unit: request, \
+         windows: [{{allow: {LET_IN}, every: 5h, starts: first_use}}]}}\n"
     );
     let mut gateway = Setup::default()
         .policy(&policy)

@@ -11,7 +11,7 @@ pub(crate) mod upstream;
 pub(crate) mod wait;
 pub(crate) mod workspace;
 
-pub(crate) use admin::{Admin, Caller};
+pub(crate) use admin::Caller;
 pub(crate) use client::{Answer, Client};
 pub(crate) use gateway::{Gateway, Setup};
 pub(crate) use upstream::Simulated;

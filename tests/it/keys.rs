@@ -25,10 +25,9 @@ async fn a_key_that_is_not_ours_gets_401_and_reaches_nothing() {
         }
         Client::new(gateway.addr, key).get("/v1/access").await.expect(401);
     }
-    let without = Client::new(gateway.addr, "").raw(
-        format!("GET /v1/models HTTP/1.1\r\nhost: {}\r\nconnection: close\r\n\r\n", gateway.addr).as_bytes(),
-    );
-    assert!(without.await.starts_with(b"HTTP/1.1 401"));
+    let bare = format!("GET /v1/models HTTP/1.1\r\nhost: {}\r\nconnection: close\r\n\r\n", gateway.addr);
+    let told = Client::new(gateway.addr, "").raw(bare.as_bytes()).await;
+    assert!(told.starts_with(b"HTTP/1.1 401"));
     assert_eq!(gateway.upstream.seen.count(), 0);
 }
 

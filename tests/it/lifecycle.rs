@@ -163,7 +163,7 @@ async fn a_hold_of_a_long_stream_outlives_its_first_deadline() {
     let booked = gateway.admin.booked(&decision);
     assert_eq!(booked["end"]["grade"], "exact", "it was renewed while it ran: {booked}");
     eventually("nothing is left open", async || {
-        (gateway.admin.metric("overfall_holds_open", &[]) < 0.5).then_some(())
+        (gateway.admin.metric("overfall_meter_holds", &[]) < 0.5).then_some(())
     })
     .await;
 }

@@ -290,6 +290,7 @@ async fn labels_of_metrics_are_bounded_by_the_code_and_the_policy() {
         assert!(told.starts_with("overfall_"), "{told}");
     }
     let text = gateway.admin.metrics();
+    let page = include_str!("../../docs/operations.md");
     for name in after.iter().map(|told| told.split('{').next().expect("a name")) {
         let base =
             ["_bucket", "_sum", "_count"].iter().find_map(|end| name.strip_suffix(end)).unwrap_or(name);
@@ -297,6 +298,7 @@ async fn labels_of_metrics_are_bounded_by_the_code_and_the_policy() {
             text.contains(&format!("# HELP {base} ")) || text.contains(&format!("# HELP {name} ")),
             "{name} is explained"
         );
+        assert!([base, name].iter().any(|name| page.contains(&format!("`{name}`"))), "{name} is documented");
     }
 }
 

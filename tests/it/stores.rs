@@ -7,6 +7,7 @@ use std::process::Command;
 use rusqlite::Connection;
 
 use crate::harness::client::ask_stream;
+use crate::harness::gateway::BINARY;
 use crate::harness::{Caller, Client, Gateway, Setup, books, until};
 
 /// Whether this machine lets a test mount things in a namespace of its own; says so where not.
@@ -144,13 +145,14 @@ async fn decisions_go_on_while_the_disk_is_full_and_the_books_catch_up() {
     gateway.admin.booked_count(&caller.account, passed);
     client.respond("one").await.expect(200);
     gateway.admin.booked_count(&caller.account, passed + 1);
-    let ledger = within(&gateway, gateway.ledger());
-    let output = Command::new(crate::harness::gateway::BINARY)
-        .args(["audit", "--json", "--ledger"])
-        .arg(ledger)
+    // The file system lives as long as the process: it is audited there.
+    let output = Command::new("nsenter")
+        .args(["-m", "-t", &gateway.process.pid().to_string(), BINARY, "audit", "--json", "--ledger"])
+        .arg(gateway.ledger())
         .output()
         .expect("it runs");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+    let told = [output.stdout, output.stderr].concat();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&told));
 }
 
 fn fill(path: &std::path::Path) {
@@ -174,23 +176,18 @@ async fn a_ledger_on_a_read_only_mount_is_refused_at_the_start_and_loses_nothing
     gateway.admin.grant(&caller, "10");
     client.respond("one").await.expect(200);
     gateway.stop();
-    let data = gateway.data();
-    let data = data.display();
-    // The journal stays writable, so that it is the ledger that is told of.
-    let mount = format!(
-        "mount --bind {data} {data} && mount --bind {data}/journal {data}/journal && \
-         mount -o remount,bind,ro {data} && exec \"$0\" \"$@\""
-    );
-    gateway.wrap(&["unshare", "-m", "sh", "-c", &mount]);
-    let mut refused = gateway.spawn_second();
-    assert_eq!(refused.wait(), Some(1));
-    let told = refused.output();
-    assert!(told.contains("ledger"), "it says what is wrong: {told}");
-    assert!(
-        told.contains("readonly") || told.contains("read-only") || told.contains("Read-only"),
-        "and why: {told}"
-    );
-    drop(refused);
+    // The whole folder, and the ledger's file alone.
+    for (read_only, part) in [(gateway.data(), "data folder"), (gateway.ledger(), "ledger")] {
+        let path = read_only.display();
+        let mount =
+            format!("mount --bind {path} {path} && mount -o remount,bind,ro {path} && exec \"$0\" \"$@\"");
+        gateway.wrap(&["unshare", "-m", "sh", "-c", &mount]);
+        let mut refused = gateway.spawn_second();
+        assert_eq!(refused.wait(), Some(1));
+        let told = refused.output();
+        let why = told.to_lowercase().replace(['-', ' '], "");
+        assert!(told.contains(part) && why.contains("readonly"), "it says what is wrong, and why: {told}");
+    }
     gateway.wrap(&[]);
     gateway.restart();
     gateway.client(&caller).respond("one").await.expect(200);

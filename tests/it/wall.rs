@@ -155,7 +155,7 @@ fn the_wall_sees_what_it_is_for() {
         ["access", "policy", "proxy", "units"].map(str::to_owned).into()
     );
     let two = "fn short() {}\nimpl X {\n    pub async fn longer(\n        a: u8,\n    ) -> u8 {\n        { a }\n    }\n}\n";
-    assert_eq!(functions(two), [(1, "short".to_owned(), 1), (3, "longer".to_owned(), 5)]);
+    assert_eq!(functions(two), [(1, "short".to_owned(), 0), (3, "longer".to_owned(), 1)]);
 }
 
 fn is_exception(file: &Path, word: &str) -> bool {
@@ -330,7 +330,7 @@ fn is_name(bytes: &[u8], at: usize) -> bool {
     at > 0 && (bytes[at - 1].is_ascii_alphanumeric() || bytes[at - 1] == b'_')
 }
 
-/// Line, name and length of every function with a body.
+/// Line and name of every function with a body, and the lines between its braces.
 fn functions(code: &str) -> Vec<(usize, String, usize)> {
     let mut found = Vec::new();
     for (place, _) in code.match_indices("fn ") {
@@ -344,7 +344,7 @@ fn functions(code: &str) -> Vec<(usize, String, usize)> {
             continue;
         }
         let first = code[..place].matches('\n').count() + 1;
-        let lines = rest[..block_end(rest, open)].matches('\n').count() + 1;
+        let lines = rest[open..block_end(rest, open)].matches('\n').count().saturating_sub(1);
         found.push((first, name, lines));
     }
     found

@@ -1,5 +1,7 @@
 //! Full disks, failing disks, damaged files.
 
+use proptest::prelude::*;
+
 use super::disk::Cut;
 use super::*;
 
@@ -49,6 +51,36 @@ fn ends_wait_in_memory_when_not_even_they_find_room() {
 }
 
 #[test]
+fn room_that_the_ledger_frees_is_found_while_writing_fails_for_want_of_it() {
+    let disk = Disk::default();
+    disk.limit(Some(3 * SEGMENT as u64 + 100));
+    let (journal, ..) = open(&disk, small());
+    let mut taken = 0;
+    while journal.stats().failures < 2 {
+        drop(journal.append(Record::new(Tag::Other, 1, 5000).frame()).unwrap());
+        taken += 1;
+        until(|| journal.stats().failures > 1 || journal.stats().durable.0 == taken);
+    }
+    assert!(journal.stats().segments > 2);
+    journal.applied(journal.stats().durable);
+    until(|| journal.stats().durable.0 == taken);
+    until(|| journal.health() == Health::Good);
+}
+
+#[test]
+fn segments_must_be_able_to_list_the_holds_that_are_open() {
+    let disk = Disk::default();
+    let large = Options { segment_bytes: 1 << 20, bytes_max: 4 << 20, ..small() };
+    let (journal, ..) = open(&disk, large.clone());
+    for id in 0..200 {
+        drop(journal.append(Record::new(Tag::Hold, id, 1).frame()).unwrap());
+    }
+    journal.close().unwrap();
+    assert!(matches!(try_open(&disk, small()).unwrap_err(), OpenError::Options(_)));
+    open(&disk, large).0.close().unwrap();
+}
+
+#[test]
 fn too_much_that_is_not_applied_refuses_holds_until_the_ledger_catches_up() {
     let disk = Disk::default();
     let (journal, ..) = open(&disk, Options { bytes_max: 4 * SEGMENT as u64, ..small() });
@@ -91,6 +123,8 @@ fn what_a_failed_sync_lost_is_written_again_elsewhere() {
     let disk = Disk::default();
     let (journal, ..) = open(&disk, small());
     append(&journal, &Record::new(Tag::Hold, 1, 10)).unwrap();
+    // The next sync is then none of a spare segment.
+    until(|| journal.stats().file_bytes == 2 * SEGMENT as u64);
     disk.fail_syncs(1);
     // The disk drops these bytes and calls them clean. They are durable all the same.
     append(&journal, &Record::new(Tag::Hold, 2, 10)).unwrap();
@@ -150,6 +184,7 @@ fn a_failing_disk_refuses_holds_and_keeps_ends() {
     let disk = Disk::default();
     let (journal, ..) = open(&disk, small());
     append(&journal, &Record::new(Tag::Hold, 1, 10)).unwrap();
+    until(|| journal.stats().file_bytes == 2 * SEGMENT as u64);
     disk.fail_writes(4);
     let end = Record::new(Tag::End, 1, 10);
     assert_eq!(append(&journal, &end), Err(NotDurable::Failing));
@@ -240,6 +275,29 @@ fn damage_before_good_frames_is_refused_and_located() {
             let (file, at) = damaged(&disk, name, offset).unwrap_or_else(|| panic!("{name} at {offset}"));
             assert_eq!(&file, name);
             assert!(at <= offset as u64 && offset as u64 - at < 1100, "{offset} told as {at}");
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(256))]
+
+    #[test]
+    fn damage_anywhere_never_invents_a_frame(
+        file in 0..9usize,
+        offset in 0..SEGMENT - 64,
+        with in proptest::collection::vec(any::<u8>(), 1..64),
+    ) {
+        let disk = several_segments();
+        let (_, _, all) = open(&disk.after(Cut::KeepsAll), small());
+        let names = disk.names();
+        let name = &names[file % names.len()];
+        let offset = offset % disk.content(name).len().saturating_sub(with.len()).max(1);
+        disk.overwrite(name, offset, &with);
+        match try_open(&disk, small()) {
+            Ok((_, _, found)) => prop_assert!(all.starts_with(&found)),
+            Err(OpenError::Damaged { .. }) => {}
+            Err(error) => prop_assert!(false, "{error}"),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! `x-ratelimit-*`, as OpenAI sends them: the guard on requests and the guard on tokens with the least left.
+//! `x-ratelimit-*`, as `OpenAI` sends them: the guard on requests and the guard on tokens with the least left.
 
 use http::HeaderName;
 

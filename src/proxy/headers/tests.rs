@@ -11,7 +11,8 @@ fn of(sample: &Sample, dialect: Dialect) -> Headers {
 }
 
 fn shown(headers: &Headers) -> String {
-    headers.iter().map(|(name, value)| format!("{name}: {}\n", value.to_str().unwrap())).collect()
+    let lines = headers.iter().map(|(name, value)| format!("{name}: {}", value.to_str().unwrap()));
+    lines.collect::<Vec<_>>().join("\n")
 }
 
 fn members(headers: &Headers, name: &str) -> Vec<Member> {
@@ -141,7 +142,7 @@ fn one_window_alone_is_the_primary_one() {
     assert_eq!(headers.value("x-codex-secondary-used-percent"), None);
 }
 
-/// The draft's `t` is the time until one more fits, OpenAI's reset the time until all of it is back.
+/// The draft's `t` is the time until one more fits, `OpenAI`'s reset the time until all of it is back.
 #[test]
 fn a_bucket_tells_both_times() {
     let mut sample = Sample::on("plus", "codex");

@@ -131,7 +131,7 @@ impl Writer {
         }
     }
 
-    /// A time as Go prints it, and so OpenAI: `0s`, `120ms`, `8.64s`, `1m2.5s`, `5h50m30s`.
+    /// A time as Go prints it, and so `OpenAI`: `0s`, `120ms`, `8.64s`, `1m2.5s`, `5h50m30s`.
     pub(in crate::proxy) fn go_duration(&mut self, span: Span) {
         let ms = span.ms();
         if (1..1000).contains(&ms) {

@@ -201,20 +201,19 @@ fn blocked<'a>(block: &'a Block, context: &Context<'a>) -> Answer<'a> {
 }
 
 fn limit_reached<'a>(block: &'a Block, wait_ms: Option<u64>, context: &Context<'a>) -> Answer<'a> {
-    match wait_ms.filter(|ms| *ms < LONG_MS) {
-        Some(ms) => rate_limited(words::short_limit(block, ms, context)).retry(Retry::In { ms }),
-        None => {
-            // Codex shows the time out of the body, and would wait in silence for a header that tells it.
-            let retry = match context.dialect {
-                Dialect::OpenAi => Retry::NotByItself { ms: wait_ms },
-                Dialect::Codex => Retry::Unsaid,
-            };
-            rate_limited(words::long_limit(block, context)).retry(retry).denied_to_codex(
-                context.dialect,
-                || Denial { reached: Some("rate_limit_reached"), resets_at: block.next, ..Denial::default() },
-            )
-        }
+    if let Some(ms) = wait_ms.filter(|ms| *ms < LONG_MS) {
+        return rate_limited(words::short_limit(block, ms, context)).retry(Retry::In { ms });
     }
+    // Codex shows the time out of the body, and would wait in silence for a header that tells it.
+    let retry = match context.dialect {
+        Dialect::OpenAi => Retry::NotByItself { ms: wait_ms },
+        Dialect::Codex => Retry::Unsaid,
+    };
+    rate_limited(words::long_limit(block, context)).retry(retry).denied_to_codex(context.dialect, || Denial {
+        reached: Some("rate_limit_reached"),
+        resets_at: block.next,
+        ..Denial::default()
+    })
 }
 
 fn in_flight<'a>(message: String, context: &Context<'_>) -> Answer<'a> {

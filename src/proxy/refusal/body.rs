@@ -1,4 +1,4 @@
-//! The body of a refusal: OpenAI's error object, whose four keys are always there, and what Codex reads besides.
+//! The body of a refusal: `OpenAI`'s error object, whose four keys are always there, and what Codex reads besides.
 
 use bytes::Bytes;
 use serde::Serialize;

@@ -79,7 +79,7 @@ pub(super) fn long_limit(block: &Block, context: &Context<'_>) -> String {
         block.next.map(|at| format!(" This request passes again in {}, at {at}.", duration(block, context)));
     let money = block.need.filter(|need| !need.is_zero()).map(|need| {
         let have = block.have.unwrap_or_default();
-        format!(" Without waiting it needs {} credits, and {have} are available.", need)
+        format!(" Without waiting it needs {need} credits, and {have} are available.")
     });
     format!("{used_up}{}{}", wait.unwrap_or_default(), money.unwrap_or_default())
 }
@@ -125,7 +125,7 @@ fn need_and_have(block: &Block, of_what: &str) -> String {
     let told = block
         .need
         .zip(block.have)
-        .map(|(need, have)| format!(" This request needs {}, and {} are {of_what}.", need, have));
+        .map(|(need, have)| format!(" This request needs {need}, and {have} are {of_what}."));
     told.unwrap_or_default()
 }
 

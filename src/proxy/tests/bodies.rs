@@ -1,6 +1,5 @@
 //! Bodies: sizes around every bound, encodings, and what is wrong with them.
 
-use crate::meter::Meter as _;
 use std::io::Write;
 use std::time::Duration;
 
@@ -8,6 +7,7 @@ use serde_json::json;
 
 use super::wire::{chunked, request};
 use super::world::{Wishes, World};
+use crate::meter::Meter;
 use crate::proxy::body::Limits;
 
 /// A body of exactly `size` bytes.
@@ -59,7 +59,7 @@ fn a_body_of_unstated_length_passes_up_to_64_kib_and_gets_a_reason_beyond() {
             assert!(world.upstream_requests().pop().expect("a request").body == body.as_bytes(), "{size}");
         } else {
             assert_eq!(answer.code(), "length_required");
-            assert!(answer.text().contains("65536"), "{}", answer.text());
+            assert!(answer.text().contains("64 KiB"), "{}", answer.text());
         }
     }
 }
@@ -105,7 +105,7 @@ fn what_cannot_be_read_is_refused_before_any_hold() {
     let zstd_cut = &zstd::encode_all(body_of(500).as_bytes(), 1).expect("in memory")[..50];
     for (headers, body, status, code) in [
         ("", &b"{\"model\": \"gpt-5.5\", "[..], 400, "invalid_json"),
-        ("", b"not json", 400, "invalid_json"),
+        ("", b"{not json}", 400, "invalid_json"),
         ("", b"", 400, "invalid_json"),
         ("", b"[1]", 400, "invalid_type"),
         ("", b"{\"input\": \"no model\"}", 400, "missing_required_parameter"),

@@ -1,6 +1,5 @@
 //! What interrupts a request, on either side and in between: each has a defined end (I9), charged by outcome.
 
-use crate::meter::Meter as _;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -10,6 +9,7 @@ use serde_json::json;
 use super::wire::request;
 use super::world::{PATIENCE, Wishes, World};
 use crate::access::record::{Grade, Outcome};
+use crate::meter::Meter;
 use crate::simulate::End;
 
 fn responses(words: &str, stream: bool) -> String {
@@ -193,16 +193,16 @@ fn a_client_that_leaves_a_stream_is_charged_by_what_passed_and_the_upstream_is_l
 }
 
 #[test]
-fn a_client_that_says_it_has_sent_everything_still_gets_its_answer() {
+fn a_client_that_leaves_while_nothing_is_sent_is_seen_at_once() {
     let world = World::new();
-    for stream in [false, true] {
+    for (number, stream) in [(0, false), (1, true)] {
         let mut client = world.client();
-        let body = responses("out=5+wait=100+pace=20", stream);
+        let body = responses("out=5+wait=20000", stream);
         client.send(&request("POST", "/v1/responses", &world.anna.key, "", body.as_bytes()));
-        client.half_close();
-        let answer = client.answer();
-        assert_eq!((answer.status, answer.whole), (200, true), "{answer:?}");
-        assert_eq!(world.booked(answer.decision()).outcome, Outcome::Completed);
+        world.runtime.block_on(world.seen.wait_for_count(number + 1, PATIENCE)).expect("it runs");
+        drop(client);
+        let end = world.runtime.block_on(world.seen.wait_for_end(number, PATIENCE)).expect("an end");
+        assert_eq!(end, End::ClientGone { events: 0 }, "stream: {stream}");
     }
 }
 

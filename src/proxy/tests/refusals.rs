@@ -1,10 +1,10 @@
 //! What the gateway refuses by itself, and that nothing of it reaches the upstream.
 
-use crate::meter::Meter as _;
 use serde_json::json;
 
 use super::wire::Client;
 use super::world::World;
+use crate::meter::Meter;
 use crate::proxy::keys::Key;
 
 const BODY: &str = r#"{"model": "gpt-5.5-sim-out=5", "input": "hello"}"#;

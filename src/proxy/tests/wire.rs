@@ -201,12 +201,16 @@ impl Answer {
         self.json()["error"]["code"].as_str().unwrap_or_default().to_owned()
     }
 
-    /// The data of each event.
+    /// The data of each event, its lines joined.
     pub(super) fn events(&self) -> Vec<Value> {
         let text = self.text();
-        let data =
-            text.lines().filter_map(|line| line.strip_prefix("data: ")).filter(|data| *data != "[DONE]");
-        data.map(|data| serde_json::from_str(data).unwrap_or_else(|error| panic!("{error}: {data}")))
+        let events = text.split("\n\n").map(|event| {
+            let lines = event.lines().filter_map(|line| line.strip_prefix("data:"));
+            lines.map(str::trim_start).collect::<Vec<_>>().join("\n")
+        });
+        let events = events.filter(|data| !data.is_empty() && data != "[DONE]");
+        events
+            .map(|data| serde_json::from_str(&data).unwrap_or_else(|error| panic!("{error}: {text}")))
             .collect()
     }
 

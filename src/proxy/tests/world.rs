@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::runtime::Runtime;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use super::wire::{Answer, Client, request};
 use crate::access::record::{EndRecord, Ending, GrantOrigin, GrantRecord};
@@ -25,7 +25,7 @@ use crate::policy::compiled::{CounterKey, FeatureIndex, PlanIndex, Policy};
 use crate::policy::live::Policies;
 use crate::proxy::gateway::{Gateway, Parts};
 use crate::proxy::keys::Key;
-use crate::proxy::server::{self, Listener, Task};
+use crate::proxy::server::{self, Listener};
 use crate::proxy::{body, upstream};
 use crate::settle::{BlockLog, Settler};
 use crate::simulate::{self, Seen};
@@ -51,6 +51,7 @@ features:
     apis: [responses, chat]
     unit: credit
     clamp: {minimum_output_tokens: 16}
+  sora: {apis: [videos], unit: second}
 plans:
   payg:
     codex:
@@ -105,6 +106,8 @@ pub(super) struct World {
     pub(super) runtime: Runtime,
     stop: Option<oneshot::Sender<()>>,
     server: Option<JoinHandle<()>>,
+    settled: watch::Sender<bool>,
+    settlement: Option<JoinHandle<()>>,
     _folder: tempfile::TempDir,
 }
 
@@ -121,7 +124,8 @@ impl World {
         let policy: Arc<Policy> = Arc::new(crate::policy::load::parse("test", POLICY).expect("a policy"));
         let ledger: Arc<dyn Ledger> =
             Arc::new(SqliteLedger::open(&folder.path().join("ledger.sqlite")).expect("a ledger"));
-        let options = journal::Options { segment_bytes: 1 << 20, ..journal::Options::default() };
+        let options =
+            journal::Options { segment_bytes: 1 << 20, bytes_max: 64 << 20, ..journal::Options::default() };
         let (journal, _) =
             Journal::open(&folder.path().join("journal"), options, |_, _| Ok(())).expect("a journal");
         let journal = Arc::new(journal);
@@ -168,11 +172,14 @@ impl World {
             bodies: wishes.bodies,
         })
         .expect("a gateway");
-        let tasks = vec![
-            Task::new("settle", move |stop| settler.run(stop)),
-            Task::new("blocks", move |stop| log.run(stop)),
-        ];
-        let (address, stop, server) = serve(gateway, tasks, wishes.grace);
+        let (settled, settling) = watch::channel(false);
+        let settlement = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            runtime.expect("a runtime").block_on(async {
+                tokio::join!(settler.run(settling.clone()), log.run(settling));
+            });
+        });
+        let (address, stop, server) = serve(gateway, wishes.grace);
         Self {
             address,
             seen,
@@ -187,6 +194,8 @@ impl World {
             runtime,
             stop: Some(stop),
             server: Some(server),
+            settled,
+            settlement: Some(settlement),
             _folder: folder,
         }
     }
@@ -277,15 +286,15 @@ impl World {
 impl Drop for World {
     fn drop(&mut self) {
         self.stop();
+        self.settled.send_replace(true);
+        if let Some(settlement) = self.settlement.take() {
+            settlement.join().expect("settlement ended");
+        }
     }
 }
 
 /// Serves on a free port.
-fn serve(
-    gateway: Gateway,
-    tasks: Vec<Task>,
-    grace: Duration,
-) -> (SocketAddr, oneshot::Sender<()>, JoinHandle<()>) {
+fn serve(gateway: Gateway, grace: Duration) -> (SocketAddr, oneshot::Sender<()>, JoinHandle<()>) {
     let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|listener| listener.local_addr());
     let address = free.expect("a free port");
     let settings = server::Settings {
@@ -300,7 +309,7 @@ fn serve(
             // Dropping the sender is the signal.
             let _dropped = stopped.await;
         };
-        server::run(&settings, gateway, tasks, stopped).expect("served");
+        server::run(&settings, gateway, Vec::new(), stopped).expect("served");
     });
     while std::net::TcpStream::connect(address).is_err() {
         assert!(!server.is_finished(), "the server ended");

@@ -30,7 +30,6 @@ pub(crate) struct Setup {
     base_url: Option<String>,
     /// Further settings of the upstream.
     upstream_settings: String,
-    upstream: Option<Simulated>,
 }
 
 /// A gateway that serves.
@@ -54,7 +53,6 @@ impl Default for Setup {
             wrapper: Vec::new(),
             base_url: None,
             upstream_settings: String::new(),
-            upstream: None,
         }
     }
 }
@@ -86,19 +84,14 @@ impl Setup {
         Self { upstream_settings: format!("{}, {setting}", self.upstream_settings), ..self }
     }
 
-    /// Puts it before an upstream of the test's making.
-    pub(crate) fn upstream(self, upstream: Simulated) -> Self {
-        Self { upstream: Some(upstream), ..self }
-    }
-
     /// Starts it in a new folder, and waits until it is ready.
     pub(crate) fn start(self) -> Gateway {
         self.start_in(tempfile::tempdir().expect("a folder"))
     }
 
     /// Starts it in a folder, and waits until it is ready.
-    pub(crate) fn start_in(mut self, folder: TempDir) -> Gateway {
-        let upstream = self.upstream.take().unwrap_or_else(Simulated::start);
+    pub(crate) fn start_in(self, folder: TempDir) -> Gateway {
+        let upstream = Simulated::start();
         let policy = folder.path().join("policy.yaml");
         std::fs::write(&policy, &self.policy).expect("a policy file");
         let (process, addr, admin_addr) = self.spawn_ready(folder.path(), &upstream);

@@ -7,8 +7,10 @@ prices:
   - model: "gpt-5.5*"
     per_million_tokens: {input: 125, cached_input: 12.5, output: 750}
   - model: "one*"
+    per_million_tokens: {input: 0, output: 0}
     per_request: 1
   - model: "five*"
+    per_million_tokens: {input: 0, output: 0}
     per_request: 5
 balances:
   wallet: {per: account}
@@ -63,7 +65,7 @@ plans:
   fifty:
     codex:
       waterfall:
-        - {name: fifty, kind: rate_limit, per: user, windows: [{unit: request, allow: 50, every: 5h, starts: first_use}]}
+        - {name: fifty, kind: rate_limit, per: user, unit: request, windows: [{allow: 50, every: 5h, starts: first_use}]}
   video:
     sora:
       waterfall:
