@@ -1,11 +1,12 @@
 //! The operator's API: accounts, users, keys, grants, decisions, policy; health and metrics.
 //!
 //! It has a listener of its own. What changes or tells anything about customers stands under `/admin/v1/` and wants the
-//! operator's token; `/healthz`, `/readyz` and `/metrics` are for probes and scrapers, which have none. The OpenAPI
-//! document is `/admin/v1/openapi.json`. The command line speaks to the same routes, over the listener where one runs,
+//! operator's token; `/healthz`, `/readyz` and `/metrics` are for probes and scrapers, which have none. Their
+//! description is `/admin/v1/openapi.json`. The command line speaks to the same routes, over the listener where one runs,
 //! else in process.
 
 mod accounts;
+mod asked;
 mod auth;
 mod books;
 mod error;
@@ -32,6 +33,7 @@ use crate::ledger::Ledger;
 use crate::ledger::directory::Directory;
 use crate::meter::Meter;
 use crate::policy::live::Policies;
+use crate::settle::SettlerStats;
 use crate::telemetry::Exposition;
 use crate::units::time::Clock;
 
@@ -51,6 +53,8 @@ pub struct Operator {
     pub ledger: Arc<dyn Ledger>,
     /// Whether requests are taken.
     pub readiness: Readiness,
+    /// What settlement has done.
+    pub settled: Arc<SettlerStats>,
     /// What `/metrics` shows; none where nothing is recorded.
     pub exposition: Option<Exposition>,
     /// The operator's token.
@@ -92,6 +96,7 @@ pub fn router(operator: Arc<Operator>) -> Router {
     let document = Arc::new(document);
     let operated = operated
         .route("/admin/v1/openapi.json", get(move || async move { axum::Json(Arc::clone(&document)) }))
+        .method_not_allowed_fallback(error::no_such_route)
         .layer(middleware::from_fn_with_state(Arc::clone(&operator), auth::require_token));
     Router::new()
         .merge(operated)

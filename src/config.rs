@@ -120,9 +120,9 @@ impl Default for Limits {
         Self {
             body_bytes: 32 * MIB,
             bodies_bytes: 512 * MIB,
-            body_time: Duration::from_secs(60),
+            body_time: Duration::from_mins(1),
             journal_bytes: 4096 * MIB,
-            shutdown_grace: Duration::from_secs(60),
+            shutdown_grace: Duration::from_mins(1),
         }
     }
 }
@@ -203,7 +203,7 @@ impl Config {
                 key: secret_source(upstream.key, folder),
                 ca_file: upstream.ca_file.map(|file| path(&file.value)),
                 connect_timeout: duration(upstream.connect_timeout, Duration::from_secs(3)),
-                read_timeout: duration(upstream.read_timeout, Duration::from_secs(600)),
+                read_timeout: duration(upstream.read_timeout, Duration::from_mins(10)),
             },
             data: path(&document.stores.data.value),
             durability: document.durability.unwrap_or_default(),

@@ -8,13 +8,23 @@
 //! - **Atomic**: [`Ledger::apply`] books a batch in one transaction with the balances and counters it changes. After an
 //!   error nothing of the batch is booked.
 //! - **Idempotent** (I7): a record whose `seq` the account has passed is compared with what is booked. The same is a
-//!   no-op; other content is a conflict, counted and left out, with an alarm. A record that does not follow is a gap:
-//!   it and the account's later ones wait.
+//!   no-op; other content is a conflict, counted and left out, with an alarm; so is a record that does not add up or
+//!   names what is not there. A record that does not follow is a gap: it and the account's later ones wait.
 //! - **Durable** (I10): what was answered with `Ok` survives the loss of the process and of power.
 //! - **Append-only**: the database itself refuses updates and deletes of events and balance updates.
 //! - **Cancel-safe**: dropping a future leaves it unknown whether it was done; do it again.
 
+pub mod books;
+pub mod chain;
+#[cfg(test)]
+pub(crate) mod conformance;
+pub mod directory;
+pub mod posting;
 pub mod rows;
+#[cfg(test)]
+pub(crate) mod samples;
+pub mod sqlite;
+mod text;
 
 use async_trait::async_trait;
 
@@ -57,7 +67,7 @@ pub trait Ledger: Send + Sync + 'static {
     /// issue, nothing else.
     async fn apply(&self, batch: Vec<Record>) -> Result<Applied, LedgerError>;
 
-    /// Tells everything that live state is made of, account by account.
+    /// Tells everything that live state is made of, as of one instant.
     async fn restore(&self, visit: &mut (dyn FnMut(Restored) + Send)) -> Result<(), LedgerError>;
 
     /// Keeps the text of a policy under its version. Again is a no-op.
@@ -78,6 +88,10 @@ pub trait Ledger: Send + Sync + 'static {
 
     /// Accounts in the order of their ids, after one.
     async fn accounts(&self, after: Option<AccountId>, page: Page) -> Result<Vec<AccountRow>, LedgerError>;
+    /// An account by its id or its name.
+    async fn find_account(&self, id_or_name: &str) -> Result<Option<AccountRow>, LedgerError>;
+    /// A user of an account by its id or its name.
+    async fn find_user(&self, account: AccountId, id_or_name: &str) -> Result<Option<UserRow>, LedgerError>;
     /// Users of an account in the order of their ids, after one.
     async fn users(
         &self,
@@ -97,7 +111,7 @@ pub trait Ledger: Send + Sync + 'static {
     async fn grant(&self, grant: GrantId) -> Result<Option<GrantRow>, LedgerError>;
     /// The grants of an account in the order they are drawn, spent ones included.
     async fn grants(&self, account: AccountId) -> Result<Vec<GrantRow>, LedgerError>;
-    /// The balance updates of an account, newest first, before a place in the books.
+    /// The balance updates of an account, newest first, before the place of one of them.
     async fn balance_updates(
         &self,
         account: AccountId,

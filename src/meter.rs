@@ -36,6 +36,7 @@ pub enum MeterError {
 
 /// The answer to a request for a hold.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "most are the large one, and each lives for one call")]
 pub enum Verdict {
     /// It is held; forward it once the ticket has resolved.
     Allow(Held, Ticket),
@@ -111,7 +112,11 @@ pub trait Meter: Send + Sync + 'static {
     async fn explain(&self, account: AccountId, ask: &Ask) -> Result<Explained, MeterError>;
 
     /// The hold of a decision in flight.
-    async fn in_flight(&self, account: AccountId, decision: DecisionId) -> Result<Option<InFlight>, MeterError>;
+    async fn in_flight(
+        &self,
+        account: AccountId,
+        decision: DecisionId,
+    ) -> Result<Option<InFlight>, MeterError>;
 
     /// Ends what is past its deadline, takes out what has expired, and says what it did. Called by the sweeper.
     async fn sweep(&self) -> Result<Swept, MeterError>;

@@ -1,2 +1,47 @@
 //! What stands between a client and the upstream.
+//!
+//! | file | idea |
+//! |---|---|
+//! | `routes`, `body` | what is asked for at all; reading it within bounds |
+//! | `demand`, `observe`, `learn` | what a request asks for, what its answer used, what calls like it use; pure |
+//! | `admit`, `finish` | what has to hold before a request leaves; what it is charged when it has ended |
+//! | `settlement`, `in_flight` | the end of every hold; its renewal until then |
+//! | `responses` | whose a response is |
+//! | `keys`, `client` | who calls, and in what words to answer |
+//! | `refusal`, `headers` | the one place that says no; what every answer tells |
+//! | `local`, `access_view`, `decision_view` | what a client may look up |
+//! | `upstream`, `passing` | where requests go; what of their headers goes with them, and comes back |
+//! | `gateway`, `request`, `server` | Pingora's phases, each calling one of the above; the server around them |
+//!
+//! Pingora's phases are told of everything that happens to a request but its death: a panic or a runtime that is shut
+//! down just drops its context. So money hangs on what is in the context (`settlement`), not on a phase.
+
+pub mod access_view;
+mod admit;
+pub mod body;
+pub mod client;
+pub mod decision_view;
+pub mod demand;
+pub mod finish;
+pub mod gateway;
+pub mod headers;
+pub mod in_flight;
+pub mod keys;
+pub mod learn;
+mod local;
+pub mod metrics;
 pub mod observe;
+pub mod passing;
+pub mod refusal;
+pub mod request;
+pub mod responses;
+pub mod routes;
+#[cfg(test)]
+mod sample;
+pub mod server;
+pub mod settlement;
+#[cfg(test)]
+mod structured;
+#[cfg(test)]
+mod tests;
+pub mod upstream;

@@ -17,6 +17,11 @@ mod settler;
 mod sweeper;
 
 pub use blocks::{BlockLog, BlockSender};
-pub use gauges::record_gauges;
+pub use gauges::{describe, record_gauges};
 pub use settler::{Settler, SettlerStats};
 pub use sweeper::Sweeper;
+
+/// Resolves when `shutdown` is true, or nobody can set it any more. Keeps nothing locked.
+async fn stopped(shutdown: &mut tokio::sync::watch::Receiver<bool>) {
+    let _told = shutdown.wait_for(|stop| *stop).await.is_ok();
+}

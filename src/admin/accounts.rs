@@ -3,17 +3,18 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use rand::Rng;
 use serde::Deserialize;
 use utoipa::{IntoParams, ToSchema};
 
 use super::Operator;
+use super::asked::{Body, Parameters};
 use super::error::{ErrorBody, Refused};
 use super::views::{AccountView, Items, UserView};
 use crate::ledger::rows::{AccountRow, AccountStatus, Page, UserRow};
-use crate::proxy::access_view::AccessView;
+use crate::proxy::access_view::{AccessView, access_view};
 use crate::units::{AccountId, UserId};
 
 /// Which page of a list.
@@ -61,7 +62,7 @@ pub(super) struct NewUser {
     (status = 201, body = AccountView), (status = 400, body = ErrorBody), (status = 409, body = ErrorBody)))]
 pub(super) async fn add(
     State(operator): State<Arc<Operator>>,
-    Json(new): Json<NewAccount>,
+    Body(new): Body<NewAccount>,
 ) -> Result<(StatusCode, Json<AccountView>), Refused> {
     let account = AccountRow {
         id: AccountId::new(operator.clock.now(), rand::rng().random()),
@@ -80,7 +81,7 @@ pub(super) async fn add(
     (status = 200, body = Items<AccountView>)))]
 pub(super) async fn list(
     State(operator): State<Arc<Operator>>,
-    Query(paging): Query<Paging>,
+    Parameters(paging): Parameters<Paging>,
 ) -> Result<Json<Items<AccountView>>, Refused> {
     let rows = operator.ledger.accounts(paging.after()?, paging.page()).await?;
     Ok(Json(Items::of(rows.iter().map(AccountView::of))))
@@ -102,7 +103,7 @@ pub(super) async fn show(
 pub(super) async fn change(
     State(operator): State<Arc<Operator>>,
     Path(account): Path<String>,
-    Json(change): Json<AccountChange>,
+    Body(change): Body<AccountChange>,
 ) -> Result<Json<AccountView>, Refused> {
     let mut account = operator.account(&account).await?;
     if let Some(name) = &change.name {
@@ -123,7 +124,7 @@ pub(super) async fn change(
 pub(super) async fn add_user(
     State(operator): State<Arc<Operator>>,
     Path(account): Path<String>,
-    Json(new): Json<NewUser>,
+    Body(new): Body<NewUser>,
 ) -> Result<(StatusCode, Json<UserView>), Refused> {
     let account = operator.account(&account).await?;
     let now = operator.clock.now();
@@ -140,7 +141,7 @@ pub(super) async fn add_user(
 pub(super) async fn list_users(
     State(operator): State<Arc<Operator>>,
     Path(account): Path<String>,
-    Query(paging): Query<Paging>,
+    Parameters(paging): Parameters<Paging>,
 ) -> Result<Json<Items<UserView>>, Refused> {
     let account = operator.account(&account).await?;
     let rows = operator.ledger.users(account.id, paging.after()?, paging.page()).await?;
@@ -149,7 +150,7 @@ pub(super) async fn list_users(
 
 /// What is left for a user: every window, guard and balance
 #[utoipa::path(get, path = "/admin/v1/accounts/{account}/users/{user}/access", tag = "users", responses(
-    (status = 200, description = "the same as `GET /v1/access` with a key of the user"), (status = 404, body = ErrorBody)))]
+    (status = 200, body = AccessView), (status = 404, body = ErrorBody)))]
 pub(super) async fn standing(
     State(operator): State<Arc<Operator>>,
     Path((account, user)): Path<(String, String)>,
@@ -157,9 +158,14 @@ pub(super) async fn standing(
     let account = operator.account(&account).await?;
     let user = operator.user(&account, &user).await?;
     let policy = operator.policies.current();
-    let plan = policy.plan(&account.plan).ok_or_else(|| Refused::missing(format!("plan {}", account.plan)))?;
-    let view = crate::proxy::access_view::collect(&*operator.meter, account.id, user.id, &policy, plan).await?;
-    Ok(Json(view))
+    let plan =
+        policy.plan(&account.plan).ok_or_else(|| Refused::missing(format!("plan {}", account.plan)))?;
+    let mut standings = Vec::new();
+    for feature in policy.feature_indices() {
+        let standing = operator.meter.standing(account.id, user.id, &policy, plan, feature).await?;
+        standings.push((feature, standing));
+    }
+    Ok(Json(access_view(&policy, plan, &standings, operator.clock.now())))
 }
 
 impl Paging {
@@ -170,7 +176,8 @@ impl Paging {
 
     /// The id to begin after.
     pub(super) fn after<T: std::str::FromStr>(&self) -> Result<Option<T>, Refused> {
-        let parse = |text: &String| text.parse().map_err(|_| Refused::invalid(format!("`{text}` is not an id")));
+        let parse =
+            |text: &String| text.parse().map_err(|_| Refused::invalid(format!("`{text}` is not an id")));
         self.after.as_ref().map(parse).transpose()
     }
 }

@@ -11,7 +11,11 @@ use super::Operator;
 use super::error::Refused;
 
 /// Lets a call pass that carries the token; of two tokens of one length, no time tells how much agrees.
-pub(super) async fn require_token(State(operator): State<Arc<Operator>>, request: Request, next: Next) -> Response {
+pub(super) async fn require_token(
+    State(operator): State<Arc<Operator>>,
+    request: Request,
+    next: Next,
+) -> Response {
     let value = request.headers().get(header::AUTHORIZATION).map(http::HeaderValue::as_bytes);
     let token = value.and_then(|value| value.strip_prefix(b"Bearer "));
     if !token.is_some_and(|token| operator.token.is(token)) {

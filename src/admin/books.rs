@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Path, State};
 use serde::Deserialize;
 use utoipa::IntoParams;
 
 use super::Operator;
 use super::accounts::Paging;
+use super::asked::Parameters;
 use super::error::{ErrorBody, Refused};
 use super::views::{BalanceUpdateView, Items};
 use crate::proxy::decision_view::DecisionView;
@@ -35,7 +36,7 @@ impl Back {
 pub(super) async fn balance_updates(
     State(operator): State<Arc<Operator>>,
     Path(account): Path<String>,
-    Query(back): Query<Back>,
+    Parameters(back): Parameters<Back>,
 ) -> Result<Json<Items<BalanceUpdateView>>, Refused> {
     let account = operator.account(&account).await?;
     let paging = back.paging();
@@ -45,25 +46,25 @@ pub(super) async fn balance_updates(
 
 /// Booked decisions of an account, newest first
 #[utoipa::path(get, path = "/admin/v1/accounts/{account}/decisions", tag = "books", params(Back), responses(
-    (status = 200, description = "decisions as `GET /v1/access/decisions/{id}` shows them"), (status = 404, body = ErrorBody)))]
+    (status = 200, body = Items<DecisionView>), (status = 404, body = ErrorBody)))]
 pub(super) async fn decisions(
     State(operator): State<Arc<Operator>>,
     Path(account): Path<String>,
-    Query(back): Query<Back>,
+    Parameters(back): Parameters<Back>,
 ) -> Result<Json<Items<DecisionView>>, Refused> {
     let account = operator.account(&account).await?;
     let paging = back.paging();
     let rows = operator.ledger.decisions(account.id, paging.after()?, paging.page()).await?;
-    Ok(Json(Items::of(rows.iter().map(DecisionView::booked))))
+    Ok(Json(Items::of(rows.iter().map(DecisionView::ended))))
 }
 
 /// Blocked decisions of an account, newest first, from the bounded decision log
 #[utoipa::path(get, path = "/admin/v1/accounts/{account}/blocks", tag = "books", params(Back), responses(
-    (status = 200, description = "decisions as `GET /v1/access/decisions/{id}` shows them"), (status = 404, body = ErrorBody)))]
+    (status = 200, body = Items<DecisionView>), (status = 404, body = ErrorBody)))]
 pub(super) async fn blocks(
     State(operator): State<Arc<Operator>>,
     Path(account): Path<String>,
-    Query(back): Query<Back>,
+    Parameters(back): Parameters<Back>,
 ) -> Result<Json<Items<DecisionView>>, Refused> {
     let account = operator.account(&account).await?;
     let paging = back.paging();
@@ -73,15 +74,16 @@ pub(super) async fn blocks(
 
 /// A decision, booked or blocked
 #[utoipa::path(get, path = "/admin/v1/decisions/{decision}", tag = "books", responses(
-    (status = 200, description = "as `GET /v1/access/decisions/{id}` shows it"), (status = 404, body = ErrorBody)))]
+    (status = 200, body = DecisionView), (status = 404, body = ErrorBody)))]
 pub(super) async fn decision(
     State(operator): State<Arc<Operator>>,
     Path(decision): Path<String>,
 ) -> Result<Json<DecisionView>, Refused> {
-    let unknown = || Refused::missing(format!("decision {decision}, among those booked and the blocks still logged,"));
+    let unknown =
+        || Refused::missing(format!("decision {decision}, among those booked and the blocks still logged,"));
     let id: DecisionId = decision.parse().map_err(|_| unknown())?;
     if let Some(row) = operator.ledger.decision(id).await? {
-        return Ok(Json(DecisionView::booked(&row)));
+        return Ok(Json(DecisionView::ended(&row)));
     }
     let block = operator.ledger.block(id).await?;
     block.map(|row| Json(DecisionView::blocked(&row))).ok_or_else(unknown)

@@ -9,11 +9,13 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::Operator;
+use super::asked::Body;
 use super::error::{ErrorBody, Refused};
 use crate::access::{Ask, Block, Reason, Terms};
 use crate::ledger::rows::AccountStatus;
 use crate::policy::compiled::Api;
-use crate::proxy::access_view::{StandingView, draws_json};
+use crate::proxy::access_view::{AccessView, access_view};
+use crate::proxy::decision_view::DrawView;
 use crate::units::{DecisionId, Quantities};
 
 /// A request that is not made.
@@ -50,8 +52,7 @@ pub(super) struct Explanation {
     /// What it would be priced at, in credits.
     price: Option<String>,
     /// What would be held, layer by layer.
-    #[schema(value_type = Vec<Object>)]
-    sources: serde_json::Value,
+    sources: Vec<DrawView>,
     /// The output tokens it would be cut down to.
     max_output_tokens: Option<u64>,
     /// Why it would be blocked.
@@ -65,8 +66,7 @@ pub(super) struct Explanation {
     /// What they have.
     have: Option<String>,
     /// What is left everywhere.
-    #[schema(value_type = Object)]
-    standing: Option<StandingView>,
+    standing: Option<AccessView>,
 }
 
 /// Explain a user's next request. Takes nothing, issues nothing
@@ -75,7 +75,7 @@ pub(super) struct Explanation {
 pub(super) async fn explain(
     State(operator): State<Arc<Operator>>,
     Path((account, user)): Path<(String, String)>,
-    Json(question): Json<Question>,
+    Body(question): Body<Question>,
 ) -> Result<Json<Explanation>, Refused> {
     let account = operator.account(&account).await?;
     let user = operator.user(&account, &user).await?;
@@ -110,12 +110,12 @@ pub(super) async fn explain(
     let lifetime = terms.feature().deadlines.request;
     let ask = Ask { decision, user: user.id, terms, demand, lifetime };
     let explained = operator.meter.explain(account.id, &ask).await?;
-    let standing = Some(StandingView::of(&explained.standing, &policy, plan, feature));
+    let standing = Some(access_view(&policy, plan, &[(feature, explained.standing)], operator.clock.now()));
     let explanation = Explanation { price, standing, ..explanation };
     Ok(Json(match explained.outcome {
         Ok(allow) => Explanation {
             decision: "allow",
-            sources: draws_json(&allow.draws),
+            sources: allow.draws.iter().map(DrawView::of).collect(),
             max_output_tokens: allow.clamped_to,
             ..explanation
         },
@@ -131,7 +131,7 @@ impl Explanation {
             plan: plan.to_owned(),
             feature: None,
             price: None,
-            sources: serde_json::Value::Array(Vec::new()),
+            sources: Vec::new(),
             max_output_tokens: None,
             reason: None,
             binding: None,

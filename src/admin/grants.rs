@@ -9,6 +9,7 @@ use serde::Deserialize;
 use utoipa::ToSchema;
 
 use super::Operator;
+use super::asked::Body;
 use super::error::{ErrorBody, Refused};
 use super::keys::instant_of;
 use super::views::{GrantView, Items};
@@ -49,7 +50,7 @@ pub(super) async fn grant(
     State(operator): State<Arc<Operator>>,
     Path(account): Path<String>,
     headers: HeaderMap,
-    Json(new): Json<NewGrant>,
+    Body(new): Body<NewGrant>,
 ) -> Result<(StatusCode, Json<GrantView>), Refused> {
     let account = operator.account(&account).await?;
     let order = operator.order(&account, &headers, new).await?;
@@ -90,19 +91,24 @@ impl Operator {
         let key = idempotency_key(headers, new.idempotency_key.as_deref())?;
         let policy = self.policies.current();
         let index = policy.balance(&new.balance);
-        let index = index.ok_or_else(|| Refused::invalid(format!("the policy has no balance `{}`", new.balance)))?;
+        let index =
+            index.ok_or_else(|| Refused::invalid(format!("the policy has no balance `{}`", new.balance)))?;
         let balance = &policy[index];
         let user = match (balance.per, &new.user) {
             (Scope::User, Some(user)) => Some(self.user(account, user).await?.id),
             (Scope::Account, None) => None,
             (Scope::User, None) => return Err(Refused::invalid("this balance is per user: name the user")),
-            (Scope::Account, Some(_)) => return Err(Refused::invalid("this balance is the account's: name no user")),
+            (Scope::Account, Some(_)) => {
+                return Err(Refused::invalid("this balance is the account's: name no user"));
+            }
         };
-        let amount: Credits = new.amount.parse().map_err(|error| Refused::invalid(format!("amount: {error}")))?;
+        let amount: Credits =
+            new.amount.parse().map_err(|error| Refused::invalid(format!("amount: {error}")))?;
         if amount.is_zero() {
             return Err(Refused::invalid("amount: grant more than nothing"));
         }
-        let origin = GrantOrigin::Operator { idempotency_key: key.as_str().into(), note: new.note.map(Into::into) };
+        let origin =
+            GrantOrigin::Operator { idempotency_key: key.as_str().into(), note: new.note.map(Into::into) };
         Ok(GrantOrder {
             grant: GrantId::derived(&[b"order", account.id.as_bytes(), key.as_bytes()]),
             user,

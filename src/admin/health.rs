@@ -54,23 +54,18 @@ pub(super) async fn alive() -> &'static str {
 
 /// Requests may come.
 pub(super) async fn ready(State(operator): State<Arc<Operator>>) -> impl IntoResponse {
+    let policy = operator.policies.current().version.to_string();
     match operator.readiness.unready() {
-        None => (StatusCode::OK, Json(json!({"ready": true}))),
-        Some(reason) => {
-            (StatusCode::SERVICE_UNAVAILABLE, Json(json!({"ready": false, "reason": reason})))
-        }
+        None => (StatusCode::OK, Json(json!({"ready": true, "policy": policy}))),
+        Some(reason) => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            Json(json!({"ready": false, "reason": reason, "policy": policy})),
+        ),
     }
 }
 
 /// Metrics in Prometheus' text format.
 pub(super) async fn metrics(State(operator): State<Arc<Operator>>) -> String {
-    crate::settle::record_gauges(&operator.readiness.journal, &*operator.meter);
+    crate::settle::record_gauges(&operator.readiness.journal, &*operator.meter, &operator.settled);
     operator.exposition.as_ref().map(crate::telemetry::Exposition::render).unwrap_or_default()
-}
-
-impl Readiness {
-    /// The journal that readiness depends on.
-    pub fn journal(&self) -> &Journal {
-        &self.journal
-    }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use rand::Rng;
 use serde::Deserialize;
@@ -11,6 +11,7 @@ use utoipa::ToSchema;
 
 use super::Operator;
 use super::accounts::Paging;
+use super::asked::{Body, Parameters};
 use super::error::{ErrorBody, Refused};
 use super::views::{Items, KeyView};
 use crate::ledger::rows::KeyRow;
@@ -31,9 +32,9 @@ pub(super) struct NewKey {
 pub(super) async fn make(
     State(operator): State<Arc<Operator>>,
     Path((account, user)): Path<(String, String)>,
-    body: Option<Json<NewKey>>,
+    body: Option<Body<NewKey>>,
 ) -> Result<(StatusCode, Json<KeyView>), Refused> {
-    let Json(new) = body.unwrap_or_default();
+    let new = body.map_or_else(NewKey::default, |Body(new)| new);
     let account = operator.account(&account).await?;
     let user = operator.user(&account, &user).await?;
     let now = operator.clock.now();
@@ -60,7 +61,7 @@ pub(super) async fn make(
 pub(super) async fn list(
     State(operator): State<Arc<Operator>>,
     Path(account): Path<String>,
-    Query(paging): Query<Paging>,
+    Parameters(paging): Parameters<Paging>,
 ) -> Result<Json<Items<KeyView>>, Refused> {
     let account = operator.account(&account).await?;
     let rows = operator.ledger.keys(account.id, paging.after()?, paging.page()).await?;
@@ -76,7 +77,7 @@ pub(super) async fn revoke(
 ) -> Result<StatusCode, Refused> {
     let key: KeyId = key.parse().map_err(|_| Refused::missing(format!("key {key}")))?;
     // First where it counts: a store that does not answer must not keep a stolen key alive in this process.
-    operator.directory.revoke(key, operator.clock.now());
+    operator.directory.revoke(key);
     operator.ledger.revoke_key(key, operator.clock.now()).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -4,7 +4,9 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::access::record::GrantOrigin;
-use crate::ledger::rows::{AccountRow, AccountStatus, BalanceUpdateRow, GrantRow, KeyRow, UpdateKind, UserRow};
+use crate::ledger::rows::{
+    AccountRow, AccountStatus, BalanceUpdateRow, GrantRow, KeyRow, UpdateKind, UserRow,
+};
 use crate::units::Timestamp;
 
 /// A page of a list.
@@ -115,7 +117,9 @@ pub(crate) struct GrantView {
 impl GrantView {
     pub(super) fn of(row: &GrantRow) -> Self {
         let (origin, key, note) = match &row.origin {
-            GrantOrigin::Operator { idempotency_key, note } => ("operator", Some(idempotency_key), note.as_ref()),
+            GrantOrigin::Operator { idempotency_key, note } => {
+                ("operator", Some(idempotency_key), note.as_ref())
+            }
             GrantOrigin::Issue { .. } => ("issue", None, None),
         };
         Self {
@@ -160,7 +164,7 @@ impl BalanceUpdateView {
             user: row.user.map(|user| user.to_string()),
             balance: row.balance.to_string(),
             kind: row.kind,
-            cause: row.cause.clone(),
+            cause: row.cause.to_string(),
             grant: row.grant.map(|grant| grant.to_string()),
             amount: row.amount.to_string(),
             before: row.before.to_string(),

@@ -9,7 +9,10 @@ use clap::Args;
 
 use super::output::{say, say_json};
 use super::{ConfigFile, Format};
+use crate::audit::{Progress, audit};
 use crate::config::Config;
+use crate::ledger::sqlite::SqliteBooks;
+use crate::policy::load;
 
 /// `overfall audit`
 #[derive(Debug, Args)]
@@ -30,17 +33,23 @@ impl Audit {
             None => Config::load(&self.config.config)?.ledger_path(),
         };
         let shows_progress = !self.format.json && std::io::stderr().is_terminal();
-        let progress = |progress: &crate::audit::Progress| {
+        let mut progress = |progress: Progress| {
             if shows_progress {
-                super::output::progress(&progress.to_string());
+                super::output::progress(&format!("{}: {}", progress.step, progress.rows));
             }
         };
-        let report = crate::audit::audit(&ledger, progress)
-            .with_context(|| format!("{} cannot be audited", ledger.display()))?;
+        let unread = || format!("{} cannot be audited", ledger.display());
+        let books = SqliteBooks::open(&ledger).with_context(unread)?;
+        let read_policy = |text: &str| load::parse("a policy in the books", text).ok();
+        let report = audit(&books, &read_policy, &mut progress).with_context(unread)?;
         if shows_progress {
             super::output::progress("");
         }
-        if self.format.json { say_json(&report)? } else { say(&report.to_string()) }
+        if self.format.json {
+            say_json(&report)?;
+        } else {
+            say(&report.to_string());
+        }
         Ok(if report.holds() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
 }

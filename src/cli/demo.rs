@@ -5,6 +5,7 @@ mod seed;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Context;
 use clap::Args;
@@ -48,7 +49,8 @@ impl Demo {
         write_files(&data, &token, self.port, self.admin_port)?;
         let runtime = super::serve::runtime()?;
         let upstream = runtime.block_on(async {
-            let options = simulate::Options { key: Some(UPSTREAM_KEY.to_owned()), ..simulate::Options::default() };
+            let options =
+                simulate::Options { key: Some(UPSTREAM_KEY.to_owned()), ..simulate::Options::default() };
             simulate::Upstream::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), options)
         })?;
         let config = self.config(&data, upstream.local_addr())?;
@@ -78,14 +80,14 @@ impl Demo {
                 base_url: format!("http://{upstream}").parse()?,
                 key: SecretSource::File(data.join("upstream-key")),
                 ca_file: None,
-                connect_timeout: std::time::Duration::from_secs(3),
-                read_timeout: std::time::Duration::from_secs(600),
+                connect_timeout: Duration::from_secs(3),
+                read_timeout: Duration::from_mins(10),
             },
             data: data.join("state"),
             durability: Durability::Strict,
             on_store_failure: OnStoreFailure::Refuse,
             admin_token: SecretSource::File(data.join("admin-token")),
-            limits: Limits { shutdown_grace: std::time::Duration::from_secs(10), ..Limits::default() },
+            limits: Limits { shutdown_grace: Duration::from_secs(10), ..Limits::default() },
             log: LogSettings { filter: "warn,overfall=info".to_owned(), ..LogSettings::default() },
         })
     }

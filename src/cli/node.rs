@@ -37,8 +37,8 @@ pub struct Stores {
 /// Why a node could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// The data folder could not be made.
-    #[error("the data folder {} cannot be made", path.display())]
+    /// The data folder could not be made, or nothing can be written there.
+    #[error("the data folder {} cannot be made or written to", path.display())]
     Folder {
         /// Which.
         path: PathBuf,
@@ -129,11 +129,13 @@ impl Node {
         let (journal, _) = Journal::open(&stores.data.join("journal"), stores.journal.clone(), each)?;
         let journal = Arc::new(journal);
         know_policies(&restoring, &policies, &*ledger).await?;
-        let (meter, recovered) = restoring.meter(Arc::clone(&journal), |version| policies.version(version))?;
+        let (meter, recovered) =
+            restoring.meter(Arc::clone(&journal), |version| policies.version(version))?;
         let meter = Arc::new(meter);
         let (log, blocks) = BlockLog::new(Arc::clone(&ledger));
         let booked = Arc::clone(&meter);
-        let settler = Settler::new(Arc::clone(&journal), Arc::clone(&ledger), move |grant| booked.booked(grant));
+        let settler =
+            Settler::new(Arc::clone(&journal), Arc::clone(&ledger), move |grant| booked.booked(grant));
         let settled = settler.stats();
         let sweeper = Sweeper { meter: meter.clone(), every: Duration::from_secs(1) };
         let (shutdown, stopping) = watch::channel(false);
@@ -155,7 +157,12 @@ impl Node {
     }
 
     /// What the operator's routes act on.
-    pub fn operator(&self, token: Secret, exposition: Option<Exposition>, reload: Arc<Notify>) -> Arc<Operator> {
+    pub fn operator(
+        &self,
+        token: Secret,
+        exposition: Option<Exposition>,
+        reload: Arc<Notify>,
+    ) -> Arc<Operator> {
         Arc::new(Operator {
             clock: self.clock.clone(),
             policies: Arc::clone(&self.policies),
@@ -163,6 +170,7 @@ impl Node {
             meter: self.meter.clone(),
             ledger: Arc::clone(&self.ledger),
             readiness: Readiness::new(Arc::clone(&self.journal)),
+            settled: Arc::clone(&self.settled),
             exposition,
             token,
             reload,
@@ -211,21 +219,24 @@ impl Workers {
 }
 
 /// Keeps a data folder to one process.
-struct FolderLock(File);
+struct FolderLock {
+    _file: File,
+}
 
 impl FolderLock {
     fn take(data: &Path) -> Result<Self, OpenError> {
         let folder = |source| OpenError::Folder { path: data.to_owned(), source };
         std::fs::create_dir_all(data).map_err(folder)?;
         let path = data.join("lock");
-        let mut file = File::options().read(true).write(true).create(true).truncate(false).open(path).map_err(folder)?;
+        let mut file =
+            File::options().read(true).write(true).create(true).truncate(false).open(path).map_err(folder)?;
         if file.try_lock().is_err() {
             let mut holder = String::new();
             file.read_to_string(&mut holder).map_err(folder)?;
             return Err(OpenError::InUse { path: data.to_owned(), holder: holder.trim().to_owned() });
         }
         file.set_len(0).and_then(|()| write!(file, "{}", std::process::id())).map_err(folder)?;
-        Ok(Self(file))
+        Ok(Self { _file: file })
     }
 }
 

@@ -13,7 +13,7 @@ use super::output::{say, say_json};
 use super::{ConfigFile, Format};
 
 #[derive(Debug, Args)]
-struct Common {
+pub(super) struct Common {
     #[command(flatten)]
     config: ConfigFile,
     #[command(flatten)]
@@ -187,7 +187,9 @@ impl UserVerb {
                 let path = format!("/accounts/{}/users", escaped(&account));
                 common.one("POST", &path, Some(json!({"name": name})), USER)
             }
-            Self::List { account, common } => common.list(&format!("/accounts/{}/users", escaped(&account)), USER),
+            Self::List { account, common } => {
+                common.list(&format!("/accounts/{}/users", escaped(&account)), USER)
+            }
         }
     }
 }
@@ -206,7 +208,9 @@ impl KeyVerb {
                 }
                 Ok(ExitCode::SUCCESS)
             }
-            Self::List { account, common } => common.list(&format!("/accounts/{}/keys", escaped(&account)), KEY),
+            Self::List { account, common } => {
+                common.list(&format!("/accounts/{}/keys", escaped(&account)), KEY)
+            }
             Self::Revoke { key, common } => {
                 let path = format!("/keys/{}/revoke", escaped(&key));
                 Channel::open(&common.config.config)?.call("POST", &path, None)?;
@@ -249,9 +253,19 @@ impl GrantVerb {
 
 impl Common {
     /// One call that answers with one thing.
-    fn one(&self, method: &str, path: &str, body: Option<Value>, columns: &[&str]) -> anyhow::Result<ExitCode> {
+    fn one(
+        &self,
+        method: &str,
+        path: &str,
+        body: Option<Value>,
+        columns: &[&str],
+    ) -> anyhow::Result<ExitCode> {
         let item = Channel::open(&self.config.config)?.call(method, path, body)?;
-        if self.format.json { say_json(&item)? } else { table(columns, &[item]) }
+        if self.format.json {
+            say_json(&item)?;
+        } else {
+            table(columns, &[item]);
+        }
         Ok(ExitCode::SUCCESS)
     }
 
@@ -259,7 +273,11 @@ impl Common {
     fn list(&self, path: &str, columns: &[&str]) -> anyhow::Result<ExitCode> {
         let mut channel = Channel::open(&self.config.config)?;
         let items = channel.list(path)?;
-        if self.format.json { say_json(&items)? } else { table(columns, &items) }
+        if self.format.json {
+            say_json(&items)?;
+        } else {
+            table(columns, &items);
+        }
         Ok(ExitCode::SUCCESS)
     }
 

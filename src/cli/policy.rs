@@ -63,7 +63,11 @@ impl PolicyVerb {
                     "api": api, "model": model, "input_tokens": input_tokens, "output_tokens": output_tokens,
                 });
                 let explanation = Channel::open(&config.config)?.call("POST", &path, Some(question))?;
-                if format.json { say_json(&explanation)? } else { say(&told(&explanation)) }
+                if format.json {
+                    say_json(&explanation)?;
+                } else {
+                    say(&told(&explanation));
+                }
                 Ok(ExitCode::SUCCESS)
             }
         }
@@ -73,10 +77,16 @@ impl PolicyVerb {
 fn check(file: &Path, format: Format) -> anyhow::Result<ExitCode> {
     let text = std::fs::read_to_string(file).with_context(|| format!("{} cannot be read", file.display()))?;
     match load::parse(&file.display().to_string(), &text) {
-        Ok(policy) if format.json => say_json(&json!({"version": policy.version.to_string(), "problems": []}))?,
+        Ok(policy) if format.json => {
+            say_json(&json!({"version": policy.version.to_string(), "problems": []}))?;
+        }
         Ok(policy) => say(&format!("{}: good, version {}", file.display(), policy.version)),
         Err(problems) => {
-            if format.json { say_json(&problems)? } else { say(&problems.to_string()) }
+            if format.json {
+                say_json(&problems)?;
+            } else {
+                say(&problems.to_string());
+            }
             return Ok(ExitCode::FAILURE);
         }
     }
@@ -90,7 +100,10 @@ fn told(explanation: &Value) -> String {
     let mut line = |label: &str, member: &str| {
         if !explanation[member].is_null() {
             let value = &explanation[member];
-            lines.push(format!("  {label}: {}", value.as_str().map_or_else(|| value.to_string(), str::to_owned)));
+            lines.push(format!(
+                "  {label}: {}",
+                value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+            ));
         }
     };
     line("price in credits", "price");

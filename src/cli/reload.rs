@@ -34,6 +34,14 @@ pub(super) struct Reloader {
 impl Reloader {
     /// Runs until it is dropped.
     pub(super) async fn run(self) -> anyhow::Result<()> {
+        metrics::describe_counter!(
+            "overfall_policy_reloads_total",
+            "Times the policy file was read again, by outcome."
+        );
+        metrics::describe_gauge!(
+            "overfall_policy_file_refused",
+            "1 while the policy file is not right and an older policy is in force."
+        );
         let _watcher = watch(&self.file, Arc::clone(&self.wake))?;
         let mut hangup = signal(SignalKind::hangup())?;
         loop {

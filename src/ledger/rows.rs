@@ -1,13 +1,13 @@
 //! What the ledger takes and tells.
 
+use std::fmt;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::access::ledgered::BookedGrant;
 use crate::access::reason::Block;
 use crate::access::record::{Charge, CounterEntry, DrawEntry, Grade, GrantOrigin, Outcome};
-use crate::policy::compiled::{CounterKey, Name};
+use crate::policy::compiled::Name;
 use crate::units::{
     AccountId, Credits, DecisionId, GrantId, KeyId, PolicyVersion, Price, Quantities, Seq, SignedCredits,
     Timestamp, Unit, UserId,
@@ -40,6 +40,16 @@ pub enum AccountStatus {
     Active,
     /// It may not, until it is active again. Its books stay as they are.
     Suspended,
+}
+
+impl AccountStatus {
+    /// The word for it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::Suspended => "suspended",
+        }
+    }
 }
 
 /// Who calls.
@@ -83,13 +93,14 @@ pub struct Applied {
     pub booked: u64,
     /// Records that had been booked before, the same.
     pub repeated: u64,
-    /// Records whose key is booked with other content: left out.
+    /// Records that contradict the books: their place is taken by other content, or what they say does not add up, or
+    /// names what is not there. Left out.
     pub conflicts: Vec<(AccountId, Seq)>,
     /// Records that wait for an earlier one: left out, to be given again.
     pub waiting: Vec<(AccountId, Seq)>,
 }
 
-/// One thing that live state is made of. An account comes before what belongs to it.
+/// One thing that live state is made of. Accounts come first, then what belongs to them.
 #[derive(Clone, Debug)]
 pub enum Restored {
     /// An account, and the newest record that is booked for it.
@@ -101,9 +112,9 @@ pub enum Restored {
     /// A counter; the user is the owner's, or any where the account owns it.
     Counter(AccountId, UserId, CounterEntry),
     /// A grant with something left in it, or one that policy issued.
-    Grant(AccountId, BookedGrant),
-    /// A debt.
-    Debt(AccountId, Option<UserId>, CounterKey, Credits),
+    Grant(GrantRow),
+    /// What an account, or one of its users, owes on a balance.
+    Debt(AccountId, Option<UserId>, Name, Credits),
 }
 
 /// A grant and what became of it.
@@ -136,6 +147,8 @@ pub struct GrantRow {
 pub struct BalanceUpdateRow {
     /// Its place in the books.
     pub place: i64,
+    /// The place of the record that it is a part of.
+    pub seq: Seq,
     /// Who pays.
     pub account: AccountId,
     /// Whose balance, where it is a user's.
@@ -144,8 +157,8 @@ pub struct BalanceUpdateRow {
     pub balance: Name,
     /// Why: grant, debit, refund, expiry or adjustment.
     pub kind: UpdateKind,
-    /// What caused it: a decision or a grant, by its id.
-    pub cause: String,
+    /// What caused it.
+    pub cause: Cause,
     /// The grant it touches; none where it touches the debt.
     pub grant: Option<GrantId>,
     /// How much, with its sign.
@@ -176,6 +189,55 @@ pub enum UpdateKind {
     Adjustment,
 }
 
+impl UpdateKind {
+    /// The word for it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Grant => "grant",
+            Self::Debit => "debit",
+            Self::Refund => "refund",
+            Self::Expiry => "expiry",
+            Self::Adjustment => "adjustment",
+        }
+    }
+}
+
+/// What caused a balance update.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Cause {
+    /// The end of this call.
+    Decision(DecisionId),
+    /// This grant: that it was given, or that its time ran out.
+    Grant(GrantId),
+}
+
+impl Cause {
+    /// The word for its kind.
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::Decision(_) => "decision",
+            Self::Grant(_) => "grant",
+        }
+    }
+
+    /// The 16 bytes of its id.
+    pub const fn as_bytes(&self) -> &[u8; 16] {
+        match self {
+            Self::Decision(decision) => decision.as_bytes(),
+            Self::Grant(grant) => grant.as_bytes(),
+        }
+    }
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Decision(decision) => decision.fmt(f),
+            Self::Grant(grant) => grant.fmt(f),
+        }
+    }
+}
+
 /// A booked decision: usage event and monetization event together.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DecisionRow {
@@ -193,6 +255,8 @@ pub struct DecisionRow {
     pub plan: Name,
     /// The model.
     pub model: Arc<str>,
+    /// The size of the video.
+    pub size: Option<Arc<str>>,
     /// The policy that decided.
     pub policy: PolicyVersion,
     /// The feature's unit.

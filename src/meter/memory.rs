@@ -7,8 +7,8 @@
 mod recover;
 mod sweep;
 
-use std::collections::{BinaryHeap, HashMap, HashSet};
 use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap, HashSet};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -17,7 +17,7 @@ use async_trait::async_trait;
 use super::{Explained, ExplainedAllow, InFlight, Meter, MeterError, MeterStats, Swept, Verdict};
 use crate::access::record::{EndRecord, Ending, GrantRecord, Record};
 use crate::access::{Account, Ask, Demand, Extended, GrantOrder, NoSuchHold, Standing};
-use crate::journal::{AppendError, Frame, Journal, Tag, Ticket};
+use crate::journal::{AppendError, Frame, Health, Journal, Tag, Ticket};
 use crate::policy::compiled::{FeatureIndex, PlanIndex, Policy};
 use crate::units::time::Clock;
 use crate::units::{AccountId, DecisionId, GrantId, Timestamp, UserId};
@@ -109,7 +109,6 @@ impl MemoryMeter {
         let Record::End(end) = record else { return Err(MeterError::NoSuchHold) };
         Ok((end, ticket))
     }
-
 }
 
 impl From<NoSuchHold> for MeterError {
@@ -121,6 +120,10 @@ impl From<NoSuchHold> for MeterError {
 #[async_trait]
 impl Meter for MemoryMeter {
     async fn hold(&self, id: AccountId, ask: Ask) -> Result<Verdict, MeterError> {
+        // Asked before anything is numbered: a decision that cannot be kept is not made.
+        if let Health::Refusing { .. } = self.journal.health() {
+            return Err(MeterError::Journal(AppendError::Full));
+        }
         let now = self.live.clock.now();
         let decision = ask.decision;
         let account = self.live.account(id);
@@ -139,7 +142,8 @@ impl Meter for MemoryMeter {
         match appended {
             Ok(ticket) => Ok(Verdict::Allow(crate::access::Held { record, ..held }, ticket)),
             Err(error) => {
-                let _unawaited = self.end(&mut account, decision, Demand::nothing(), Ending::not_sent(), now)?;
+                let _unawaited =
+                    self.end(&mut account, decision, Demand::nothing(), Ending::not_sent(), now)?;
                 Err(MeterError::Journal(error))
             }
         }
@@ -261,3 +265,6 @@ impl Meter for MemoryMeter {
 fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests;

@@ -323,6 +323,11 @@ impl Policy {
         u16::try_from(place).ok().map(FeatureIndex)
     }
 
+    /// The features, by their places.
+    pub fn feature_indices(&self) -> impl Iterator<Item = FeatureIndex> {
+        (0..u16::try_from(self.features.len()).unwrap_or(u16::MAX)).map(FeatureIndex)
+    }
+
     /// The feature that these routes belong to.
     pub fn feature_of(&self, api: Api) -> Option<FeatureIndex> {
         let place = self.features.iter().position(|feature| feature.apis.contains(&api))?;

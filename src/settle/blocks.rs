@@ -54,7 +54,7 @@ impl BlockLog {
             tokio::select! {
                 Some(row) = self.queue.recv() => gather(&mut rows, row),
                 _ = tick.tick() => self.write(&mut rows).await,
-                _ = shutdown.wait_for(|stop| *stop) => {
+                () = super::stopped(&mut shutdown) => {
                     while let Ok(row) = self.queue.try_recv() {
                         gather(&mut rows, row);
                     }

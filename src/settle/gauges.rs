@@ -1,11 +1,49 @@
-//! Gauges that are read when somebody looks.
+//! What settlement, journal and meter count, and the gauges that are read when somebody looks.
+
+use std::sync::atomic::Ordering;
+
+use metrics::{Unit, describe_counter, describe_gauge};
 
 use crate::journal::{Health, Journal, Stats};
 use crate::meter::Meter;
+use crate::settle::SettlerStats;
+
+/// Says what each name means, for whoever reads `/metrics`. Again changes nothing.
+pub fn describe() {
+    describe_gauge!("overfall_journal_queued_frames", "Frames that wait for the disk.");
+    describe_gauge!("overfall_journal_queued_bytes", Unit::Bytes, "Frames that wait for the disk.");
+    describe_gauge!("overfall_journal_file_bytes", Unit::Bytes, "All files of the journal together.");
+    describe_gauge!("overfall_journal_segments", "Files of the journal.");
+    describe_gauge!("overfall_journal_holds_open", "Holds in the journal without their end.");
+    describe_counter!("overfall_journal_syncs_total", "Syncs to the disk.");
+    describe_counter!("overfall_journal_failures_total", "Writes and syncs that failed.");
+    describe_gauge!("overfall_journal_refusing", "1 while the journal takes no holds: requests get 503.");
+    describe_gauge!("overfall_settle_lag_frames", "Frames of the journal that are not in the books yet.");
+    describe_gauge!(
+        "overfall_settle_waiting_records",
+        "Records that wait for an earlier one of their account."
+    );
+    describe_counter!("overfall_settled_records_total", "Records booked.");
+    describe_counter!(
+        "overfall_settle_failures_total",
+        "Batches that the ledger did not take; they are tried again."
+    );
+    describe_counter!(
+        "overfall_settle_conflicts_total",
+        "Records booked before with other content: an alarm."
+    );
+    describe_counter!("overfall_settle_gaps_total", "Records that came without the one before: an alarm.");
+    describe_counter!("overfall_blocks_dropped_total", "Blocks that the decision log had no room for.");
+    describe_counter!("overfall_holds_expired_total", "Holds that ended by their deadline, by how.");
+    describe_counter!("overfall_grants_expired_total", "Grants that expired with something left.");
+    describe_gauge!("overfall_meter_accounts", "Accounts with live state in memory.");
+    describe_gauge!("overfall_meter_holds", "Holds open in the meter.");
+}
 
 /// Records what journal and meter stand at.
-pub fn record_gauges(journal: &Journal, meter: &dyn Meter) {
-    let Stats { durable, next, queued_bytes, file_bytes, segments, holds_open, syncs, failures } = journal.stats();
+pub fn record_gauges(journal: &Journal, meter: &dyn Meter, settled: &SettlerStats) {
+    let Stats { durable, next, queued_bytes, file_bytes, segments, holds_open, syncs, failures } =
+        journal.stats();
     gauge("overfall_journal_queued_frames", next.value().saturating_sub(durable.value()));
     gauge("overfall_journal_queued_bytes", queued_bytes as u64);
     gauge("overfall_journal_file_bytes", file_bytes);
@@ -15,6 +53,9 @@ pub fn record_gauges(journal: &Journal, meter: &dyn Meter) {
     metrics::counter!("overfall_journal_failures_total").absolute(failures);
     let refusing = matches!(journal.health(), Health::Refusing { .. });
     gauge("overfall_journal_refusing", u64::from(refusing));
+    let position = settled.position.load(Ordering::Relaxed);
+    gauge("overfall_settle_lag_frames", next.value().saturating_sub(position));
+    gauge("overfall_settle_waiting_records", settled.waiting.load(Ordering::Relaxed));
     let stats = meter.stats();
     gauge("overfall_meter_accounts", stats.accounts);
     gauge("overfall_meter_holds", stats.holds);

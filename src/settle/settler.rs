@@ -89,12 +89,17 @@ impl Settler {
         Arc::clone(&self.stats)
     }
 
-    /// Settles until `shutdown` is true and everything durable by then is booked, or the ledger fails after that.
+    /// Settles until `shutdown` is true and everything journalled by then is booked, or the ledger fails after that.
     pub async fn run(mut self, mut shutdown: watch::Receiver<bool>) {
         let mut reader = self.journal.reader(Position::START);
         let mut pause = PAUSE_MIN;
+        let mut stopping = false;
         loop {
-            let stopping = *shutdown.borrow();
+            if !stopping && *shutdown.borrow() {
+                stopping = true;
+                // What is on its way to the journal is settled too. A disk that fails keeps it for the next start.
+                let _durable = self.journal.flush().await.is_ok();
+            }
             match self.settle_next(&mut reader).await {
                 Ok(true) => pause = PAUSE_MIN,
                 Ok(false) if stopping => return,
@@ -104,7 +109,7 @@ impl Settler {
                             let pause = if more.is_ok() { GATHER } else { PAUSE_MAX };
                             tokio::time::sleep(pause).await;
                         }
-                        _ = shutdown.wait_for(|stop| *stop) => {}
+                        () = super::stopped(&mut shutdown) => {}
                     }
                 }
                 Err(error) => {
@@ -140,7 +145,9 @@ impl Settler {
             self.keep_waiting(earlier.into_iter().chain(decode(&batch)?), &applied);
         }
         self.waiting_since = if self.waiting.is_empty() { None } else { self.waiting_since.or(first) };
-        grants.into_iter().for_each(|grant| (self.booked)(grant));
+        for grant in grants {
+            (self.booked)(grant);
+        }
         self.settled = end;
         self.stats.position.store(end.value(), Ordering::Release);
         self.journal.applied(self.waiting_since.unwrap_or(end));

@@ -23,7 +23,7 @@ impl Sweeper {
         loop {
             tokio::select! {
                 _ = tick.tick() => {}
-                _ = shutdown.wait_for(|stop| *stop) => return,
+                () = super::stopped(&mut shutdown) => return,
             }
             match self.meter.sweep().await {
                 Ok(swept) => tell(swept),

@@ -1,6 +1,11 @@
 //! Logs: `tracing` events on standard error, as text for people or JSON for programs.
+//!
+//! Whatever the filter says, libraries tell nothing below `info`: the proxy's would print whole requests there, keys
+//! included.
 
+use tracing::{Level, Metadata};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::util::TryInitError;
 
 use tracing_subscriber::layer::SubscriberExt;
@@ -35,7 +40,7 @@ impl Default for LogSettings {
 /// Starts logging. What libraries log through `log` is included; panics are logged and counted.
 pub fn init_logs(settings: &LogSettings) -> Result<(), TryInitError> {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(&settings.filter));
-    let registry = tracing_subscriber::registry().with(filter);
+    let registry = tracing_subscriber::registry().with(filter).with(filter_fn(may_be_told));
     match settings.format {
         LogFormat::Text => {
             let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
@@ -53,4 +58,8 @@ pub fn init_logs(settings: &LogSettings) -> Result<(), TryInitError> {
         tracing::error!(panic = %panic, "a task panicked");
     }));
     Ok(())
+}
+
+fn may_be_told(about: &Metadata<'_>) -> bool {
+    *about.level() <= Level::INFO || about.target().starts_with("overfall")
 }

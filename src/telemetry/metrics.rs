@@ -20,7 +20,9 @@ pub struct Exposition(PrometheusHandle);
 pub fn install_metrics() -> Result<Exposition, BuildError> {
     let builder =
         PrometheusBuilder::new().set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &SECONDS)?;
-    Ok(Exposition(builder.install_recorder()?))
+    let exposition = Exposition(builder.install_recorder()?);
+    metrics::describe_counter!("overfall_panics_total", "Tasks that panicked: a fault of the gateway.");
+    Ok(exposition)
 }
 
 impl Exposition {

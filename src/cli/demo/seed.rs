@@ -43,7 +43,7 @@ async fn role(operator: &Operator, name: &str, plan: &str, credits: &str) -> any
         None => add_account(operator, name, plan).await?,
     };
     for key in operator.ledger.keys(account.id, None, PAGE).await? {
-        operator.directory.revoke(key.id, now);
+        operator.directory.revoke(key.id);
         operator.ledger.revoke_key(key.id, now).await?;
     }
     let user = UserId::new(now, rand::rng().random());

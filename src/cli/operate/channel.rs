@@ -56,10 +56,17 @@ impl Channel {
     }
 
     /// One call. The answer's body, or its error.
-    pub(in crate::cli) fn call(&mut self, method: &str, path: &str, body: Option<Value>) -> anyhow::Result<Value> {
+    pub(in crate::cli) fn call(
+        &mut self,
+        method: &str,
+        path: &str,
+        body: Option<Value>,
+    ) -> anyhow::Result<Value> {
         let path = format!("{PREFIX}{path}");
         let (status, text) = match self {
-            Self::Remote { agent, base, token } => remote(agent, &format!("{base}{path}"), token, method, body)?,
+            Self::Remote { agent, base, token } => {
+                remote(agent, &format!("{base}{path}"), token, method, body)?
+            }
             Self::Local(local) => local.call(method, &path, body)?,
         };
         let value: Value = if text.is_empty() { Value::Null } else { serde_json::from_str(&text)? };

@@ -6,15 +6,16 @@ use std::sync::Arc;
 
 use super::sweep::at_floor;
 use super::{Live, MemoryMeter, lock};
-use crate::access::ledgered::Gap;
-use crate::access::record::{GrantRecord, HoldRecord, Outcome, Record};
+use crate::access::balance::GrantState;
+use crate::access::ledgered::{BookedGrant, Gap};
+use crate::access::record::{GrantOrigin, GrantRecord, HoldRecord, Outcome, Record};
 use crate::access::{Account, Terms};
 use crate::journal::Journal;
-use crate::ledger::rows::Restored;
+use crate::ledger::rows::{GrantRow, Restored};
 use crate::meter::MeterError;
 use crate::policy::compiled::{CounterKey, Policy};
 use crate::units::time::Clock;
-use crate::units::{AccountId, DecisionId, PolicyVersion};
+use crate::units::{AccountId, Credits, DecisionId, PolicyVersion};
 
 /// What a restart took up again.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -72,12 +73,13 @@ impl Restoring {
             Restored::Counter(account, user, entry) => {
                 with(*account, &|state| state.restore_counter(*user, entry));
             }
-            Restored::Grant(account, grant) => with(*account, &|state| {
-                state.restore_grant(grant);
+            Restored::Grant(row) => with(row.account, &|state| {
+                state.restore_grant(&booked(row));
                 self.live.watch_expiry(state);
             }),
             Restored::Debt(account, user, balance, debt) => {
-                with(*account, &|state| state.restore_debt(*user, *balance, *debt));
+                let key = CounterKey::of_balance(balance);
+                with(*account, &|state| state.restore_debt(*user, key, *debt));
             }
             Restored::User(_) | Restored::Key(_) => {}
         }
@@ -131,7 +133,9 @@ impl Restoring {
         let mut state = lock(&state);
         self.live.clock.no_earlier_than(record.at());
         let replayed = match record {
-            Record::Hold(hold) => hold.issued.iter().try_for_each(|grant| self.replay_grant(&mut state, grant)),
+            Record::Hold(hold) => {
+                hold.issued.iter().try_for_each(|grant| self.replay_grant(&mut state, grant))
+            }
             Record::End(end) => state.replay_end(end, CounterKey::of_balance),
             Record::Grant(grant) => self.replay_grant(&mut state, grant),
             Record::Expiry(expiry) => state.replay_expiry(expiry),
@@ -144,6 +148,21 @@ impl Restoring {
         state.replay_grant(grant, CounterKey::of_balance(&grant.balance))?;
         self.live.watch_expiry(state);
         Ok(())
+    }
+}
+
+fn booked(row: &GrantRow) -> BookedGrant {
+    BookedGrant {
+        user: row.user,
+        balance: CounterKey::of_balance(&row.balance),
+        state: GrantState {
+            id: row.grant,
+            priority: row.priority,
+            expires_at: row.expires_at,
+            remaining: row.remaining,
+            held: Credits::ZERO,
+        },
+        issued: matches!(row.origin, GrantOrigin::Issue { .. }),
     }
 }
 

@@ -35,7 +35,9 @@ impl MemoryMeter {
         now: Timestamp,
         swept: &mut Swept,
     ) -> Result<(), MeterError> {
-        let Some(hold) = account.hold_of(decision).filter(|hold| hold.expires_at <= now) else { return Ok(()) };
+        let Some(hold) = account.hold_of(decision).filter(|hold| hold.expires_at <= now) else {
+            return Ok(());
+        };
         if hold.dispatched {
             let (used, ending) = at_floor(hold, Outcome::Expired);
             let _unawaited = self.end(account, decision, used, ending, now)?;

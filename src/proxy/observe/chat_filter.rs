@@ -34,9 +34,16 @@ pub struct ChatFilter {
 #[derive(Clone, Copy, Debug, Default)]
 struct Marks {
     data: bool,
-    choices: bool,
-    choice: bool,
+    choices: Choices,
     usage: bool,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Choices {
+    #[default]
+    Unseen,
+    Empty,
+    Some,
 }
 
 /// What leaves of one chunk: what was held before it, and ranges of it.
@@ -108,7 +115,7 @@ impl ChatFilter {
         self.passing |= match self.scanner.progress() {
             Progress::Broken => true,
             Progress::Complete => !self.is_usage_chunk(),
-            Progress::Empty | Progress::Open => self.marks.choice,
+            Progress::Empty | Progress::Open => self.marks.choices == Choices::Some,
         };
     }
 
@@ -116,8 +123,7 @@ impl ChatFilter {
         let marks = self.marks;
         !self.passing
             && self.scanner.progress() == Progress::Complete
-            && marks.choices
-            && !marks.choice
+            && marks.choices == Choices::Empty
             && marks.usage
     }
 
@@ -173,19 +179,25 @@ impl Kept {
 impl Sink<Field> for Marks {
     fn container(&mut self, field: Field, container: Container) {
         match (field, container) {
-            (Field::Choices, Container::Array) => self.choices = true,
-            (Field::Choices, Container::Object) => self.choice = true,
+            (Field::Choices, Container::Array) if self.choices == Choices::Unseen => {
+                self.choices = Choices::Empty;
+            }
+            (Field::Choices, _) => self.choices = Choices::Some,
             (Field::Usage, Container::Object) => self.usage = true,
             _ => {}
         }
     }
 
     fn text(&mut self, field: Field, _: &str) {
-        self.choice |= field == Field::Choices;
+        if field == Field::Choices {
+            self.choices = Choices::Some;
+        }
     }
 
     fn number(&mut self, field: Field, _: &str) {
-        self.choice |= field == Field::Choices;
+        if field == Field::Choices {
+            self.choices = Choices::Some;
+        }
     }
 
     fn length(&mut self, _: Field, _: usize) {}
@@ -214,11 +226,8 @@ mod tests {
 
     fn stream(line_end: &str, usage: &str) -> String {
         let lines: Vec<_> = EVENTS.iter().map(|event| if event.is_empty() { usage } else { event }).collect();
-        lines
-            .iter()
-            .filter(|line| !line.is_empty())
-            .map(|line| format!("{line}{line_end}{line_end}"))
-            .collect()
+        let end = format!("{line_end}{line_end}");
+        lines.into_iter().filter(|line| !line.is_empty()).flat_map(|line| [line, &end]).collect()
     }
 
     fn filtered(stream: &str, pieces: &[usize]) -> String {

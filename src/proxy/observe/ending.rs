@@ -44,12 +44,11 @@ impl Observer {
         if self.reading.told.terminal.or(seen.reading.told.terminal).is_some() {
             return if out.is_empty() || seen.framer.in_event() { Vec::new() } else { out };
         }
-        match self.shape {
-            Shape::ChatSse => push(&mut out, None, &ChatFailure { error: SharedError::of(failure) }),
-            _ => {
-                let number = sequence_number.map_or(0, |last| last.saturating_add(1));
-                push(&mut out, Some("response.failed"), &self.failed(failure, number));
-            }
+        if self.shape == Shape::ChatSse {
+            push(&mut out, None, &ChatFailure { error: SharedError::of(failure) });
+        } else {
+            let number = sequence_number.map_or(0, |last| last.saturating_add(1));
+            push(&mut out, Some("response.failed"), &self.failed(failure, number));
         }
         out
     }
@@ -138,7 +137,7 @@ struct ChatFailure<'a> {
     error: SharedError<'a>,
 }
 
-/// OpenAI's error object.
+/// The error object of either API.
 #[derive(Serialize)]
 struct SharedError<'a> {
     message: &'a str,

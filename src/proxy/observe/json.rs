@@ -296,19 +296,30 @@ impl<F: Copy> Scanner<F> {
             return at + 1;
         }
         let rest = &bytes[at..];
-        let run = memchr::memchr2(b'"', b'\\', rest);
+        let run = end_of_run(rest);
         let plain = &rest[..run.unwrap_or(rest.len())];
-        if !plain.is_empty() {
-            self.text.plain();
-            self.pass(plain, sink);
-        }
-        let Some(run) = run else { return bytes.len() };
-        if rest[run] == b'"' {
-            self.end_text(sink);
-        } else {
+        let Some(run) = run else {
+            self.plain(plain, sink);
+            return bytes.len();
+        };
+        if rest[run] == b'\\' {
+            self.plain(plain, sink);
             self.text.escape = Escape::Begun;
+        } else if self.text.is_fresh() {
+            // Most texts are whole in one piece and need not be kept.
+            self.end_text(plain, sink);
+        } else {
+            self.plain(plain, sink);
+            self.end_kept_text(sink);
         }
         at + run + 1
+    }
+
+    fn plain(&mut self, bytes: &[u8], sink: &mut impl Sink<F>) {
+        if !bytes.is_empty() {
+            self.text.plain();
+            self.pass(bytes, sink);
+        }
     }
 
     fn pass(&mut self, decoded: &[u8], sink: &mut impl Sink<F>) {
@@ -319,19 +330,39 @@ impl<F: Copy> Scanner<F> {
         }
     }
 
-    fn end_text(&mut self, sink: &mut impl Sink<F>) {
+    fn end_kept_text(&mut self, sink: &mut impl Sink<F>) {
         match self.take {
-            Take::Key => {
-                let members = self.here().map_or(&[][..], |member| member.members);
-                self.next = self.text.kept().and_then(|key| members.iter().find(|member| member.key == key));
-            }
+            Take::Key => self.next = self.text.kept().and_then(|key| self.member(key)),
             Take::Value(field) => {
-                if let Some(text) = self.text.kept() {
+                if let Some(text) = self.text.kept().and_then(|text| std::str::from_utf8(text).ok()) {
                     sink.text(field, text);
                 }
             }
             Take::Nothing | Take::Length(_) => {}
         }
+        self.after_text();
+    }
+
+    fn end_text(&mut self, text: &[u8], sink: &mut impl Sink<F>) {
+        match self.take {
+            Take::Key => self.next = self.member(text),
+            Take::Value(field) if text.len() <= TEXT_MAX => {
+                if let Ok(text) = std::str::from_utf8(text) {
+                    sink.text(field, text);
+                }
+            }
+            Take::Length(field) if !text.is_empty() => sink.length(field, text.len()),
+            Take::Nothing | Take::Value(_) | Take::Length(_) => {}
+        }
+        self.after_text();
+    }
+
+    /// The wanted member of this name in the object around.
+    fn member(&self, key: &[u8]) -> Option<&'static Member<F>> {
+        self.here()?.members.iter().find(|member| member.key.as_bytes() == key)
+    }
+
+    fn after_text(&mut self) {
         if self.key {
             self.place = Place::Colon;
         } else {
@@ -349,7 +380,7 @@ impl<F: Copy> Scanner<F> {
         if let Take::Value(field) = self.take {
             self.text.keep(&rest[..length]);
             if length < rest.len()
-                && let Some(digits) = self.text.kept()
+                && let Some(digits) = self.text.kept().and_then(|digits| std::str::from_utf8(digits).ok())
             {
                 sink.number(field, digits);
             }
@@ -382,6 +413,32 @@ impl<F: Copy> Scanner<F> {
         let index = self.depth.checked_sub(1).filter(|_| self.path_len == self.depth)?;
         self.path.get(index).copied().flatten()
     }
+}
+
+/// Where a run of plain characters ends: at a quote or an escape. Most runs are short and end before a search by
+/// vectors has begun, so the first bytes are looked at eight at a time in one register.
+fn end_of_run(rest: &[u8]) -> Option<usize> {
+    const WORDS: usize = 3;
+    let mut at = 0;
+    for word in rest.chunks_exact(8).take(WORDS) {
+        let word = <[u8; 8]>::try_from(word).map_or(0, u64::from_le_bytes);
+        let found = zero_bytes(word ^ every(b'"')) | zero_bytes(word ^ every(b'\\'));
+        if found != 0 {
+            return Some(at + (found.trailing_zeros() / 8) as usize);
+        }
+        at += 8;
+    }
+    memchr::memchr2(b'"', b'\\', &rest[at..]).map(|found| at + found)
+}
+
+/// The byte in each place of a word.
+const fn every(byte: u8) -> u64 {
+    u64::from_le_bytes([byte; 8])
+}
+
+/// The high bit of each byte that is zero; above the lowest one, of some others too.
+const fn zero_bytes(word: u64) -> u64 {
+    word.wrapping_sub(every(1)) & !word & every(0x80)
 }
 
 #[cfg(test)]

@@ -28,6 +28,8 @@ enum Place {
     FieldName,
     /// Behind the colon, where one space is no part of the value.
     Space(Field),
+    /// Before another data line of the same event.
+    Join,
     Value(Field),
 }
 
@@ -46,7 +48,6 @@ pub struct Framer {
     first_line: bool,
     begun: bool,
     data_lines: u32,
-    join: bool,
     field: [u8; FIELD_MAX],
     field_len: usize,
     name: [u8; NAME_MAX],
@@ -61,7 +62,6 @@ impl Default for Framer {
             first_line: true,
             begun: false,
             data_lines: 0,
-            join: false,
             field: [0; FIELD_MAX],
             field_len: 0,
             name: [0; NAME_MAX],
@@ -103,7 +103,7 @@ impl Framer {
 
     /// Whether a line of data has begun and not ended.
     pub fn in_data(&self) -> bool {
-        matches!(self.place, Place::Space(Field::Data) | Place::Value(Field::Data))
+        matches!(self.place, Place::Space(Field::Data) | Place::Join | Place::Value(Field::Data))
     }
 
     /// Whether the last line ended with a CR, so that a LF coming now would belong to it.
@@ -125,7 +125,7 @@ impl Framer {
                     b'\r' | b'\n' => {
                         let field = self.field();
                         self.begin_value(field);
-                        self.place = Place::Value(field);
+                        self.place = self.value_place(field);
                     }
                     _ => {
                         if let Some(room) = self.field.get_mut(self.field_len) {
@@ -139,8 +139,12 @@ impl Framer {
             }
             Place::Space(field) => {
                 *at += usize::from(byte == b' ');
-                self.place = Place::Value(field);
+                self.place = self.value_place(field);
                 None
+            }
+            Place::Join => {
+                self.place = Place::Value(Field::Data);
+                Some(Piece::Data(b"\n"))
             }
             Place::Value(field) => self.value(field, chunk, at),
             Place::Comment => {
@@ -164,7 +168,6 @@ impl Framer {
                 self.first_line = false;
                 let whole = std::mem::take(&mut self.data_lines) > 0;
                 self.begun = false;
-                self.join = false;
                 Some(if whole { Piece::End } else { Piece::Idle })
             }
             b':' => {
@@ -193,19 +196,17 @@ impl Framer {
 
     fn begin_value(&mut self, field: Field) {
         match field {
-            Field::Data => {
-                self.join = self.data_lines > 0;
-                self.data_lines = self.data_lines.saturating_add(1);
-            }
+            Field::Data => self.data_lines = self.data_lines.saturating_add(1),
             Field::Event => self.name_len = 0,
             Field::Other => {}
         }
     }
 
+    fn value_place(&self, field: Field) -> Place {
+        if field == Field::Data && self.data_lines > 1 { Place::Join } else { Place::Value(field) }
+    }
+
     fn value<'a>(&mut self, field: Field, chunk: &'a [u8], at: &mut usize) -> Option<Piece<'a>> {
-        if std::mem::take(&mut self.join) {
-            return Some(Piece::Data(b"\n"));
-        }
         let (value, _) = self.rest_of_line(chunk, at);
         match field {
             Field::Data if !value.is_empty() => Some(Piece::Data(value)),

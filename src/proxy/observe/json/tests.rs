@@ -1,4 +1,5 @@
 use std::collections::BTreeMap;
+use std::fmt::Write;
 
 use proptest::prelude::*;
 use serde_json::Value;
@@ -72,7 +73,9 @@ fn expected(value: &Value, member: &Member<Field>, told: &mut Told) {
             if let Want::Value(_) = want {
                 told.containers.push(Container::Array);
             }
-            elements.iter().for_each(|element| expected(element, member, told));
+            for element in elements {
+                expected(element, member, told);
+            }
         }
         (Value::Object(members), want) => {
             if let Want::Value(_) = want {
@@ -219,15 +222,15 @@ fn json() -> impl Strategy<Value = Value> {
     })
 }
 
-/// The same text with every character outside ASCII, and every `a`, as an escape.
+/// The same text with every character outside ASCII as an escape.
 fn escaped(text: &str) -> String {
     let mut out = String::new();
     for character in text.chars() {
-        if character.is_ascii() && character != 'é' {
+        if character.is_ascii() {
             out.push(character);
         } else {
             for unit in character.encode_utf16(&mut [0; 2]) {
-                out.push_str(&format!("\\u{unit:04X}"));
+                write!(out, "\\u{unit:04X}").unwrap();
             }
         }
     }

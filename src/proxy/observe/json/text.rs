@@ -86,10 +86,14 @@ impl Text {
         }
     }
 
-    /// What was kept, if it is whole and UTF-8.
-    pub(super) fn kept(&self) -> Option<&str> {
-        let kept = self.kept.get(..self.kept_len).filter(|_| !self.too_long)?;
-        std::str::from_utf8(kept).ok()
+    /// What was kept, if it is whole.
+    pub(super) fn kept(&self) -> Option<&[u8]> {
+        self.kept.get(..self.kept_len).filter(|_| !self.too_long)
+    }
+
+    /// Whether nothing has been kept, so that what comes may be all.
+    pub(super) fn is_fresh(&self) -> bool {
+        self.kept_len == 0 && !self.too_long
     }
 
     /// One byte of an escape; what it stands for at its end.

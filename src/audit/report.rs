@@ -1,0 +1,172 @@
+//! What an audit found, for people and for programs.
+
+use std::fmt;
+
+use serde::Serialize;
+
+use crate::ledger::books::Sizes;
+
+/// Violations that a report tells one by one; the rest is counted.
+const TOLD: usize = 100;
+
+/// What is proved of the books. The numbers are those of the design's invariants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub enum Invariant {
+    /// No balance is below zero, or below the debt that policy allows.
+    I5,
+    /// A usage event has one live monetization event, and its balance updates sum to what was charged.
+    I6,
+    /// An account's records have no gap and end where its head says.
+    I7,
+    /// A balance is the sum of its updates, and their chain holds.
+    I8,
+    /// Granted, adjusted and refunded is what is left, debited and expired.
+    I12,
+    /// Rows name only what is there.
+    Orphans,
+}
+
+impl Invariant {
+    /// Its number, or word.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::I5 => "I5",
+            Self::I6 => "I6",
+            Self::I7 => "I7",
+            Self::I8 => "I8",
+            Self::I12 => "I12",
+            Self::Orphans => "orphans",
+        }
+    }
+}
+
+/// One thing in the books that is not as it must be.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Violation {
+    /// What it breaks.
+    pub invariant: Invariant,
+    /// Where: the ids of the rows.
+    pub subject: String,
+    /// What was looked at.
+    pub what: &'static str,
+    /// What it must be.
+    pub expected: String,
+    /// What it is.
+    pub found: String,
+}
+
+/// How much was looked at.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Checked {
+    /// Accounts.
+    pub accounts: u64,
+    /// Usage events.
+    pub usage_events: u64,
+    /// Monetization events.
+    pub monetization_events: u64,
+    /// Balance updates.
+    pub balance_updates: u64,
+    /// Balances.
+    pub balances: u64,
+    /// Grants.
+    pub grants: u64,
+    /// Policy snapshots.
+    pub policies: u64,
+}
+
+/// What an audit found.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct AuditReport {
+    /// How much was looked at.
+    pub checked: Checked,
+    /// The first violations.
+    pub violations: Vec<Violation>,
+    /// How many there are in all.
+    pub violations_total: u64,
+}
+
+impl AuditReport {
+    /// Whether the books hold.
+    pub const fn holds(&self) -> bool {
+        self.violations_total == 0
+    }
+
+    pub(super) fn violated(
+        &mut self,
+        invariant: Invariant,
+        subject: impl FnOnce() -> String,
+        what: &'static str,
+        expected: impl fmt::Display,
+        found: impl fmt::Display,
+    ) {
+        self.violations_total += 1;
+        if self.violations.len() < TOLD {
+            let (subject, expected, found) = (subject(), expected.to_string(), found.to_string());
+            self.violations.push(Violation { invariant, subject, what, expected, found });
+        }
+    }
+
+    /// Reports a value that is not what it must be.
+    pub(super) fn compare<T: PartialEq + fmt::Debug>(
+        &mut self,
+        invariant: Invariant,
+        subject: impl FnOnce() -> String,
+        what: &'static str,
+        expected: &T,
+        found: &T,
+    ) {
+        if expected != found {
+            self.violated(invariant, subject, what, format_args!("{expected:?}"), format_args!("{found:?}"));
+        }
+    }
+}
+
+impl From<Sizes> for Checked {
+    fn from(sizes: Sizes) -> Self {
+        Self {
+            accounts: sizes.accounts,
+            usage_events: sizes.usage_events,
+            monetization_events: sizes.monetization_events,
+            balance_updates: sizes.balance_updates,
+            balances: sizes.balances,
+            grants: sizes.grants,
+            policies: sizes.policies,
+        }
+    }
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { invariant, subject, what, expected, found } = self;
+        write!(f, "{:<8}{subject}: {what} is {found}, expected {expected}", invariant.as_str())
+    }
+}
+
+impl fmt::Display for AuditReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let checked = &self.checked;
+        writeln!(
+            f,
+            "{} accounts, {} usage events, {} monetization events, {} balance updates on {} balances, {} grants, {} policies",
+            checked.accounts,
+            checked.usage_events,
+            checked.monetization_events,
+            checked.balance_updates,
+            checked.balances,
+            checked.grants,
+            checked.policies,
+        )?;
+        if self.holds() {
+            return writeln!(f, "the books hold: I5, I6, I7, I8, I12");
+        }
+        writeln!(f, "the books do not hold: {} violations", self.violations_total)?;
+        for violation in &self.violations {
+            writeln!(f, "{violation}")?;
+        }
+        let untold = self.violations_total.saturating_sub(self.violations.len() as u64);
+        if untold > 0 {
+            writeln!(f, "and {untold} more")?;
+        }
+        Ok(())
+    }
+}

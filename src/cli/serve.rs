@@ -1,0 +1,229 @@
+//! `overfall serve`: the gateway, from its deployment file to its last record.
+
+use std::future::Future;
+use std::net::{SocketAddr, TcpListener};
+use std::num::NonZero;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use anyhow::Context;
+use clap::Args;
+use tokio::runtime::Runtime;
+use tokio::sync::Notify;
+
+use super::ConfigFile;
+use super::node::{Node, Stores};
+use super::reload::Reloader;
+use crate::admin::{self, Operator};
+use crate::config::{Config, Durability, Secret};
+use crate::journal;
+use crate::policy::compiled::Policy;
+use crate::policy::load;
+use crate::proxy::{body, gateway, server, upstream};
+use crate::telemetry;
+use crate::units::Span;
+use crate::units::time::Clock;
+
+/// How often the gateway's own port is tried until it answers.
+const CONNECT_EVERY: Duration = Duration::from_millis(5);
+/// What a power cut may cost in relaxed durability.
+const RELAXED_SYNC: Span = Span::from_ms(50);
+
+/// The bound on the journal holds at least so many of its files.
+const SEGMENTS_LEAST: u64 = 8;
+/// The size of a file of the journal, at least and at most.
+const SEGMENT_BYTES: (u64, u64) = (16 << 10, 64 << 20);
+
+/// `overfall serve`
+#[derive(Debug, Args)]
+pub(super) struct Serve {
+    #[command(flatten)]
+    config: ConfigFile,
+}
+
+/// A deployment with its secrets at hand.
+pub(super) struct Deployment {
+    /// The deployment file.
+    pub(super) config: Config,
+    /// The upstream's key.
+    pub(super) upstream_key: Secret,
+    /// The operator's token.
+    pub(super) admin_token: Secret,
+}
+
+/// A gateway whose stores are open and which does not listen yet.
+pub(super) struct Gateway {
+    runtime: Runtime,
+    node: Node,
+    /// What the operator's routes act on.
+    pub(super) operator: Arc<Operator>,
+    deployment: Deployment,
+    admin: TcpListener,
+}
+
+impl Serve {
+    pub(super) fn run(self) -> anyhow::Result<ExitCode> {
+        let config = Config::load(&self.config.config)?;
+        let deployment =
+            Deployment { upstream_key: config.upstream_key()?, admin_token: config.admin_token()?, config };
+        let told = deployment.config.clone();
+        let gateway = Gateway::open(deployment, runtime()?)?;
+        gateway.run(move || {
+            tracing::info!(
+                gateway.address = %told.listen.gateway,
+                admin.address = %told.listen.admin,
+                upstream.url = %told.upstream.base_url,
+                stores = "embedded",
+                data.path = %told.data.display(),
+                durability = ?told.durability,
+                "the gateway serves"
+            );
+        })
+    }
+}
+
+/// The runtime of everything but the proxy itself.
+pub(super) fn runtime() -> std::io::Result<Runtime> {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).thread_name("operator").enable_all().build()
+}
+
+/// Opens the stores that a deployment names, under the policy that its file holds.
+pub(super) async fn open(config: &Config) -> anyhow::Result<Node> {
+    let policy = Arc::new(read_policy(config)?);
+    let durability = match config.durability {
+        Durability::Strict => journal::Durability::Strict,
+        Durability::Relaxed => journal::Durability::Relaxed { sync_every: RELAXED_SYNC },
+    };
+    let options = journal::Options {
+        segment_bytes: (config.limits.journal_bytes / SEGMENTS_LEAST).clamp(SEGMENT_BYTES.0, SEGMENT_BYTES.1),
+        bytes_max: config.limits.journal_bytes,
+        durability,
+        ..journal::Options::default()
+    };
+    let stores = Stores { data: config.data.clone(), journal: options };
+    Ok(Node::open(&stores, policy, Clock::machine()).await?)
+}
+
+fn read_policy(config: &Config) -> anyhow::Result<Policy> {
+    let file = &config.policy;
+    let text = std::fs::read_to_string(file)
+        .with_context(|| format!("the policy file {} cannot be read", file.display()))?;
+    load::parse(&file.display().to_string(), &text).context("the policy file is not right")
+}
+
+impl Gateway {
+    /// Starts logs and metrics, takes the ports and opens the stores.
+    pub(super) fn open(deployment: Deployment, runtime: Runtime) -> anyhow::Result<Self> {
+        telemetry::init_logs(&deployment.config.log)?;
+        let exposition = telemetry::install_metrics()?;
+        crate::settle::describe();
+        runtime.spawn(exposition.clone().upkeep());
+        let admin = listen(deployment.config.listen.admin, "operator")?;
+        drop(listen(deployment.config.listen.gateway, "gateway")?);
+        let node = runtime.block_on(open(&deployment.config))?;
+        if node.recovered.floored > 0 {
+            tracing::warn!(
+                holds = node.recovered.floored,
+                "the gateway had died with holds open; they are charged at their floor"
+            );
+        }
+        let operator =
+            node.operator(deployment.admin_token.clone(), Some(exposition), Arc::new(Notify::new()));
+        Ok(Self { runtime, node, operator, deployment, admin })
+    }
+
+    /// Runs a future beside the gateway.
+    pub(super) fn block_on<F: Future>(&self, future: F) -> F::Output {
+        self.runtime.block_on(future)
+    }
+
+    /// Serves until a signal ends it, then brings everything to the books. `serving` is called once clients can connect.
+    pub(super) fn run(self, serving: impl FnOnce() + Send + 'static) -> anyhow::Result<ExitCode> {
+        let Self { runtime, node, operator, deployment, admin } = self;
+        admin.set_nonblocking(true)?;
+        let router = admin::router(Arc::clone(&operator));
+        runtime.spawn(async move {
+            let served = async { axum::serve(tokio::net::TcpListener::from_std(admin)?, router).await };
+            if let Err(error) = served.await {
+                tracing::error!(error = %telemetry::chain(&error), "the operator's listener has ended");
+            }
+        });
+        let reloader = Reloader {
+            file: deployment.config.policy.clone(),
+            policies: Arc::clone(&node.policies),
+            ledger: Arc::clone(&node.ledger),
+            wake: Arc::clone(&operator.reload),
+        };
+        runtime.spawn(async move {
+            if let Err(error) = reloader.run().await {
+                tracing::error!(error = %format!("{error:#}"), "the policy file is not watched");
+            }
+        });
+        let address = deployment.config.listen.gateway;
+        let ready = Arc::clone(&operator);
+        runtime.spawn(async move {
+            while tokio::net::TcpStream::connect(address).await.is_err() {
+                tokio::time::sleep(CONNECT_EVERY).await;
+            }
+            ready.readiness.begin();
+            serving();
+        });
+        let proxy = gateway::Gateway::new(parts(&node, &deployment))?;
+        let leaving = Arc::clone(&operator);
+        let stop = async move {
+            server::signalled().await;
+            leaving.readiness.end();
+            leaving.closing.store(true, Ordering::Relaxed);
+        };
+        let served = server::run(&settings(&deployment.config), proxy, Vec::new(), stop);
+        operator.readiness.end();
+        node.close();
+        served?;
+        tracing::info!("the gateway has ended; everything is on the books");
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+fn settings(config: &Config) -> server::Settings {
+    let tls = config.listen.tls.as_ref();
+    let tls = tls.map(|tls| server::Tls { certificates: tls.certificate.clone(), key: tls.key.clone() });
+    server::Settings {
+        listeners: vec![server::Listener { address: config.listen.gateway, tls }],
+        threads: std::thread::available_parallelism().map_or(1, NonZero::get),
+        ca_file: config.upstream.ca_file.clone(),
+        grace: config.limits.shutdown_grace,
+    }
+}
+
+fn parts(node: &Node, deployment: &Deployment) -> gateway::Parts {
+    let Config { upstream, limits, .. } = &deployment.config;
+    let bytes = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
+    gateway::Parts {
+        clock: node.clock.clone(),
+        policies: Arc::clone(&node.policies),
+        directory: Arc::clone(&node.directory),
+        meter: node.meter.clone(),
+        ledger: Arc::clone(&node.ledger),
+        blocks: node.blocks.clone(),
+        upstream: upstream::Settings {
+            base_url: upstream.base_url.clone(),
+            key: deployment.upstream_key.clone(),
+            connect_timeout: upstream.connect_timeout,
+            read_timeout: upstream.read_timeout,
+        },
+        bodies: body::Limits {
+            bytes_max: bytes(limits.body_bytes),
+            buffered_bytes_max: bytes(limits.bodies_bytes),
+            timeout: limits.body_time,
+        },
+    }
+}
+
+/// Takes a port, or says which and what to do.
+fn listen(address: SocketAddr, role: &str) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).with_context(|| {
+        format!("the {role} cannot listen on {address}: name another port, or end what has it")
+    })
+}

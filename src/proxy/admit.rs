@@ -1,0 +1,331 @@
+//! What has to hold before a request leaves: its route, its caller, its body, its price, and its hold, durable.
+//!
+//! Each step refuses by returning what it refuses with; nothing is written here. Up to the hold, nothing that a client
+//! sends changes any state but its own connection's. From the hold on, the [`Settlement`](super::settlement) ends it.
+
+mod body;
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING, UPGRADE};
+use pingora::proxy::Session;
+
+use super::client::Dialect;
+use super::demand::{self, Asked};
+use super::finish::Cause;
+use super::gateway::Shared;
+use super::headers::Scene;
+use super::keys::{Key, Malformed};
+use super::metrics;
+use super::observe::ChatFilter;
+use super::passing::Outgoing;
+use super::refusal::{Code, Refusal};
+use super::request::{Decided, Free, Metered, Request, Stage};
+use super::routes::{self, Action, Class};
+use super::settlement::{Call, Settlement};
+use crate::access::terms::Unpriced;
+use crate::access::{Ask, Block, Demand, Held, Reason, Standing, Terms};
+use crate::ledger::directory::Caller;
+use crate::ledger::rows::{AccountStatus, BlockRow, Owner};
+use crate::meter::Verdict;
+use crate::policy::compiled::{Api, FeatureIndex, PlanIndex, Policy};
+use crate::policy::prices::Rates;
+use crate::telemetry::chain;
+use crate::units::{DecisionId, Quantities, Timestamp};
+
+/// A refusal, and what is known of the decision that it is.
+#[derive(Debug)]
+pub(super) struct Refused {
+    pub(super) refusal: Refusal,
+    pub(super) about: Option<Box<About>>,
+}
+
+/// What is known of a decision that is a refusal.
+#[derive(Debug)]
+pub(super) struct About {
+    pub(super) decision: Option<DecisionId>,
+    pub(super) policy: Arc<Policy>,
+    pub(super) plan: PlanIndex,
+    pub(super) feature: FeatureIndex,
+    pub(super) standing: Standing,
+    pub(super) sole_user: bool,
+}
+
+/// A request that is in the table, from a caller who is known.
+pub(super) struct Known {
+    pub(super) caller: Caller,
+    pub(super) action: Action,
+    pub(super) class: Class,
+    /// The id in its path.
+    pub(super) id: String,
+    pub(super) target: Vec<u8>,
+    pub(super) now: Timestamp,
+}
+
+/// What a metered request asks for, and by what it is decided.
+struct Priced {
+    terms: Terms,
+    demand: Demand,
+    /// The tokens of the input before what has been learnt.
+    input_by_size: u64,
+    decision: DecisionId,
+}
+
+impl From<Refusal> for Refused {
+    fn from(refusal: Refusal) -> Self {
+        Self { refusal, about: None }
+    }
+}
+
+impl About {
+    pub(super) fn scene(&self, now: Timestamp) -> Scene<'_> {
+        Scene { policy: &self.policy, plan: self.plan, feature: self.feature, standing: &self.standing, now }
+    }
+}
+
+/// Looks at the head of a request alone: what it asks for, and who asks.
+pub(super) fn identify(shared: &Shared, session: &Session, request: &mut Request) -> Result<Known, Refusal> {
+    let header = session.req_header();
+    request.dialect = Dialect::of_request(&header.headers);
+    if header.headers.contains_key(CONTENT_LENGTH) && header.headers.contains_key(TRANSFER_ENCODING) {
+        // Two hops that read such a request differently read two requests.
+        return Err(bad("A request has either Content-Length or Transfer-Encoding.", Code::InvalidValue));
+    }
+    if header.headers.contains_key(UPGRADE) {
+        return Err(Refusal::UpgradeRequired);
+    }
+    if shared.intake.is_closed() {
+        return Err(Refusal::Overloaded);
+    }
+    let now = shared.clock.now();
+    let key = Key::of_request(&header.headers).map_err(|malformed| {
+        metrics::unidentified(match malformed {
+            Malformed::Missing => "missing",
+            Malformed::Foreign | Malformed::Damaged => "malformed",
+        });
+        Refusal::MalformedKey(malformed)
+    })?;
+    let caller = shared.directory.identify(&key.hash(), now).map_err(|_| {
+        metrics::unidentified("unknown");
+        Refusal::InvalidKey
+    })?;
+    let found = routes::find(header.method.as_str(), header.raw_path()).ok_or(Refusal::NotFound)?;
+    request.route = Some(found.route);
+    if caller.status == AccountStatus::Suspended && found.route.class != Class::Local {
+        return Err(Refusal::AccountSuspended);
+    }
+    Ok(Known {
+        caller,
+        action: found.route.action,
+        class: found.route.class,
+        id: found.id.to_owned(),
+        target: found.target(shared.upstream.path()),
+        now,
+    })
+}
+
+/// Lets a request on that costs nothing.
+pub(super) async fn pass(shared: &Shared, session: &mut Session, known: Known) -> Result<Stage, Refused> {
+    let mut free = Free { outgoing: Outgoing { target: known.target, ..Outgoing::default() }, deletes: None };
+    if known.class == Class::Owned {
+        owned(shared, &known.caller, &known.id, None).await?;
+        free.deletes = (known.action == Action::DeleteResponse).then_some(known.id);
+    }
+    let body = shared.bodies.read(session).await.map_err(|error| body::refusal(&error))?;
+    match known.action {
+        Action::CountInputTokens => {
+            let plain = body::plain(shared, session, &body).await?;
+            let asked = body::parse(demand::Api::InputTokens, plain.as_ref().unwrap_or(&body)).await?;
+            context_of(shared, &known.caller, &asked).await?;
+            free.outgoing.body = Some(body.into_bytes());
+        }
+        Action::CancelResponse => free.outgoing.body = Some(body.into_bytes()),
+        // What has no body in the API gets none from here.
+        _ => {}
+    }
+    Ok(Stage::Free(free))
+}
+
+/// Decides a request that can cost money, and holds what it takes.
+pub(super) async fn meter(
+    shared: &Shared,
+    session: &mut Session,
+    known: Known,
+    api: Api,
+) -> Result<Stage, Refused> {
+    let kind = match known.action {
+        Action::CompleteChat => demand::Api::Chat,
+        Action::CompactResponse => demand::Api::Compact,
+        _ => demand::Api::Responses,
+    };
+    let sent = shared.bodies.read(session).await.map_err(|error| body::refusal(&error))?;
+    let plain = body::plain(shared, session, &sent).await?;
+    let asked = body::parse(kind, plain.as_ref().unwrap_or(&sent)).await?;
+    if asked.background {
+        return Err(Refusal::NotBuilt { what: "`background: true`", param: Some("background") }.into());
+    }
+    let adds_usage = kind == demand::Api::Chat && asked.stream && !asked.include_usage;
+    let priced = price(shared, &known, api, &asked).await?;
+    let (decided, settlement) = hold(shared, &known, priced).await?;
+    let bound = decided.clamped_to.map(|tokens| (tokens / asked.choices.max(1)).max(1));
+    let text = plain.as_ref().unwrap_or(&sent).bytes();
+    let rewritten = body::rewritten(kind, text, bound, adds_usage)?;
+    let (body, rewritten) = match rewritten {
+        Some(bytes) => (plain.unwrap_or(sent).rewritten(bytes), true),
+        None => (sent, false),
+    };
+    Ok(Stage::Metered(Box::new(Metered {
+        outgoing: Outgoing { target: known.target, body: Some(body.into_bytes()), rewritten },
+        settlement,
+        decided,
+        action: known.action,
+        filter: adds_usage.then(ChatFilter::default),
+        streams: false,
+    })))
+}
+
+/// Finds the terms and estimates the demand. No price, no call.
+async fn price(shared: &Shared, known: &Known, api: Api, asked: &Asked) -> Result<Priced, Refused> {
+    let caller = &known.caller;
+    let policy = shared.policies.current();
+    let (Some(feature), Some(plan)) = (policy.feature_of(api), policy.plan(&caller.plan)) else {
+        tracing::warn!(account.id = %caller.account, plan = &*caller.plan, "the policy has no such plan or product");
+        return Err(Refusal::Block(Block::because(Reason::NotInPlan)).into());
+    };
+    let terms = Terms {
+        policy,
+        plan,
+        feature,
+        model: Arc::from(asked.model.as_str()),
+        tier: asked.service_tier.as_deref().map(Arc::from),
+        size: None,
+    };
+    let input_by_size = asked.input_tokens_estimate.saturating_add(context_of(shared, caller, asked).await?);
+    let usual = shared.learner.output_p95(caller.user, &terms.model).saturating_mul(asked.choices);
+    let bound = asked.max_output_tokens.map_or(u64::MAX, |tokens| tokens.saturating_mul(asked.choices));
+    let estimate = Quantities {
+        input_tokens: shared.learner.input_factor(&terms.model).apply(input_by_size),
+        output_tokens: usual.min(bound).max(1),
+        ..Quantities::default()
+    };
+    let decision = DecisionId::new(known.now, rand::random());
+    let reason = match () {
+        () if terms.waterfall().is_none() => Reason::NotInPlan,
+        // A model that is priced by the second would be free by the token.
+        () if terms.row().is_none_or(|row| !matches!(row.rates, Rates::Tokens(_))) => Reason::UnpricedModel,
+        () => match terms.estimate(estimate.clone()) {
+            Ok(demand) => return Ok(Priced { terms, demand, input_by_size, decision }),
+            Err(Unpriced::Model) => Reason::UnpricedModel,
+            Err(Unpriced::Overflow) => Reason::NeverFits,
+        },
+    };
+    let demand = Demand { quantities: estimate, ..Demand::nothing() };
+    let priced = Priced { terms, demand, input_by_size, decision };
+    Err(blocked(shared, known, priced, Block::because(reason)).await)
+}
+
+/// Takes what the request needs, and waits until that is durable.
+async fn hold(shared: &Shared, known: &Known, priced: Priced) -> Result<(Decided, Settlement), Refused> {
+    let (account, user) = (known.caller.account, known.caller.user);
+    let lifetime = priced.terms.feature().deadlines.request;
+    let ask = Ask {
+        decision: priced.decision,
+        user,
+        terms: priced.terms.clone(),
+        demand: priced.demand.clone(),
+        lifetime,
+    };
+    let (held, ticket) = match shared.meter.hold(account, ask).await {
+        Ok(Verdict::Allow(held, ticket)) => (held, ticket),
+        Ok(Verdict::Block(block)) => return Err(blocked(shared, known, priced, block).await),
+        Err(error) => {
+            tracing::error!(error = %chain(&error), "a hold could not be made");
+            return Err(Refusal::StoreUnavailable.into());
+        }
+    };
+    let Priced { terms, decision, input_by_size, .. } = priced;
+    metrics::decided(terms.feature(), metrics::ALLOWED);
+    shared.in_flight.watch(account, decision, lifetime, known.now);
+    let Held { clamped_to, draws, standing, record } = held;
+    let mut settlement = shared.settlements.take_charge(Call {
+        account,
+        user,
+        decision,
+        terms: terms.clone(),
+        estimate: record.demand.quantities,
+        input_by_size,
+        dispatched: false,
+        status: None,
+        observer: None,
+        owned: false,
+    });
+    if let Err(error) = ticket.await {
+        tracing::error!(decision.id = %decision, error = %chain(&error), "a hold is not durable");
+        settlement.end(Cause::NotSent).await;
+        return Err(Refusal::StoreUnavailable.into());
+    }
+    Ok((Decided { decision, terms, draws, clamped_to, standing }, settlement))
+}
+
+/// Tells a block, and puts it on the log.
+async fn blocked(shared: &Shared, known: &Known, priced: Priced, block: Block) -> Refused {
+    let Priced { terms, demand, decision, .. } = priced;
+    let caller = &known.caller;
+    metrics::decided(terms.feature(), block.reason.as_str());
+    shared.blocks.send(BlockRow {
+        decision,
+        at: known.now,
+        account: caller.account,
+        user: caller.user,
+        feature: terms.feature().name.clone(),
+        model: Arc::clone(&terms.model),
+        policy: terms.policy.version,
+        estimate: demand.quantities,
+        block: block.clone(),
+        count: 1,
+    });
+    let standing =
+        shared.meter.standing(caller.account, caller.user, &terms.policy, terms.plan, terms.feature).await;
+    let Terms { policy, plan, feature, model, .. } = terms;
+    let about = standing.ok().map(|standing| {
+        let decision = Some(decision);
+        Box::new(About { decision, policy, plan, feature, standing, sole_user: caller.sole_user })
+    });
+    let refusal = match block.reason {
+        Reason::UnpricedModel => Refusal::UnpricedModel { model: model.as_ref().to_owned() },
+        _ => Refusal::Block(block),
+    };
+    Refused { refusal, about }
+}
+
+/// The tokens of what the body continues, all of which has to be the caller's.
+async fn context_of(shared: &Shared, caller: &Caller, asked: &Asked) -> Result<u64, Refusal> {
+    let mut tokens: u64 = 0;
+    for named in &asked.responses {
+        let owner = owned(shared, caller, &named.id, Some(named.param)).await?;
+        tokens = tokens.saturating_add(owner.context_tokens);
+    }
+    Ok(tokens)
+}
+
+/// The response `id`, if it is the caller's account's. Nobody is told of another's.
+async fn owned(
+    shared: &Shared,
+    caller: &Caller,
+    id: &str,
+    param: Option<&'static str>,
+) -> Result<Owner, Refusal> {
+    match shared.owners.owned_by(caller.account, id).await {
+        Ok(Some(owner)) => Ok(owner),
+        Ok(None) => Err(Refusal::NotFoundObject { what: format!("Response with id '{id}'").into(), param }),
+        Err(error) => {
+            tracing::error!(error = %chain(&error), "the ledger does not tell whose a response is");
+            Err(Refusal::StoreUnavailable)
+        }
+    }
+}
+
+fn bad(message: &'static str, code: Code) -> Refusal {
+    Refusal::BadRequest { param: None, message: Cow::Borrowed(message), code }
+}

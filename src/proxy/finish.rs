@@ -1,0 +1,134 @@
+//! What a call is charged: by how it ended and what was seen of it. Pure.
+//!
+//! | what happened | charged |
+//! |---|---|
+//! | it never left | nothing, and it is no use |
+//! | the upstream refused it, or failed before it accepted | nothing |
+//! | the upstream told its usage | that, in the tier that it named |
+//! | it ended without a word of usage | the input as estimated, and the output that passed |
+//! | it was cut, or the client left | the same, as the floor of what was used |
+
+use std::sync::Arc;
+
+use super::observe::{Observed, Terminal};
+use crate::access::record::{Ending, Grade, Outcome};
+use crate::access::{Demand, Terms};
+use crate::policy::prices::TierFit;
+use crate::units::Quantities;
+
+/// How the gateway saw a call end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// It was never sent.
+    NotSent,
+    /// The upstream answered with an error or with nothing, or did not answer.
+    Refused,
+    /// The answer ended.
+    Ended,
+    /// The answer was cut.
+    Cut,
+    /// The client went away.
+    ClientGone,
+    /// Nobody told: a panic, or the process is ending.
+    Dropped,
+}
+
+/// What is known of a call at its end.
+#[derive(Debug)]
+pub struct Facts<'a> {
+    /// What it was decided and is priced by.
+    pub terms: &'a Terms,
+    /// What was held.
+    pub estimate: &'a Quantities,
+    /// What the answer told, if there was one.
+    pub observed: Option<&'a Observed>,
+    /// The status of the answer.
+    pub status: Option<u16>,
+}
+
+impl Facts<'_> {
+    /// What was used, and how it ended.
+    pub fn end(&self, cause: Cause) -> (Demand, Ending) {
+        let accepted = self.observed.is_some_and(|observed| observed.accepted);
+        match cause {
+            Cause::NotSent => (Demand::nothing(), Ending::not_sent()),
+            Cause::Refused => self.refused(),
+            Cause::Ended | Cause::Cut if !accepted => self.refused(),
+            // Whether the upstream had accepted, nobody knows: it had the request, and works on it.
+            Cause::Ended | Cause::Cut | Cause::ClientGone | Cause::Dropped => self.used(cause),
+        }
+    }
+
+    fn refused(&self) -> (Demand, Ending) {
+        (Demand::nothing(), self.ending(Outcome::Refused, Grade::Exact))
+    }
+
+    fn used(&self, cause: Cause) -> (Demand, Ending) {
+        let terminal = self.observed.and_then(|observed| observed.terminal);
+        let told = self.observed.and_then(|observed| observed.quantities.clone());
+        let grade = match (&told, terminal) {
+            (Some(_), _) => Grade::Exact,
+            (None, Some(_)) => Grade::Estimated,
+            (None, None) => Grade::Floor,
+        };
+        let quantities = told.unwrap_or_else(|| self.seen());
+        let (demand, fit) = self.price(quantities);
+        let grade = if fit == TierFit::Unlisted && grade == Grade::Exact { Grade::Estimated } else { grade };
+        (demand, self.ending(outcome(terminal, cause), grade))
+    }
+
+    /// The input as estimated, and the output that passed.
+    fn seen(&self) -> Quantities {
+        Quantities {
+            input_tokens: self.estimate.input_tokens,
+            output_tokens: self.observed.map_or(0, |observed| observed.output_seen.tokens()),
+            ..Quantities::default()
+        }
+    }
+
+    fn price(&self, quantities: Quantities) -> (Demand, TierFit) {
+        let tier = self.observed.and_then(|observed| observed.tier.as_deref());
+        let tier = tier.or(self.terms.tier.as_deref());
+        let held = || {
+            // What the upstream told cannot be stated in credits. What was held could be.
+            tracing::error!(
+                model = &*self.terms.model,
+                "usage without a price is booked as it was estimated"
+            );
+            let demand = self.terms.estimate(self.estimate.clone());
+            (demand.unwrap_or_else(|_| Demand::nothing()), TierFit::Unlisted)
+        };
+        self.terms.priced(quantities, tier).unwrap_or_else(|_| held())
+    }
+
+    fn ending(&self, outcome: Outcome, grade: Grade) -> Ending {
+        let text = |text: &String| Arc::from(text.as_str());
+        let tier = self.observed.and_then(|observed| observed.tier.as_ref().map(text));
+        Ending {
+            outcome,
+            grade,
+            reached_upstream: true,
+            status: self.status,
+            tier: tier.or_else(|| self.terms.tier.clone()),
+            resource: self.observed.and_then(|observed| observed.resource_id.as_ref().map(text)),
+        }
+    }
+}
+
+/// The upstream's word on how it ended stands over what became of the connection.
+const fn outcome(terminal: Option<Terminal>, cause: Cause) -> Outcome {
+    match (terminal, cause) {
+        (Some(Terminal::Completed), _) => Outcome::Completed,
+        (Some(Terminal::Incomplete), _) => Outcome::Incomplete,
+        (Some(Terminal::Failed), _) => Outcome::Failed,
+        (Some(Terminal::Cancelled), _) | (None, Cause::Dropped) => Outcome::Cancelled,
+        (None, Cause::ClientGone) => Outcome::ClientGone,
+        // An answer that ends without saying so is cut, however orderly its connection was closed.
+        (None, Cause::Ended | Cause::Cut) => Outcome::Cut,
+        (None, Cause::Refused) => Outcome::Refused,
+        (None, Cause::NotSent) => Outcome::NotSent,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,360 @@
+//! Pingora's phases of one request. Each does one thing by calling the module that knows how.
+//!
+//! Pingora tells of everything but a request's death: then its context is dropped, and with it the
+//! [`Settlement`](super::settlement::Settlement).
+
+mod answer;
+mod failure;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::proxy::{FailToProxy, ProxyHttp, Session};
+use pingora::upstreams::peer::HttpPeer;
+use pingora::{Error, ErrorSource, ErrorType};
+
+use super::body::{self, Bodies};
+use super::finish::Cause;
+use super::in_flight::InFlight;
+use super::learn::Learner;
+use super::request::{Metered, Request, Stage};
+use super::responses::Owners;
+use super::routes::{Class, Route};
+use super::server::Task;
+use super::settlement::Settlements;
+use super::upstream::{self, Upstream};
+use super::{admit, local, metrics, passing};
+use crate::ledger::Ledger;
+use crate::ledger::directory::Directory;
+use crate::meter::Meter;
+use crate::policy::live::Policies;
+use crate::settle::BlockSender;
+use crate::units::time::Clock;
+
+/// How long a client may take to read what is written to it.
+const WRITE_TIMEOUT: Duration = Duration::from_mins(1);
+/// What a request's body may still send after its refusal before its connection is closed.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
+/// How often the numbers of what is under way are told.
+const TELL_EVERY: Duration = Duration::from_secs(1);
+/// A connection that could not be made is tried once more.
+const CONNECTS_FAILED_MAX: u8 = 2;
+
+/// What a gateway is made of.
+pub struct Parts {
+    /// What time it is.
+    pub clock: Clock,
+    /// The policy in force.
+    pub policies: Arc<Policies>,
+    /// Who may call.
+    pub directory: Arc<Directory>,
+    /// Live counts.
+    pub meter: Arc<dyn Meter>,
+    /// The books.
+    pub ledger: Arc<dyn Ledger>,
+    /// The log of blocks.
+    pub blocks: BlockSender,
+    /// Where allowed requests go.
+    pub upstream: upstream::Settings,
+    /// Bounds on bodies.
+    pub bodies: body::Limits,
+}
+
+/// The gateway. Clones are the same one.
+#[derive(Clone)]
+pub struct Gateway(Arc<Shared>);
+
+/// What all requests share.
+pub(super) struct Shared {
+    pub(super) clock: Clock,
+    pub(super) policies: Arc<Policies>,
+    pub(super) directory: Arc<Directory>,
+    pub(super) meter: Arc<dyn Meter>,
+    pub(super) ledger: Arc<dyn Ledger>,
+    pub(super) blocks: BlockSender,
+    pub(super) upstream: Arc<Upstream>,
+    pub(super) bodies: Bodies,
+    pub(super) learner: Arc<Learner>,
+    pub(super) owners: Arc<Owners>,
+    pub(super) in_flight: Arc<InFlight>,
+    pub(super) settlements: Arc<Settlements>,
+    pub(super) intake: Intake,
+}
+
+/// Whether requests are taken.
+#[derive(Debug, Default)]
+pub(super) struct Intake(AtomicU8);
+
+const LEAVING: u8 = 1;
+const CLOSED: u8 = 2;
+
+impl Intake {
+    /// From now on connections end with the answer at hand.
+    pub(super) fn leave(&self) {
+        self.0.store(LEAVING, Ordering::Release);
+    }
+
+    /// From now on requests are refused.
+    pub(super) fn close(&self) {
+        self.0.store(CLOSED, Ordering::Release);
+    }
+
+    pub(super) fn is_leaving(&self) -> bool {
+        self.0.load(Ordering::Acquire) >= LEAVING
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.0.load(Ordering::Acquire) == CLOSED
+    }
+}
+
+impl Gateway {
+    /// A gateway of these parts.
+    pub fn new(parts: Parts) -> Result<Self, upstream::SettingsError> {
+        metrics::describe();
+        let (in_flight, learner) = (InFlight::new(), Arc::new(Learner::default()));
+        let owners = Owners::new(Arc::clone(&parts.ledger));
+        let settlements = Settlements::new(
+            Arc::clone(&parts.meter),
+            Arc::clone(&in_flight),
+            Arc::clone(&owners),
+            Arc::clone(&learner),
+        );
+        Ok(Self(Arc::new(Shared {
+            upstream: Arc::new(Upstream::new(&parts.upstream)?),
+            bodies: Bodies::new(parts.bodies),
+            clock: parts.clock,
+            policies: parts.policies,
+            directory: parts.directory,
+            meter: parts.meter,
+            ledger: parts.ledger,
+            blocks: parts.blocks,
+            learner,
+            owners,
+            in_flight,
+            settlements,
+            intake: Intake::default(),
+        })))
+    }
+
+    pub(super) fn shared(&self) -> &Arc<Shared> {
+        &self.0
+    }
+
+    /// The work that a gateway needs done beside its requests, on one thread.
+    pub(super) fn task(&self) -> Task {
+        let shared = Arc::clone(&self.0);
+        Task::new("gateway beside", move |stop| async move {
+            let told = async {
+                let mut stop = stop.clone();
+                while !*stop.borrow() {
+                    metrics::under_way(shared.in_flight.requests(), shared.bodies.buffered_bytes());
+                    tokio::select! {
+                        () = tokio::time::sleep(TELL_EVERY) => {}
+                        _ = stop.wait_for(|stop| *stop) => {}
+                    }
+                }
+            };
+            tokio::join!(
+                told,
+                Arc::clone(&shared.upstream).resolve(stop.clone()),
+                Arc::clone(&shared.settlements).run(stop.clone()),
+                Arc::clone(&shared.in_flight).renew(
+                    Arc::clone(&shared.meter),
+                    shared.clock.clone(),
+                    stop.clone()
+                ),
+            );
+        })
+    }
+}
+
+#[async_trait]
+impl ProxyHttp for Gateway {
+    type CTX = Request;
+
+    fn new_ctx(&self) -> Request {
+        Request::new(self.0.in_flight.count())
+    }
+
+    async fn early_request_filter(&self, session: &mut Session, _: &mut Request) -> pingora::Result<()> {
+        session.set_write_timeout(Some(WRITE_TIMEOUT));
+        session.set_total_drain_timeout(Some(DRAIN_TIMEOUT));
+        // A client that has closed its side is gone, for all that can be seen: generating on would cost somebody. Those
+        // who close one half only and wait are few, and no client of these APIs.
+        session.set_abort_on_close(true);
+        session.set_pipelining_enabled(true);
+        if self.0.intake.is_leaving() {
+            session.set_keepalive(None);
+        }
+        Ok(())
+    }
+
+    async fn request_filter(&self, session: &mut Session, request: &mut Request) -> pingora::Result<bool> {
+        let shared = &*self.0;
+        let known = match admit::identify(shared, session, request) {
+            Ok(known) => known,
+            Err(refusal) => return answer::refuse(shared, session, request, refusal.into()).await,
+        };
+        let decided = match known.class {
+            Class::Metered(api) => admit::meter(shared, session, known, api).await,
+            Class::Owned | Class::Free => admit::pass(shared, session, known).await,
+            Class::Local => {
+                return match local::answer(shared, &known).await {
+                    Ok(found) => answer::tell(session, request, found).await,
+                    Err(refusal) => answer::refuse(shared, session, request, refusal.into()).await,
+                };
+            }
+        };
+        match decided {
+            Ok(stage) => {
+                request.stage = stage;
+                Ok(false)
+            }
+            Err(refused) => answer::refuse(shared, session, request, refused).await,
+        }
+    }
+
+    async fn upstream_peer(&self, _: &mut Session, _: &mut Request) -> pingora::Result<Box<HttpPeer>> {
+        let peer = self.0.upstream.peer().map(Box::new);
+        peer.ok_or_else(|| {
+            Error::explain(ErrorType::ConnectNoRoute, "the upstream's name is not resolved").into_up()
+        })
+    }
+
+    fn fail_to_connect(
+        &self,
+        _: &mut Session,
+        _: &HttpPeer,
+        request: &mut Request,
+        mut error: Box<Error>,
+    ) -> Box<Error> {
+        metrics::upstream_error("connect");
+        request.failed_connects += 1;
+        error.set_retry(request.failed_connects < CONNECTS_FAILED_MAX);
+        error
+    }
+
+    async fn upstream_request_filter(
+        &self,
+        _: &mut Session,
+        header: &mut RequestHeader,
+        request: &mut Request,
+    ) -> pingora::Result<()> {
+        if let Some(Metered { settlement, .. }) = request.metered()
+            && let Some(call) = settlement.call()
+        {
+            call.dispatched = true;
+            let dispatched = self.0.meter.dispatch(call.account, call.decision).await;
+            dispatched.map_err(|error| {
+                Error::because(ErrorType::InternalError, "the hold is gone", error).into_in()
+            })?;
+        }
+        match request.outgoing() {
+            Some(outgoing) => passing::outward(header, outgoing, &self.0.upstream),
+            None => Err(Error::explain(ErrorType::InternalError, "nothing was let through").into_in()),
+        }
+    }
+
+    /// Never awaits: what the body is was decided before the upstream was chosen.
+    async fn request_body_filter(
+        &self,
+        _: &mut Session,
+        body: &mut Option<Bytes>,
+        end_of_stream: bool,
+        request: &mut Request,
+    ) -> pingora::Result<()> {
+        let whole = request.outgoing().and_then(|outgoing| outgoing.body.take());
+        *body = if end_of_stream { whole } else { None };
+        Ok(())
+    }
+
+    async fn upstream_response_filter(
+        &self,
+        _: &mut Session,
+        header: &mut ResponseHeader,
+        _: &mut Request,
+    ) -> pingora::Result<()> {
+        if matches!(header.status.as_u16(), 401 | 403) {
+            // The key that it did not accept is the gateway's own: what it says about that is for the operator.
+            metrics::upstream_error("auth");
+            tracing::error!(
+                status = header.status.as_u16(),
+                "the upstream does not accept the gateway's key"
+            );
+            return Err(Error::new_up(failure::UPSTREAM_AUTH));
+        }
+        Ok(())
+    }
+
+    async fn response_filter(
+        &self,
+        session: &mut Session,
+        header: &mut ResponseHeader,
+        request: &mut Request,
+    ) -> pingora::Result<()> {
+        answer::head(&self.0, session, header, request).await
+    }
+
+    fn response_body_filter(
+        &self,
+        _: &mut Session,
+        body: &mut Option<Bytes>,
+        end_of_stream: bool,
+        request: &mut Request,
+    ) -> pingora::Result<Option<Duration>> {
+        if let Some(metered) = request.metered() {
+            *body = metered.pass(body.take());
+            if end_of_stream {
+                answer::append(body, metered.conclude());
+                metered.settlement.end_now(Cause::Ended);
+            }
+        }
+        Ok(None)
+    }
+
+    fn error_while_proxy(
+        &self,
+        _: &HttpPeer,
+        session: &mut Session,
+        mut error: Box<Error>,
+        request: &mut Request,
+        reused: bool,
+    ) -> Box<Error> {
+        if request.is_repeatable() && session.response_written().is_none() {
+            error.retry.decide_reuse(reused);
+        } else {
+            error.set_retry(false);
+        }
+        error
+    }
+
+    async fn fail_to_proxy(
+        &self,
+        session: &mut Session,
+        error: &Error,
+        request: &mut Request,
+    ) -> FailToProxy {
+        failure::fail(&self.0, session, error, request).await
+    }
+
+    async fn logging(&self, session: &mut Session, error: Option<&Error>, request: &mut Request) {
+        if let Stage::Metered(metered) = &mut request.stage {
+            // It has ended already, unless the answer had no body or a filter failed.
+            let cause = error.map_or(Cause::Ended, failure::cause);
+            metered.settlement.end(cause).await;
+        }
+        let class = request.route.map_or("none", |route: &Route| route.class.as_str());
+        let status = session.response_written().map_or(0, |header| header.status.as_u16());
+        metrics::answered(class, status, request.began.elapsed());
+    }
+
+    fn suppress_error_log(&self, _: &Session, _: &Request, error: &Error) -> bool {
+        // A client that leaves is no fault; everything else has been told with its chain.
+        *error.esource() == ErrorSource::Downstream
+    }
+}

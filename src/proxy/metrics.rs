@@ -1,0 +1,106 @@
+//! What the gateway counts: names, meanings, labels.
+//!
+//! Labels are closed words, or names of the policy's products: never an account, a user, a key or a model. So the
+//! number of series is bounded by the code and the policy.
+
+use std::sync::Arc;
+
+use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
+
+use crate::access::record::EndRecord;
+use crate::policy::compiled::Feature;
+
+/// Requests answered.
+const REQUESTS: &str = "overfall_requests_total";
+/// From the head of a request to the end of its answer.
+const REQUEST_SECONDS: &str = "overfall_request_duration_seconds";
+/// Decisions made.
+const DECISIONS: &str = "overfall_decisions_total";
+/// Calls ended.
+const ENDS: &str = "overfall_calls_ended_total";
+/// Keys that let nobody in.
+const UNIDENTIFIED: &str = "overfall_unidentified_total";
+/// Faults of the upstream.
+const UPSTREAM_ERRORS: &str = "overfall_upstream_errors_total";
+/// Requests under way.
+const IN_FLIGHT: &str = "overfall_requests_in_flight";
+/// Bodies in memory.
+const BUFFERED: &str = "overfall_buffered_body_bytes";
+/// Names that did not resolve.
+pub(super) const RESOLVE_FAILURES: &str = "overfall_upstream_resolve_failures_total";
+/// Calls that ended by being dropped.
+pub(super) const SETTLED_BY_DROP: &str = "overfall_settled_by_drop_total";
+/// Calls that were dropped and are left to their deadline.
+pub(super) const SETTLEMENTS_LEFT: &str = "overfall_settlements_left_to_deadline_total";
+/// Ends that the meter did not take.
+pub(super) const ENDS_FAILED: &str = "overfall_ends_failed_total";
+
+/// The outcome of a decision that lets a request through.
+pub(super) const ALLOWED: &str = "none";
+
+/// Says what each name means, for whoever reads `/metrics`. Again changes nothing.
+pub fn describe() {
+    describe_counter!(REQUESTS, "Requests answered, by class of route and status.");
+    describe_histogram!(
+        REQUEST_SECONDS,
+        Unit::Seconds,
+        "Time from a request's head to its answer's end, by class."
+    );
+    describe_counter!(DECISIONS, "Decisions, by product, outcome and reason.");
+    describe_counter!(ENDS, "Calls ended, by product, outcome and grade of their usage.");
+    describe_counter!(UNIDENTIFIED, "Requests without a key that lets in, by what is wrong with it.");
+    describe_counter!(UPSTREAM_ERRORS, "Faults of the upstream, by kind.");
+    describe_gauge!(IN_FLIGHT, "Requests under way.");
+    describe_gauge!(BUFFERED, Unit::Bytes, "Bodies of requests in memory.");
+    describe_counter!(RESOLVE_FAILURES, "Times that the upstream's name did not resolve.");
+    describe_counter!(SETTLED_BY_DROP, "Calls settled because their request was dropped: panic or stop.");
+    describe_counter!(SETTLEMENTS_LEFT, "Dropped calls that found no place and are left to their deadline.");
+    describe_counter!(ENDS_FAILED, "Ends of calls that the meter or the journal did not take.");
+}
+
+/// A request was answered with `status`; 0: the client had left before.
+pub(super) fn answered(class: &'static str, status: u16, took: std::time::Duration) {
+    counter!(REQUESTS, "class" => class, "status" => status_word(status)).increment(1);
+    histogram!(REQUEST_SECONDS, "class" => class).record(took);
+}
+
+/// A decision was made; `reason` is [`ALLOWED`] or a block's.
+pub(super) fn decided(feature: &Feature, reason: &'static str) {
+    let outcome = if reason == ALLOWED { "allow" } else { "block" };
+    let feature = metrics::SharedString::from_shared(Arc::clone(&feature.name));
+    counter!(DECISIONS, "feature" => feature, "outcome" => outcome, "reason" => reason).increment(1);
+}
+
+/// A call ended.
+pub(super) fn ended(record: &EndRecord) {
+    let feature = metrics::SharedString::from_shared(Arc::clone(&record.feature));
+    let (outcome, grade) = (record.ending.outcome.as_str(), record.ending.grade.as_str());
+    counter!(ENDS, "feature" => feature, "outcome" => outcome, "grade" => grade).increment(1);
+}
+
+/// A key let nobody in.
+pub(super) fn unidentified(why: &'static str) {
+    counter!(UNIDENTIFIED, "why" => why).increment(1);
+}
+
+/// The upstream is at fault.
+pub(super) fn upstream_error(kind: &'static str) {
+    counter!(UPSTREAM_ERRORS, "kind" => kind).increment(1);
+}
+
+/// What is under way now.
+pub(super) fn under_way(requests: usize, buffered_bytes: usize) {
+    let number = |count: usize| u32::try_from(count).map_or(f64::from(u32::MAX), f64::from);
+    gauge!(IN_FLIGHT).set(number(requests));
+    gauge!(BUFFERED).set(number(buffered_bytes));
+}
+
+const fn status_word(status: u16) -> &'static str {
+    match status {
+        200..=299 => "2xx",
+        300..=399 => "3xx",
+        400..=499 => "4xx",
+        500..=599 => "5xx",
+        _ => "none",
+    }
+}

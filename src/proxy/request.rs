@@ -1,0 +1,190 @@
+//! One request on its way through: what Pingora's phases hand from one to the next.
+
+use bytes::Bytes;
+use http::header::CONTENT_TYPE;
+use pingora::http::ResponseHeader;
+
+use super::client::Dialect;
+use super::headers::{self, Allowed, Headers, Scene};
+use super::in_flight::Counted;
+use super::observe::{ChatFilter, Observer, Shape};
+use super::passing::Outgoing;
+use super::routes::{Action, Route};
+use super::settlement::Settlement;
+use crate::access::draw::Draws;
+use crate::access::{Standing, Terms};
+use crate::units::{DecisionId, Timestamp};
+
+/// A request's context.
+pub struct Request {
+    /// How the client wants to be answered.
+    pub dialect: Dialect,
+    /// Its row of the table, once it is known.
+    pub route: Option<&'static Route>,
+    /// How far it is.
+    pub stage: Stage,
+    /// When it came, by the monotonic clock.
+    pub began: tokio::time::Instant,
+    /// How often a connection to the upstream failed.
+    pub failed_connects: u8,
+    _counted: Counted,
+}
+
+/// How far a request is.
+pub enum Stage {
+    /// Nothing is decided.
+    Arrived,
+    /// The gateway has answered, or will, by itself.
+    Answered,
+    /// It goes on, and costs nothing.
+    Free(Free),
+    /// It goes on, and is held.
+    Metered(Box<Metered>),
+}
+
+/// A request that costs nothing.
+#[derive(Debug, Default)]
+pub struct Free {
+    /// What leaves.
+    pub outgoing: Outgoing,
+    /// The response that is gone when the upstream agrees.
+    pub deletes: Option<String>,
+}
+
+/// A request that is held.
+pub struct Metered {
+    /// What leaves.
+    pub outgoing: Outgoing,
+    /// Its hold.
+    pub settlement: Settlement,
+    /// What was decided.
+    pub decided: Decided,
+    /// What it does.
+    pub action: Action,
+    /// Takes the usage chunk out, where the client did not ask for it.
+    pub filter: Option<ChatFilter>,
+    /// Whether the answer comes as events.
+    pub streams: bool,
+}
+
+/// A decision to let a request through, for the headers of its answer.
+#[derive(Debug)]
+pub struct Decided {
+    /// Its id.
+    pub decision: DecisionId,
+    /// What it was decided by.
+    pub terms: Terms,
+    /// Where it is drawn from.
+    pub draws: Draws,
+    /// The output tokens that it has been cut down to.
+    pub clamped_to: Option<u64>,
+    /// What is left, after it.
+    pub standing: Standing,
+}
+
+impl Request {
+    /// A request that has just come.
+    pub fn new(counted: Counted) -> Self {
+        Self {
+            dialect: Dialect::OpenAi,
+            route: None,
+            stage: Stage::Arrived,
+            began: tokio::time::Instant::now(),
+            failed_connects: 0,
+            _counted: counted,
+        }
+    }
+
+    /// What leaves, if anything does.
+    pub fn outgoing(&mut self) -> Option<&mut Outgoing> {
+        match &mut self.stage {
+            Stage::Free(free) => Some(&mut free.outgoing),
+            Stage::Metered(metered) => Some(&mut metered.outgoing),
+            Stage::Arrived | Stage::Answered => None,
+        }
+    }
+
+    /// The hold, if there is one.
+    pub fn metered(&mut self) -> Option<&mut Metered> {
+        match &mut self.stage {
+            Stage::Metered(metered) => Some(metered),
+            Stage::Arrived | Stage::Answered | Stage::Free(_) => None,
+        }
+    }
+
+    /// Whether sending it twice does what sending it once does.
+    pub fn is_repeatable(&self) -> bool {
+        self.route.is_some_and(Route::is_repeatable)
+    }
+}
+
+impl Decided {
+    /// The headers that tell of it.
+    pub fn headers(&self, dialect: Dialect, request_id: &str, now: Timestamp) -> Headers {
+        let scene = self.scene(now);
+        let allowed = Allowed { decision: self.decision, draws: &self.draws, clamped_to: self.clamped_to };
+        headers::allowed(&scene, &allowed, dialect, request_id)
+    }
+
+    /// What its headers are made from.
+    pub fn scene(&self, now: Timestamp) -> Scene<'_> {
+        let Terms { policy, plan, feature, .. } = &self.terms;
+        Scene { policy, plan: *plan, feature: *feature, standing: &self.standing, now }
+    }
+}
+
+impl Metered {
+    /// Begins to watch an answer.
+    pub fn watch(&mut self, answer: &ResponseHeader) {
+        let events = answer.headers.get(CONTENT_TYPE).is_some_and(|kind| {
+            kind.as_bytes().get(..17).is_some_and(|kind| kind.eq_ignore_ascii_case(b"text/event-stream"))
+        });
+        let shape = match (self.action, events) {
+            (Action::CompleteChat, true) => Shape::ChatSse,
+            (Action::CompleteChat, false) => Shape::ChatJson,
+            (Action::CompactResponse, false) => Shape::CompactJson,
+            (_, true) => Shape::ResponsesSse,
+            (_, false) => Shape::ResponsesJson,
+        };
+        self.streams = events;
+        if shape != Shape::ChatSse {
+            self.filter = None;
+        }
+        if let Some(call) = self.settlement.call() {
+            call.status = Some(answer.status.as_u16());
+            call.observer = Some(Observer::new(shape, answer.status));
+        }
+    }
+
+    /// What the client gets of the next bytes of the answer.
+    pub fn pass(&mut self, chunk: Option<Bytes>) -> Option<Bytes> {
+        let chunk = chunk?;
+        self.settlement.observe(&chunk);
+        match &mut self.filter {
+            Some(filter) => Some(filter.feed(&chunk)),
+            None => Some(chunk),
+        }
+    }
+
+    /// What the client gets when the answer has ended: what was held back, and what ends a stream that was cut.
+    pub fn conclude(&mut self) -> Bytes {
+        let ending = self.ending();
+        if !ending.is_empty() {
+            return ending.into();
+        }
+        self.filter.take().map(ChatFilter::end).unwrap_or_default()
+    }
+
+    /// What ends a stream that was cut.
+    pub fn ending(&mut self) -> Vec<u8> {
+        const FAILURE: super::observe::Failure<'static> = super::observe::Failure {
+            code: "server_error",
+            message: "The model provider ended the stream early. You were charged for what it produced.",
+        };
+        let observer = self.settlement.call().and_then(|call| call.observer.as_ref());
+        match observer.filter(|observer| observer.observed().terminal.is_none()) {
+            Some(observer) => observer.ending(&FAILURE, self.filter.as_ref()),
+            None => Vec::new(),
+        }
+    }
+}

@@ -1,0 +1,214 @@
+//! The end of every hold, whatever interrupts its request.
+//!
+//! A [`Settlement`] stands in the request's context from the hold on. Who sees the end of the call ends it; if nobody
+//! does – a panic, a cancelled task, a runtime that is shut down – its `Drop` hands the call to a bounded queue, whose
+//! worker ends it by what was seen. What finds no place there ends by its deadline, at its floor. Exactly one of these
+//! is first, and the meter knows no second (I9).
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Waker};
+
+use tokio::sync::{mpsc, watch};
+
+use super::finish::{Cause, Facts};
+use super::in_flight::InFlight;
+use super::learn::Learner;
+use super::metrics;
+use super::observe::Observer;
+use super::responses::Owners;
+use crate::access::Terms;
+use crate::access::record::EndRecord;
+use crate::journal::Ticket;
+use crate::meter::{Meter, MeterError};
+use crate::telemetry::chain;
+use crate::units::{AccountId, DecisionId, Quantities, UserId};
+
+/// How many calls may wait whose end nobody saw.
+const QUEUE: usize = 16_384;
+
+/// What has to be known to end a call.
+#[derive(Debug)]
+pub struct Call {
+    /// Who pays.
+    pub account: AccountId,
+    /// Who calls.
+    pub user: UserId,
+    /// The decision that let it through.
+    pub decision: DecisionId,
+    /// What it was decided and is priced by.
+    pub terms: Terms,
+    /// What is held.
+    pub estimate: Quantities,
+    /// The tokens of the input by size, before what has been learnt: what the truth is compared with.
+    pub input_by_size: u64,
+    /// Whether the request left for the upstream.
+    pub dispatched: bool,
+    /// The status of the upstream's answer.
+    pub status: Option<u16>,
+    /// What watches the answer, once there is one.
+    pub observer: Option<Observer>,
+    /// Whether what the call made upstream is known to be its account's.
+    pub owned: bool,
+}
+
+/// Ends calls.
+pub struct Settlements {
+    meter: Arc<dyn Meter>,
+    in_flight: Arc<InFlight>,
+    owners: Arc<Owners>,
+    learner: Arc<Learner>,
+    queue: mpsc::Sender<Box<Call>>,
+    /// Shared, so that what is still in it can be ended after the worker's runtime has gone.
+    queued: Arc<Mutex<mpsc::Receiver<Box<Call>>>>,
+}
+
+/// A call whose hold is open.
+#[must_use = "a hold is money: end it"]
+pub struct Settlement {
+    call: Option<Box<Call>>,
+    settlements: Arc<Settlements>,
+}
+
+impl Settlements {
+    /// Ends calls with `meter`.
+    pub fn new(
+        meter: Arc<dyn Meter>,
+        in_flight: Arc<InFlight>,
+        owners: Arc<Owners>,
+        learner: Arc<Learner>,
+    ) -> Arc<Self> {
+        let (queue, queued) = mpsc::channel(QUEUE);
+        Arc::new(Self { meter, in_flight, owners, learner, queue, queued: Arc::new(Mutex::new(queued)) })
+    }
+
+    /// Takes charge of a hold.
+    pub fn take_charge(self: &Arc<Self>, call: Call) -> Settlement {
+        Settlement { call: Some(Box::new(call)), settlements: Arc::clone(self) }
+    }
+
+    /// Ends what was dropped, until `shutdown` is true and nothing is left.
+    pub async fn run(self: Arc<Self>, mut shutdown: watch::Receiver<bool>) {
+        loop {
+            let stopping = *shutdown.borrow();
+            self.drain().await;
+            if stopping {
+                return;
+            }
+            // Whoever is dropped is in no hurry: nothing waits for its end but the books.
+            tokio::select! {
+                () = tokio::time::sleep(std::time::Duration::from_millis(20)) => {}
+                _ = shutdown.wait_for(|stop| *stop) => {}
+            }
+        }
+    }
+
+    /// Ends what was dropped so far.
+    pub async fn drain(&self) {
+        loop {
+            let next = self.queued.lock().unwrap_or_else(PoisonError::into_inner).try_recv();
+            let Ok(call) = next else { return };
+            ::metrics::counter!(metrics::SETTLED_BY_DROP).increment(1);
+            let cause = if call.dispatched { Cause::Dropped } else { Cause::NotSent };
+            self.end(call, cause).await;
+        }
+    }
+
+    async fn end(&self, call: Box<Call>, cause: Cause) -> Option<Ticket> {
+        let Call { account, user, decision, terms, estimate, input_by_size, status, observer, .. } = *call;
+        let observed = observer.map(Observer::end);
+        let facts = Facts { terms: &terms, estimate: &estimate, observed: observed.as_ref(), status };
+        let (used, ending) = facts.end(cause);
+        self.in_flight.forget(decision);
+        if let Some(id) = &ending.resource {
+            self.owners.made(id, account, user, used.quantities.tokens());
+        }
+        if observed.is_some_and(|observed| observed.quantities.is_some()) {
+            self.learner.observe(user, &terms.model, &used.quantities, input_by_size);
+        }
+        match self.meter.finish(account, decision, used, ending).await {
+            Ok((record, ticket)) => {
+                tell(&record);
+                Some(ticket)
+            }
+            Err(error) => {
+                untold(decision, &error);
+                None
+            }
+        }
+    }
+}
+
+impl Settlement {
+    /// The call, while it is open.
+    pub fn call(&mut self) -> Option<&mut Call> {
+        self.call.as_deref_mut()
+    }
+
+    /// Looks at the next bytes of the answer, and notes whose it is as soon as it tells its id.
+    pub fn observe(&mut self, chunk: &[u8]) {
+        let Some(call) = self.call.as_deref_mut() else { return };
+        let Some(observer) = &mut call.observer else { return };
+        observer.feed(chunk);
+        if !call.owned
+            && let Some(id) = &observer.observed().resource_id
+        {
+            call.owned = true;
+            self.settlements.owners.made(id, call.account, call.user, call.estimate.input_tokens);
+        }
+    }
+
+    /// Ends the call. The ticket tells when the end is durable; `None`: it had ended before, or the journal is closed.
+    pub async fn end(&mut self, cause: Cause) -> Option<Ticket> {
+        let call = self.call.take()?;
+        self.settlements.end(call, cause).await
+    }
+
+    /// Ends the call from where nothing can be awaited: before the last byte of the answer leaves, so that a client
+    /// that has all of it finds it settled. A meter that cannot answer at once goes on by itself.
+    pub fn end_now(&mut self, cause: Cause) {
+        let Some(call) = self.call.take() else { return };
+        let settlements = Arc::clone(&self.settlements);
+        let mut ending = Box::pin(async move { settlements.end(call, cause).await });
+        if ending.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending() {
+            tokio::spawn(ending);
+        }
+    }
+}
+
+impl Drop for Settlement {
+    fn drop(&mut self) {
+        let Some(call) = self.call.take() else { return };
+        if let Err(error) = self.settlements.queue.try_send(call) {
+            let call = match error {
+                mpsc::error::TrySendError::Full(call) | mpsc::error::TrySendError::Closed(call) => call,
+            };
+            ::metrics::counter!(metrics::SETTLEMENTS_LEFT).increment(1);
+            tracing::error!(decision.id = %call.decision, "a dropped call is left to its deadline");
+            self.settlements.in_flight.forget(call.decision);
+        }
+    }
+}
+
+fn tell(record: &EndRecord) {
+    metrics::ended(record);
+    if !record.charge.excess.is_zero() {
+        tracing::error!(
+            decision.id = %record.decision,
+            account.id = %record.account,
+            excess = %record.charge.excess,
+            "use beyond every limit was forgiven"
+        );
+    }
+}
+
+fn untold(decision: DecisionId, error: &MeterError) {
+    match error {
+        MeterError::NoSuchHold => {
+            tracing::warn!(decision.id = %decision, "a call ended after its deadline had ended it");
+        }
+        MeterError::Journal(_) => {
+            tracing::error!(decision.id = %decision, error = %chain(error), "the end of a call is not journalled");
+        }
+    }
+    ::metrics::counter!(metrics::ENDS_FAILED).increment(1);
+}

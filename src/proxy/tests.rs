@@ -1,0 +1,9 @@
+//! The gateway as a client on the wire sees it: the real server, meter, journal and books, before a simulated upstream.
+
+mod answers;
+mod bodies;
+mod faults;
+mod owned;
+mod refusals;
+mod wire;
+mod world;

@@ -1,0 +1,442 @@
+//! A gateway with everything behind it, in a folder of its own.
+
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::runtime::Runtime;
+use tokio::sync::{oneshot, watch};
+
+use super::wire::{Answer, Client, request};
+use crate::access::record::{EndRecord, Ending, GrantOrigin, GrantRecord};
+use crate::access::{Ask, Demand, Extended, GrantOrder, Standing};
+use crate::config::Secret;
+use crate::journal::{self, Journal, Ticket};
+use crate::ledger::Ledger;
+use crate::ledger::directory::Directory;
+use crate::ledger::rows::{AccountRow, AccountStatus, DecisionRow, KeyRow, UserRow};
+use crate::ledger::sqlite::SqliteLedger;
+use crate::meter::memory::{MemoryMeter, Restoring};
+use crate::meter::{Explained, InFlight, Meter, MeterError, MeterStats, Swept, Verdict};
+use crate::policy::compiled::{CounterKey, FeatureIndex, PlanIndex, Policy};
+use crate::policy::live::Policies;
+use crate::proxy::gateway::{Gateway, Parts};
+use crate::proxy::keys::Key;
+use crate::proxy::server::{self, Listener};
+use crate::proxy::{body, upstream};
+use crate::settle::{BlockLog, Settler};
+use crate::simulate::{self, Seen};
+use crate::units::time::Clock;
+use crate::units::{AccountId, Credits, DecisionId, GrantId, KeyId, Timestamp, UserId};
+
+pub(super) const PATIENCE: Duration = Duration::from_secs(20);
+/// The key that the simulated upstream wants.
+pub(super) const UPSTREAM_KEY: &str = "sk-upstream-secret";
+
+const POLICY: &str = r#"
+version: 1
+prices:
+  - model: "gpt-5.5*"
+    per_million_tokens: {input: 125, cached_input: 12.5, output: 750}
+    tiers: {priority: 2}
+  - model: "sora-2*"
+    per_second: {720x1280: 2.5}
+balances:
+  wallet: {per: account}
+features:
+  codex:
+    apis: [responses, chat]
+    unit: credit
+    clamp: {minimum_output_tokens: 16}
+  sora: {apis: [videos], unit: second}
+plans:
+  payg:
+    codex:
+      guards: [{name: in-flight, concurrent: 50, per: user}]
+      waterfall: [{name: credits, kind: prepaid, balance: wallet}]
+  nothing: {}
+"#;
+
+/// Who calls.
+pub(super) struct Person {
+    pub(super) account: AccountId,
+    pub(super) user: UserId,
+    pub(super) key: String,
+}
+
+/// What a world is to be like.
+pub(super) struct Wishes {
+    pub(super) bodies: body::Limits,
+    pub(super) credits: &'static str,
+    /// Where the upstream is said to be, instead of where it is.
+    pub(super) upstream: Option<SocketAddr>,
+    pub(super) read_timeout: Duration,
+    pub(super) grace: Duration,
+    pub(super) upstream_key: &'static str,
+}
+
+impl Default for Wishes {
+    fn default() -> Self {
+        Self {
+            bodies: body::Limits { timeout: Duration::from_secs(2), ..body::Limits::default() },
+            credits: "1000",
+            upstream: None,
+            read_timeout: Duration::from_secs(10),
+            grace: Duration::from_secs(5),
+            upstream_key: UPSTREAM_KEY,
+        }
+    }
+}
+
+pub(super) struct World {
+    pub(super) address: SocketAddr,
+    pub(super) seen: Seen,
+    pub(super) ledger: Arc<dyn Ledger>,
+    pub(super) meter: Arc<MemoryMeter>,
+    pub(super) journal: Arc<Journal>,
+    /// Makes the meter panic when a request is about to leave.
+    pub(super) brittle: Arc<AtomicBool>,
+    pub(super) anna: Person,
+    pub(super) other: Person,
+    pub(super) poor: Person,
+    policies: Arc<Policies>,
+    pub(super) runtime: Runtime,
+    stop: Option<oneshot::Sender<()>>,
+    server: Option<JoinHandle<()>>,
+    settled: watch::Sender<bool>,
+    settlement: Option<JoinHandle<()>>,
+    _folder: tempfile::TempDir,
+}
+
+impl World {
+    pub(super) fn new() -> Self {
+        Self::with(Wishes::default())
+    }
+
+    pub(super) fn with(wishes: Wishes) -> Self {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+        let runtime = runtime.expect("a runtime");
+        let folder = tempfile::tempdir().expect("a folder");
+        let clock = Clock::machine();
+        let policy: Arc<Policy> = Arc::new(crate::policy::load::parse("test", POLICY).expect("a policy"));
+        let ledger: Arc<dyn Ledger> =
+            Arc::new(SqliteLedger::open(&folder.path().join("ledger.sqlite")).expect("a ledger"));
+        let options =
+            journal::Options { segment_bytes: 1 << 20, bytes_max: 64 << 20, ..journal::Options::default() };
+        let (journal, _) =
+            Journal::open(&folder.path().join("journal"), options, |_, _| Ok(())).expect("a journal");
+        let journal = Arc::new(journal);
+        let (meter, _) =
+            Restoring::new(clock.clone()).meter(Arc::clone(&journal), |_| None).expect("a meter");
+        let meter = Arc::new(meter);
+        let policies = Arc::new(Policies::new(Arc::clone(&policy)));
+        let directory = Arc::new(Directory::new());
+        let simulated = simulate::Options {
+            key: Some(UPSTREAM_KEY.to_owned()),
+            recorded_body_bytes_max: 16 << 20,
+            ..simulate::Options::default()
+        };
+        let upstream =
+            runtime.block_on(async { simulate::Upstream::bind((Ipv4Addr::LOCALHOST, 0).into(), simulated) });
+        let upstream = upstream.expect("an upstream");
+        let (upstream_address, seen) = (upstream.local_addr(), upstream.seen());
+        runtime.spawn(upstream.serve(std::future::pending()));
+        let person = |name: &str, plan: &str| runtime.block_on(person(&*ledger, &directory, name, plan));
+        let (anna, other, poor) = (person("anna", "payg"), person("other", "payg"), person("poor", "payg"));
+        for (person, credits) in [(&anna, wishes.credits), (&other, "1000")] {
+            runtime.block_on(grant(&meter, person.account, credits));
+        }
+        let (log, blocks) = BlockLog::new(Arc::clone(&ledger));
+        let booked = Arc::clone(&meter);
+        let settler =
+            Settler::new(Arc::clone(&journal), Arc::clone(&ledger), move |grant| booked.booked(grant));
+        let brittle = Arc::new(AtomicBool::new(false));
+        let gateway = Gateway::new(Parts {
+            clock,
+            policies: Arc::clone(&policies),
+            directory,
+            meter: Arc::new(Brittle { meter: Arc::clone(&meter), breaks: Arc::clone(&brittle) }),
+            ledger: Arc::clone(&ledger),
+            blocks,
+            upstream: upstream::Settings {
+                base_url: format!("http://{}", wishes.upstream.unwrap_or(upstream_address))
+                    .parse()
+                    .expect("a URL"),
+                key: Secret::new(wishes.upstream_key, "a test").expect("a key"),
+                connect_timeout: Duration::from_secs(2),
+                read_timeout: wishes.read_timeout,
+            },
+            bodies: wishes.bodies,
+        })
+        .expect("a gateway");
+        let (settled, settling) = watch::channel(false);
+        let settlement = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            runtime.expect("a runtime").block_on(async {
+                tokio::join!(settler.run(settling.clone()), log.run(settling));
+            });
+        });
+        let (address, stop, server) = serve(gateway, wishes.grace);
+        Self {
+            address,
+            seen,
+            ledger,
+            meter,
+            journal,
+            brittle,
+            anna,
+            other,
+            poor,
+            policies,
+            runtime,
+            stop: Some(stop),
+            server: Some(server),
+            settled,
+            settlement: Some(settlement),
+            _folder: folder,
+        }
+    }
+
+    pub(super) fn client(&self) -> Client {
+        Client::connect(self.address)
+    }
+
+    /// One request on a connection of its own.
+    pub(super) fn ask(&self, method: &str, target: &str, key: &str, headers: &str, body: &[u8]) -> Answer {
+        self.client().exchange(&request(method, target, key, headers, body))
+    }
+
+    /// A POST of Anna's.
+    pub(super) fn post(&self, target: &str, body: &str) -> Answer {
+        self.ask("POST", target, &self.anna.key, "", body.as_bytes())
+    }
+
+    /// The decision as it is booked.
+    pub(super) fn booked(&self, decision: DecisionId) -> DecisionRow {
+        self.runtime.block_on(async {
+            let deadline = tokio::time::Instant::now() + PATIENCE;
+            loop {
+                if let Some(row) = self.ledger.decision(decision).await.expect("the ledger") {
+                    return row;
+                }
+                assert!(tokio::time::Instant::now() < deadline, "{decision} is not booked");
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        })
+    }
+
+    /// The newest decision of an account, as it is booked.
+    pub(super) fn newest(&self, account: AccountId) -> DecisionRow {
+        self.wait_idle();
+        self.runtime.block_on(async {
+            let deadline = tokio::time::Instant::now() + PATIENCE;
+            loop {
+                let rows = self.ledger.decisions(account, None, crate::ledger::rows::Page(1)).await;
+                if let Some(row) = rows.expect("the ledger").pop() {
+                    return row;
+                }
+                assert!(tokio::time::Instant::now() < deadline, "nothing is booked");
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        })
+    }
+
+    /// Waits until no hold is open (I9).
+    pub(super) fn wait_idle(&self) {
+        let deadline = std::time::Duration::from_secs(20);
+        let idle = async {
+            while self.meter.stats().holds > 0 {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        self.runtime.block_on(async { tokio::time::timeout(deadline, idle).await }).expect("no open hold");
+    }
+
+    /// What Anna's wallet has.
+    pub(super) fn wallet(&self, person: &Person) -> Credits {
+        let policy = self.policies.current();
+        let (plan, feature) =
+            (policy.plan("payg").expect("a plan"), policy.feature("codex").expect("a feature"));
+        let standing = self.meter.standing(person.account, person.user, &policy, plan, feature);
+        self.runtime.block_on(standing).expect("a standing").balances[0].available
+    }
+
+    /// The simulated upstream's requests so far.
+    pub(super) fn upstream_requests(&self) -> Vec<crate::simulate::SeenRequest> {
+        self.seen.requests()
+    }
+
+    /// Asks the gateway to stop, and waits until it has.
+    pub(super) fn stop(&mut self) {
+        drop(self.stop.take());
+        if let Some(server) = self.server.take() {
+            server.join().expect("the server ended");
+        }
+    }
+
+    /// Asks the gateway to stop.
+    pub(super) fn begin_stop(&mut self) {
+        drop(self.stop.take());
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        self.stop();
+        self.settled.send_replace(true);
+        if let Some(settlement) = self.settlement.take() {
+            settlement.join().expect("settlement ended");
+        }
+    }
+}
+
+/// Serves on a free port.
+fn serve(gateway: Gateway, grace: Duration) -> (SocketAddr, oneshot::Sender<()>, JoinHandle<()>) {
+    let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|listener| listener.local_addr());
+    let address = free.expect("a free port");
+    let settings = server::Settings {
+        listeners: vec![Listener { address, tls: None }],
+        threads: 1,
+        ca_file: None,
+        grace,
+    };
+    let (stop, stopped) = oneshot::channel::<()>();
+    let server = std::thread::spawn(move || {
+        let stopped = async {
+            // Dropping the sender is the signal.
+            let _dropped = stopped.await;
+        };
+        server::run(&settings, gateway, Vec::new(), stopped).expect("served");
+    });
+    while std::net::TcpStream::connect(address).is_err() {
+        assert!(!server.is_finished(), "the server ended");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    (address, stop, server)
+}
+
+async fn person(ledger: &dyn Ledger, directory: &Directory, name: &str, plan: &str) -> Person {
+    let now = Clock::machine().now();
+    let key = Key::generate(rand::random());
+    let account = AccountRow {
+        id: AccountId::new(now, rand::random()),
+        name: name.into(),
+        plan: plan.into(),
+        status: AccountStatus::Active,
+        created_at: now,
+    };
+    let user = UserRow {
+        id: UserId::new(now, rand::random()),
+        account: account.id,
+        name: name.into(),
+        created_at: now,
+    };
+    let row = KeyRow {
+        id: KeyId::new(now, rand::random()),
+        user: user.id,
+        account: account.id,
+        hash: key.hash(),
+        hint: key.hint().into(),
+        created_at: now,
+        expires_at: None,
+        revoked_at: None,
+    };
+    ledger.add_account(&account).await.expect("an account");
+    ledger.add_user(&user).await.expect("a user");
+    ledger.add_key(&row).await.expect("a key");
+    directory.put_account(&account);
+    directory.put_user(&user);
+    directory.put_key(&row);
+    Person { account: account.id, user: user.id, key: key.reveal().to_owned() }
+}
+
+async fn grant(meter: &MemoryMeter, account: AccountId, credits: &str) {
+    let order = GrantOrder {
+        grant: GrantId::derived(&[account.as_bytes(), b"first"]),
+        user: None,
+        balance: "wallet".into(),
+        key: CounterKey::of_balance("wallet"),
+        amount: credits.parse().expect("credits"),
+        priority: 100,
+        expires_at: None,
+        origin: GrantOrigin::Operator { idempotency_key: "first".into(), note: None },
+    };
+    let granted = meter.grant(account, order).await.expect("granted");
+    granted.expect("new").1.await.expect("durable");
+}
+
+/// A meter that can be made to panic.
+struct Brittle {
+    meter: Arc<MemoryMeter>,
+    breaks: Arc<AtomicBool>,
+}
+
+#[async_trait]
+impl Meter for Brittle {
+    async fn hold(&self, account: AccountId, ask: Ask) -> Result<Verdict, MeterError> {
+        self.meter.hold(account, ask).await
+    }
+    async fn dispatch(&self, account: AccountId, decision: DecisionId) -> Result<(), MeterError> {
+        assert!(!self.breaks.load(Ordering::SeqCst), "as it was asked to");
+        self.meter.dispatch(account, decision).await
+    }
+    async fn extend(
+        &self,
+        account: AccountId,
+        decision: DecisionId,
+        estimate: Demand,
+    ) -> Result<Extended, MeterError> {
+        self.meter.extend(account, decision, estimate).await
+    }
+    async fn renew(&self, account: AccountId, decision: DecisionId, at: Timestamp) -> Result<(), MeterError> {
+        self.meter.renew(account, decision, at).await
+    }
+    async fn finish(
+        &self,
+        account: AccountId,
+        decision: DecisionId,
+        used: Demand,
+        ending: Ending,
+    ) -> Result<(Box<EndRecord>, Ticket), MeterError> {
+        self.meter.finish(account, decision, used, ending).await
+    }
+    async fn grant(
+        &self,
+        account: AccountId,
+        order: GrantOrder,
+    ) -> Result<Option<(GrantRecord, Ticket)>, MeterError> {
+        self.meter.grant(account, order).await
+    }
+    async fn is_granting(&self, grant: GrantId) -> Result<bool, MeterError> {
+        self.meter.is_granting(grant).await
+    }
+    async fn standing(
+        &self,
+        account: AccountId,
+        user: UserId,
+        policy: &Policy,
+        plan: PlanIndex,
+        feature: FeatureIndex,
+    ) -> Result<Standing, MeterError> {
+        self.meter.standing(account, user, policy, plan, feature).await
+    }
+    async fn explain(&self, account: AccountId, ask: &Ask) -> Result<Explained, MeterError> {
+        self.meter.explain(account, ask).await
+    }
+    async fn in_flight(
+        &self,
+        account: AccountId,
+        decision: DecisionId,
+    ) -> Result<Option<InFlight>, MeterError> {
+        self.meter.in_flight(account, decision).await
+    }
+    async fn sweep(&self) -> Result<Swept, MeterError> {
+        self.meter.sweep().await
+    }
+    fn stats(&self) -> MeterStats {
+        self.meter.stats()
+    }
+}

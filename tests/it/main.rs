@@ -1,0 +1,33 @@
+//! The gateway as its users meet it: the real binary in a process of its own, between a client and a simulated upstream.
+//!
+//! Nothing here reaches into the product. What a test knows it learnt from answers, from what reached the upstream, from
+//! the operator's routes, from `overfall audit`, or from the ledger's file. Waiting is for a condition, with a deadline;
+//! ports are free ones; a process that a test started ends with it, by its own id. When a test fails, the gateway's log
+//! is printed.
+
+#![expect(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test says what is wrong by failing"
+)]
+
+mod harness;
+
+mod blocks;
+mod crowd;
+mod docker;
+mod faults;
+mod keys;
+mod lifecycle;
+mod operator;
+mod ownership;
+mod python;
+mod readme;
+mod requests;
+mod routes;
+mod sources;
+mod stores;
+mod timing;
+mod torture;
+mod wall;
