@@ -15,7 +15,8 @@ use crate::support::report::{Figure, Goal};
 use crate::support::settings::Settings;
 use books::Books;
 
-const SECTION: &str = "Settlement, the gateway idle; each request is a usage event, a monetization event and a balance update";
+const SECTION: &str =
+    "Settlement, the gateway idle; each request is a usage event, a monetization event and a balance update";
 const ACCOUNTS: u64 = 1_000;
 /// How many requests are journalled at a time before the books are filled.
 const PART: usize = 50_000;
@@ -34,8 +35,19 @@ pub(crate) fn figures(settings: &Settings) -> anyhow::Result<Vec<Figure>> {
     let all = |value: fn(&Sample) -> f64| samples.iter().map(value).collect::<Vec<_>>();
     let into = format!("into {} usage events and more", settings.booked);
     Ok(vec![
-        Figure::aimed(SECTION, format!("paid requests, {into}"), "/s", Goal::AtLeast(8_000.0), all(|sample| sample.rate)),
-        Figure::told(SECTION, "CPU of a request, reader and writer together", "µs", all(|sample| sample.cpu_us)),
+        Figure::aimed(
+            SECTION,
+            format!("paid requests, {into}"),
+            "/s",
+            Goal::AtLeast(8_000.0),
+            all(|sample| sample.rate),
+        ),
+        Figure::told(
+            SECTION,
+            "CPU of a request, reader and writer together",
+            "µs",
+            all(|sample| sample.cpu_us),
+        ),
     ])
 }
 

@@ -16,11 +16,14 @@ const WAITING: usize = 64;
 pub(super) fn figures(settings: &Settings) -> anyhow::Result<Vec<Figure>> {
     let mut figures = Vec::new();
     let rounds = settings.rounds;
-    let lone: Vec<_> = (0..rounds).map(|_| appended(1, settings.trickle / 5)).collect::<anyhow::Result<_>>()?;
-    let many: Vec<_> = (0..rounds).map(|_| appended(WAITING, settings.trickle / 5)).collect::<anyhow::Result<_>>()?;
+    let lone: Vec<_> =
+        (0..rounds).map(|_| appended(1, settings.trickle / 5)).collect::<anyhow::Result<_>>()?;
+    let many: Vec<_> =
+        (0..rounds).map(|_| appended(WAITING, settings.trickle / 5)).collect::<anyhow::Result<_>>()?;
     for (who, samples) in [("one after the other", lone), ("64 at a time", many)] {
         let all = |value: fn(&Sample) -> f64| samples.iter().map(value).collect::<Vec<_>>();
-        let tell = |what: &str, unit, values| Figure::told(SECTION, format!("journal, {who}: {what}"), unit, values);
+        let tell =
+            |what: &str, unit, values| Figure::told(SECTION, format!("journal, {who}: {what}"), unit, values);
         figures.extend([
             tell("durable after, p50", "ms", all(|sample| sample.p50_ms)),
             tell("durable after, p99", "ms", all(|sample| sample.p99_ms)),

@@ -37,7 +37,12 @@ pub(super) fn figures(settings: &Settings) -> anyhow::Result<Vec<Figure>> {
         }
         anyhow::Ok(values)
     })?;
-    Ok(vec![Figure::told(SECTION, "hold and end on the meter, both records handed to the journal", "µs", values)])
+    Ok(vec![Figure::told(
+        SECTION,
+        "hold and end on the meter, both records handed to the journal",
+        "µs",
+        values,
+    )])
 }
 
 /// The end of a call that went well.

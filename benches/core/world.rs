@@ -47,7 +47,9 @@ pub(crate) struct World {
 impl World {
     /// Under a policy that has a plan `plus` and a product `codex`.
     pub(crate) fn of(policy: &str) -> anyhow::Result<Self> {
-        let policy = Arc::new(load::parse("the bench's policy", policy).map_err(|problems| anyhow::anyhow!("{problems}"))?);
+        let policy = Arc::new(
+            load::parse("the bench's policy", policy).map_err(|problems| anyhow::anyhow!("{problems}"))?,
+        );
         let terms = Terms {
             plan: policy.plan("plus").context("no plan")?,
             feature: policy.feature("codex").context("no product")?,

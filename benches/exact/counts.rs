@@ -47,7 +47,8 @@ pub(super) fn figures(settings: &Settings) -> anyhow::Result<Vec<Figure>> {
         let keys = gateway.account(&format!("balance-{round}"), "balance", 2, "20")?;
         balance.push(passed(gateway.addr, keys)?);
     }
-    let exact = |what: &str, count, values| Figure::aimed(SECTION, what, "pass", Goal::Exactly(count), values);
+    let exact =
+        |what: &str, count, values| Figure::aimed(SECTION, what, "pass", Goal::Exactly(count), values);
     Ok(vec![
         exact("window of `unit: request, allow: 50`", 50.0, window),
         exact("balance worth 20 requests", 20.0, balance),
@@ -61,7 +62,8 @@ fn passed(addr: SocketAddr, keys: Vec<String>) -> anyhow::Result<f64> {
         let left = Arc::new(AtomicUsize::new(REQUESTS));
         let mut clients = JoinSet::new();
         for client in 0..CLIENTS {
-            let (left, request) = (Arc::clone(&left), post("/v1/responses", &keys[client % keys.len()], BODY));
+            let (left, request) =
+                (Arc::clone(&left), post("/v1/responses", &keys[client % keys.len()], BODY));
             clients.spawn(async move {
                 let mut connection = Connection::open(addr).await?;
                 let mut passed = 0_u32;

@@ -61,7 +61,13 @@ pub(super) fn figures(settings: &Settings) -> anyhow::Result<Vec<Figure>> {
         Figure::aimed(SECTION, "pass at once", "pass", Goal::AtLeast(12.0), all(|sample| sample.at_once)),
         Figure::told(SECTION, "pass in all, retrying as told", "pass", all(|sample| sample.in_all)),
         Figure::aimed(SECTION, "forgiven", "credits", Goal::Exactly(0.0), all(|sample| sample.forgiven)),
-        Figure::aimed(SECTION, "left of 20 credits when nobody retries", "credits", Goal::AtMost(1.5), all(|sample| sample.left)),
+        Figure::aimed(
+            SECTION,
+            "left of 20 credits when nobody retries",
+            "credits",
+            Goal::AtMost(1.5),
+            all(|sample| sample.left),
+        ),
     ])
 }
 
@@ -81,12 +87,19 @@ fn sample(gateway: &Gateway, round: usize) -> anyhow::Result<Sample> {
     })?;
     gateway.settle()?;
     let forgiven = gateway.decisions(&name)?.iter().map(forgiven).sum::<anyhow::Result<f64>>()?;
-    Ok(Sample { at_once: f64::from(at_once), in_all: f64::from(in_all), forgiven, left: gateway.booked(&name)? })
+    Ok(Sample {
+        at_once: f64::from(at_once),
+        in_all: f64::from(in_all),
+        forgiven,
+        left: gateway.booked(&name)?,
+    })
 }
 
 fn forgiven(decision: &Value) -> anyhow::Result<f64> {
     let text = decision.pointer("/end/charge/forgiven").and_then(Value::as_str);
-    Ok(text.ok_or_else(|| anyhow::anyhow!("a decision without `end.charge.forgiven`: {decision}"))?.parse()?)
+    Ok(text
+        .ok_or_else(|| anyhow::anyhow!("a decision without `end.charge.forgiven`: {decision}"))?
+        .parse()?)
 }
 
 /// How many pass at the first attempt, and how many in all.
@@ -109,7 +122,10 @@ async fn burst(addr: SocketAddr, request: Vec<u8>) -> anyhow::Result<(u32, u32)>
                     (429, Some(seconds)) => Duration::from_secs(seconds.parse()?),
                     (other, _) => anyhow::bail!("{other}: {}", answer.text()),
                 };
-                anyhow::ensure!(start.elapsed() < PATIENCE, "refused for {PATIENCE:?} and told to come again");
+                anyhow::ensure!(
+                    start.elapsed() < PATIENCE,
+                    "refused for {PATIENCE:?} and told to come again"
+                );
                 tokio::time::sleep(wait).await;
                 is_first = false;
             }

@@ -30,7 +30,13 @@ pub(super) fn figures(settings: &Settings, stage: Stage) -> anyhow::Result<Vec<F
         Figure::aimed(SECTION, "resident memory, idle", "MB", Goal::AtMost(40.0), idle),
         Figure::told(SECTION, "resident memory after the load above", "MB", vec![loaded]),
         Figure::aimed(SECTION, "start to first answer, new folder", "s", Goal::AtMost(0.3), fresh_start),
-        Figure::aimed(SECTION, "start to first answer, folder of the load above", "s", Goal::AtMost(0.3), used_start),
+        Figure::aimed(
+            SECTION,
+            "start to first answer, folder of the load above",
+            "s",
+            Goal::AtMost(0.3),
+            used_start,
+        ),
     ])
 }
 

@@ -11,8 +11,7 @@ use crate::support::settings::Settings;
 const SECTION: &str = "Idle streams";
 const KIB: f64 = 1024.0;
 /// The first event comes at once, the next one long after this is over.
-const BODY: &str =
-    r#"{"model":"gpt-5.5-sim-out=10+events=10+pace=600000","input":"Say hello, slowly.","stream":true,"max_output_tokens":50}"#;
+const BODY: &str = r#"{"model":"gpt-5.5-sim-out=10+events=10+pace=600000","input":"Say hello, slowly.","stream":true,"max_output_tokens":50}"#;
 
 pub(super) fn figures(settings: &Settings) -> anyhow::Result<Vec<Figure>> {
     // New processes: what earlier load has left behind would hide what these streams take.
@@ -20,7 +19,8 @@ pub(super) fn figures(settings: &Settings) -> anyhow::Result<Vec<Figure>> {
     let streams = settings.idle_streams;
     let bare = grown_kib(&stage.bare, stage.bare_addr, &stage.keys, streams)?;
     let overfall = grown_kib(&stage.gateway.process, stage.gateway.addr, &stage.keys, streams)?;
-    let each = |what: &str, value| Figure::told(SECTION, format!("{what}, each of {streams}"), "KiB", vec![value]);
+    let each =
+        |what: &str, value| Figure::told(SECTION, format!("{what}, each of {streams}"), "KiB", vec![value]);
     Ok(vec![
         each("bare Pingora", bare),
         each("Overfall", overfall),

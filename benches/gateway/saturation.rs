@@ -7,7 +7,8 @@ use crate::support::load::{Driver, Load};
 use crate::support::report::{Figure, Goal};
 use crate::support::settings::Settings;
 
-const SECTION: &str = "JSON requests of 600 bytes, 64 connections, saturated; 4 guards and layers, strict, all paid";
+const SECTION: &str =
+    "JSON requests of 600 bytes, 64 connections, saturated; 4 guards and layers, strict, all paid";
 /// More output than an empty window gives.
 const UNAFFORDABLE_TOKENS: u64 = 100_000;
 
@@ -67,7 +68,10 @@ fn sample(settings: &Settings, stage: &Stage, peer: Peer) -> anyhow::Result<Samp
     let booked = stage.gateway.settle()? - booked;
     let settling_us = shares()?.since(before).settling_us;
     let answers = f64::from(u32::try_from(load.answers)?);
-    anyhow::ensure!(peer != Peer::Admitted || booked >= answers, "{booked} records booked of {answers} answers");
+    anyhow::ensure!(
+        peer != Peer::Admitted || booked >= answers,
+        "{booked} records booked of {answers} answers"
+    );
     Ok(Sample { peer, serving_us: serving_us / answers, settling_us: settling_us / answers, load })
 }
 
@@ -87,8 +91,16 @@ fn told(samples: &[Sample]) -> Vec<Figure> {
     figures.extend([
         cpu("Overfall without settlement", serving(Peer::Admitted)),
         cpu("Overfall, everything", everything(Peer::Admitted)),
-        at_most("Overfall without settlement ÷ bare", 1.5, ratios(&serving(Peer::Admitted), &serving(Peer::Bare))),
-        at_most("Overfall, everything ÷ bare", 2.2, ratios(&everything(Peer::Admitted), &serving(Peer::Bare))),
+        at_most(
+            "Overfall without settlement ÷ bare",
+            1.5,
+            ratios(&serving(Peer::Admitted), &serving(Peer::Bare)),
+        ),
+        at_most(
+            "Overfall, everything ÷ bare",
+            2.2,
+            ratios(&everything(Peer::Admitted), &serving(Peer::Bare)),
+        ),
         cpu("Overfall, a refusal, everything", everything(Peer::Refused)),
         at_most("refusal ÷ admission", 0.5, ratios(&everything(Peer::Refused), &everything(Peer::Admitted))),
     ]);
@@ -103,7 +115,8 @@ fn told(samples: &[Sample]) -> Vec<Figure> {
             tell("p99", "ms", of(peer, |sample| sample.load.latency_ms(99))),
         ]);
     }
-    let failures = samples.iter().map(|sample| f64::from(u32::try_from(sample.load.failures).unwrap_or(u32::MAX)));
+    let failures =
+        samples.iter().map(|sample| f64::from(u32::try_from(sample.load.failures).unwrap_or(u32::MAX)));
     let wrong = "answers with another status than expected, all peers";
     figures.push(Figure::aimed(SECTION, wrong, "", Goal::Exactly(0.0), failures.collect()));
     figures

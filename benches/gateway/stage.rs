@@ -46,7 +46,12 @@ impl Stage {
         let gateway = deployment.start()?;
         let mut keys = Vec::new();
         for account in 0..ACCOUNTS {
-            keys.extend(gateway.account(&format!("paying-{account}"), "paying", CONNECTIONS / ACCOUNTS, "100000000")?);
+            keys.extend(gateway.account(
+                &format!("paying-{account}"),
+                "paying",
+                CONNECTIONS / ACCOUNTS,
+                "100000000",
+            )?);
         }
         let broke = gateway.account("broke", "paying", 1, "0")?.remove(0);
         Ok(Self { bare, bare_addr, nginx, deployment, gateway, keys, broke, _upstream: upstream })

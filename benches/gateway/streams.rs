@@ -13,8 +13,7 @@ use crate::support::settings::Settings;
 
 const SECTION: &str = "Streams of 300 events, one every 3 ms, six at a time";
 const AT_A_TIME: usize = 6;
-const BODY: &str =
-    r#"{"model":"gpt-5.5-sim-out=300+events=300+pace=3","input":"Say hello, slowly.","stream":true,"max_output_tokens":400}"#;
+const BODY: &str = r#"{"model":"gpt-5.5-sim-out=300+events=300+pace=3","input":"Say hello, slowly.","stream":true,"max_output_tokens":400}"#;
 
 /// What a client sees of one stream.
 #[derive(Clone, Copy, Debug, Default)]
@@ -42,11 +41,16 @@ pub(super) fn figures(settings: &Settings, stage: &Stage) -> anyhow::Result<Vec<
             (stage.gateway.addr, &stage.gateway.process)
         };
         let sample = sample(settings.streams, &stage.keys, addr, || Ok(process.cpu()?.all_us()))?;
-        if is_bare { bare.push(sample) } else { overfall.push(sample) }
+        if is_bare {
+            bare.push(sample)
+        } else {
+            overfall.push(sample)
+        }
         Ok(())
     })?;
     let all = |samples: &[Sample], value: fn(&Sample) -> f64| samples.iter().map(value).collect::<Vec<_>>();
-    let pairs = |value: fn(&Sample, &Sample) -> f64| overfall.iter().zip(&bare).map(|(o, b)| value(o, b)).collect();
+    let pairs =
+        |value: fn(&Sample, &Sample) -> f64| overfall.iter().zip(&bare).map(|(o, b)| value(o, b)).collect();
     let tell = |what: &str, unit, values| Figure::told(SECTION, what, unit, values);
     let aim = |what: &str, unit, goal, values| Figure::aimed(SECTION, what, unit, goal, values);
     Ok(vec![
@@ -54,7 +58,12 @@ pub(super) fn figures(settings: &Settings, stage: &Stage) -> anyhow::Result<Vec<
         tell("first event, Overfall", "ms", all(&overfall, |sample| sample.first_event_ms)),
         aim("first event, added", "ms", Goal::AtMost(1.0), pairs(|o, b| o.first_event_ms - b.first_event_ms)),
         tell("events read by themselves, bare Pingora", "%", all(&bare, |sample| sample.alone)),
-        aim("events read by themselves, Overfall", "%", Goal::AtLeast(90.0), all(&overfall, |sample| sample.alone)),
+        aim(
+            "events read by themselves, Overfall",
+            "%",
+            Goal::AtLeast(90.0),
+            all(&overfall, |sample| sample.alone),
+        ),
         tell("CPU of a stream, bare Pingora", "ms", all(&bare, |sample| sample.cpu_ms)),
         tell("CPU of a stream, Overfall, everything", "ms", all(&overfall, |sample| sample.cpu_ms)),
         aim("CPU, Overfall ÷ bare", "×", Goal::AtMost(1.5), pairs(|o, b| o.cpu_ms / b.cpu_ms)),

@@ -22,12 +22,18 @@ pub(super) fn figures(settings: &Settings, stage: &Stage) -> anyhow::Result<Vec<
         driver.open(EVERY, settings.trickle / 10)?;
         let load = driver.open(EVERY, settings.trickle)?;
         anyhow::ensure!(load.failures == 0, "{addr} failed {} times", load.failures);
-        if addr == stage.bare_addr { bare.push(load) } else { overfall.push(load) }
+        if addr == stage.bare_addr {
+            bare.push(load)
+        } else {
+            overfall.push(load)
+        }
         Ok(())
     })?;
-    let all = |loads: &[Load], hundredths| loads.iter().map(|load| load.latency_ms(hundredths)).collect::<Vec<_>>();
+    let all =
+        |loads: &[Load], hundredths| loads.iter().map(|load| load.latency_ms(hundredths)).collect::<Vec<_>>();
     let tell = |what: &str, values| Figure::told(SECTION, what, "ms", values);
-    let added = all(&overfall, 50).iter().zip(all(&bare, 50)).map(|(overfall, bare)| overfall - bare).collect();
+    let added =
+        all(&overfall, 50).iter().zip(all(&bare, 50)).map(|(overfall, bare)| overfall - bare).collect();
     Ok(vec![
         tell("p50, bare Pingora", all(&bare, 50)),
         tell("p50, Overfall, strict", all(&overfall, 50)),

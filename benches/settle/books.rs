@@ -47,11 +47,21 @@ impl Books {
         let ledger: Arc<dyn Ledger> = Arc::new(SqliteLedger::open(&folder.path().join("ledger.sqlite"))?);
         ledger.keep_policy(world.policy.version, &world.policy.text).await?;
         let each = |_, _: Frame<'_>| Ok(());
-        let (journal, _) = Journal::open::<()>(&folder.path().join("journal"), journal::Options::default(), each)?;
+        let (journal, _) =
+            Journal::open::<()>(&folder.path().join("journal"), journal::Options::default(), each)?;
         let journal = Arc::new(journal);
         let (meter, _) = Restoring::new(clock.clone()).meter(Arc::clone(&journal), |_| None)?;
-        let mut books =
-            Self { world, clock, journal, meter, ledger, accounts: Vec::new(), since, made: 0, _folder: folder };
+        let mut books = Self {
+            world,
+            clock,
+            journal,
+            meter,
+            ledger,
+            accounts: Vec::new(),
+            since,
+            made: 0,
+            _folder: folder,
+        };
         for number in 0..accounts {
             books.add(number).await?;
         }
@@ -84,7 +94,10 @@ impl Books {
 
     /// A good end, with a response that belongs to the account, as each call of the Responses API makes one.
     fn ending(&self) -> Ending {
-        Ending { resource: Some(format!("resp_{:032x}", self.made).into()), ..crate::core::meter::completed() }
+        Ending {
+            resource: Some(format!("resp_{:032x}", self.made).into()),
+            ..crate::core::meter::completed()
+        }
     }
 
     async fn add(&mut self, number: u64) -> anyhow::Result<()> {

@@ -97,7 +97,10 @@ impl Connection {
     /// The answer as far as it has come.
     pub(crate) fn answer(&self, head: usize) -> anyhow::Result<Answer<'_>> {
         let (head, body) = self.received.split_at(head);
-        let status = head.get(9..12).and_then(|digits| std::str::from_utf8(digits).ok()).and_then(|text| text.parse().ok());
+        let status = head
+            .get(9..12)
+            .and_then(|digits| std::str::from_utf8(digits).ok())
+            .and_then(|text| text.parse().ok());
         Ok(Answer { status: status.context("no status line")?, head, body })
     }
 }

@@ -70,9 +70,12 @@ limits: {{shutdown_grace: 5s}}
 log: {{level: warn}}
 "
         );
-        for (name, text) in
-            [("overfall.yaml", config.as_str()), ("policy.yaml", policy), ("upstream-key", "sk-upstream"), ("admin-token", TOKEN)]
-        {
+        for (name, text) in [
+            ("overfall.yaml", config.as_str()),
+            ("policy.yaml", policy),
+            ("upstream-key", "sk-upstream"),
+            ("admin-token", TOKEN),
+        ] {
             std::fs::write(folder.path().join(name), text)?;
         }
         Ok(Self { folder, addr, admin })
@@ -108,7 +111,13 @@ log: {{level: warn}}
 
 impl Gateway {
     /// Adds an account with as many users, each with a key, and grants it credits. Tells the keys.
-    pub(crate) fn account(&self, name: &str, plan: &str, users: usize, credits: &str) -> anyhow::Result<Vec<String>> {
+    pub(crate) fn account(
+        &self,
+        name: &str,
+        plan: &str,
+        users: usize,
+        credits: &str,
+    ) -> anyhow::Result<Vec<String>> {
         self.post("accounts", &json!({"name": name, "plan": plan}))?;
         if credits != "0" {
             self.grant(name, credits)?;
@@ -125,7 +134,8 @@ impl Gateway {
 
     /// Grants credits to an account's wallet.
     pub(crate) fn grant(&self, account: &str, credits: &str) -> anyhow::Result<()> {
-        let order = json!({"balance": "wallet", "amount": credits, "idempotency_key": format!("bench-{credits}")});
+        let order =
+            json!({"balance": "wallet", "amount": credits, "idempotency_key": format!("bench-{credits}")});
         self.post(&format!("accounts/{account}/grants"), &order)?;
         Ok(())
     }
@@ -149,7 +159,10 @@ impl Gateway {
         // The end of the last call may not be journalled yet when its client has its answer.
         std::thread::sleep(Duration::from_millis(50));
         while self.metric("overfall_settle_lag_frames")? > 0.0 {
-            anyhow::ensure!(start.elapsed() < Duration::from_secs(300), "settlement does not come to its end");
+            anyhow::ensure!(
+                start.elapsed() < Duration::from_secs(300),
+                "settlement does not come to its end"
+            );
             std::thread::sleep(Duration::from_millis(50));
         }
         self.metric("overfall_settled_records_total")
@@ -157,7 +170,12 @@ impl Gateway {
 
     /// The sum of a metric over its labels; nothing where it was never recorded.
     fn metric(&self, name: &str) -> anyhow::Result<f64> {
-        let text = self.operator.get(format!("http://{}/metrics", self.admin)).call()?.body_mut().read_to_string()?;
+        let text = self
+            .operator
+            .get(format!("http://{}/metrics", self.admin))
+            .call()?
+            .body_mut()
+            .read_to_string()?;
         let lines = text.lines().filter(|line| {
             line.strip_prefix(name).is_some_and(|rest| rest.starts_with(' ') || rest.starts_with('{'))
         });

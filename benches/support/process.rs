@@ -80,8 +80,10 @@ impl Cpu {
         for (name, time) in &self.0 {
             *sums.entry(name).or_default() += time;
         }
-        let mut sums: Vec<_> =
-            sums.into_iter().map(|(name, time)| (name.to_owned(), Duration::from_nanos(time).as_secs_f64() * 1e6)).collect();
+        let mut sums: Vec<_> = sums
+            .into_iter()
+            .map(|(name, time)| (name.to_owned(), Duration::from_nanos(time).as_secs_f64() * 1e6))
+            .collect();
         sums.sort_unstable_by(|a, b| b.1.total_cmp(&a.1));
         sums
     }

@@ -31,7 +31,12 @@ pub(crate) enum Goal {
 
 impl Figure {
     /// A value without a goal, told to make sense of the others.
-    pub(crate) fn told(section: &'static str, what: impl Into<String>, unit: &'static str, values: Vec<f64>) -> Self {
+    pub(crate) fn told(
+        section: &'static str,
+        what: impl Into<String>,
+        unit: &'static str,
+        values: Vec<f64>,
+    ) -> Self {
         Self { section, what: what.into(), unit, goal: None, values }
     }
 
@@ -67,7 +72,11 @@ impl Figure {
     fn row(&self) -> [String; 5] {
         let (least, most) = self.spread();
         let value = format!("{} {}", shown(median(&self.values)), self.unit);
-        let spread = if self.values.len() > 1 { format!("{} to {}", shown(least), shown(most)) } else { String::new() };
+        let spread = if self.values.len() > 1 {
+            format!("{} to {}", shown(least), shown(most))
+        } else {
+            String::new()
+        };
         let verdict = match self.met() {
             None => "",
             Some(true) => "met",
@@ -124,11 +133,13 @@ impl Report {
 
     /// Writes it as JSON below `target`, and says where.
     pub(crate) fn write(&self) -> anyhow::Result<PathBuf> {
-        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().context("no target folder")?.join("bench");
+        let folder =
+            Path::new(env!("CARGO_TARGET_TMPDIR")).parent().context("no target folder")?.join("bench");
         std::fs::create_dir_all(&folder)?;
         let path = folder.join(if self.quick { "figures-quick.json" } else { "figures.json" });
         let figures: Vec<_> = self.figures.iter().map(Figure::json).collect();
-        let all = json!({"machine": self.machine, "date": self.date, "quick": self.quick, "figures": figures});
+        let all =
+            json!({"machine": self.machine, "date": self.date, "quick": self.quick, "figures": figures});
         std::fs::write(&path, format!("{all:#}\n"))?;
         Ok(path)
     }
@@ -198,7 +209,8 @@ fn grouped(digits: &str) -> String {
     let (sign, digits) = digits.strip_prefix('-').map_or(("", digits), |rest| ("-", rest));
     let head = digits.len() % 3;
     let groups = digits.as_bytes()[head..].chunks(3).map(|group| String::from_utf8_lossy(group).into_owned());
-    let parts: Vec<_> = Some(digits[..head].to_owned()).filter(|part| !part.is_empty()).into_iter().chain(groups).collect();
+    let parts: Vec<_> =
+        Some(digits[..head].to_owned()).filter(|part| !part.is_empty()).into_iter().chain(groups).collect();
     format!("{sign}{}", parts.join(","))
 }
 

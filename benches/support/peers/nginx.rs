@@ -20,8 +20,11 @@ pub(crate) struct Nginx {
 impl Nginx {
     /// nginx in front of `upstream`; none where it is not installed.
     pub(crate) fn start(upstream: SocketAddr) -> anyhow::Result<Option<Self>> {
-        let places = ["/usr/sbin/nginx", "/usr/local/sbin/nginx", "/usr/bin/nginx", "/opt/homebrew/bin/nginx"];
-        let Some(program) = places.into_iter().find(|place| Path::new(place).exists()) else { return Ok(None) };
+        let places =
+            ["/usr/sbin/nginx", "/usr/local/sbin/nginx", "/usr/bin/nginx", "/opt/homebrew/bin/nginx"];
+        let Some(program) = places.into_iter().find(|place| Path::new(place).exists()) else {
+            return Ok(None);
+        };
         let folder = folder()?;
         let port = free_port()?;
         std::fs::write(folder.path().join("nginx.conf"), configuration(port, upstream))?;
