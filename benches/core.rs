@@ -2,7 +2,7 @@
 
 mod decide;
 mod journal;
-mod meter;
+pub(crate) mod meter;
 pub(crate) mod users;
 pub(crate) mod world;
 

@@ -46,7 +46,7 @@ struct Sample {
 fn appended(waiting: usize, length: Duration) -> anyhow::Result<Sample> {
     let folder = folder()?;
     let each = |_, _: Frame<'_>| Ok(());
-    let (journal, _) = Journal::open::<()>(folder.path(), journal::Options::default(), each)?;
+    let (journal, _) = Journal::open(folder.path(), journal::Options::default(), each)?;
     let journal = Arc::new(journal);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let before = own_cpu()?;

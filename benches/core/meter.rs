@@ -30,7 +30,8 @@ pub(super) fn figures(settings: &Settings) -> anyhow::Result<Vec<Figure>> {
                 let Verdict::Allow(..) = books.meter.hold(account, ask).await? else {
                     anyhow::bail!("refused");
                 };
-                books.meter.finish(account, decision, demand.clone(), completed()).await?;
+                let (_record, _ticket) =
+                    books.meter.finish(account, decision, demand.clone(), completed()).await?;
             }
             values.push(start.elapsed().as_secs_f64() * 1e6 / f64::from(TURNS));
             books.journal.flush().await?;

@@ -30,7 +30,7 @@ plans:
         - name: included
           kind: rate_limit
           per: user
-          windows: [{allow: 0.5, every: 5h, starts: first_use}, {allow: 400, every: 7d, starts: first_use}]
+          windows: [{allow: 0.5, every: 5h, starts: first_use}, {allow: 5, every: 7d, starts: first_use}]
         - {name: launch-offer, kind: promotion, balance: launch}
         - {name: credits, kind: prepaid, balance: wallet}
 "#;

@@ -19,7 +19,7 @@ const CLIENTS: usize = 64;
 const POLICY: &str = r#"
 version: 1
 prices:
-  - {model: "gpt-5.5*", per_request: 1}
+  - {model: "gpt-5.5*", per_million_tokens: {input: 0, output: 0}, per_request: 1}
 balances:
   wallet: {per: account}
 features:

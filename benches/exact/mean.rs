@@ -20,12 +20,12 @@ use crate::support::settings::Settings;
 const SECTION: &str = "200 at once without max_output_tokens, a balance worth 20 of the mean; lengths log-normal, seed 7, σ 0.25";
 const AT_ONCE: usize = 200;
 const LEARNT_FROM: usize = 50;
-/// A thousand tokens of output cost a credit, and input nothing to speak of.
+/// A thousand tokens of output cost a credit, and input nothing.
 const POLICY: &str = r#"
 version: 1
 prices:
   - model: "gpt-5.5*"
-    per_million_tokens: {input: 0.000001, output: 1000}
+    per_million_tokens: {input: 0, output: 1000}
 balances:
   wallet: {per: account}
 features:

@@ -25,6 +25,7 @@ enum Peer {
 struct Sample {
     peer: Peer,
     serving_us: f64,
+    journal_us: f64,
     settling_us: f64,
     load: Load,
 }
@@ -63,7 +64,7 @@ fn sample(settings: &Settings, stage: &Stage, peer: Peer) -> anyhow::Result<Samp
     };
     let before = shares()?;
     let load = driver.closed(settings.load)?;
-    let serving_us = shares()?.since(before).serving_us;
+    let Shares { serving_us, journal_us, .. } = shares()?.since(before);
     // What is still on its way to the books is paid for by these requests too.
     let booked = stage.gateway.settle()? - booked;
     let settling_us = shares()?.since(before).settling_us;
@@ -72,7 +73,14 @@ fn sample(settings: &Settings, stage: &Stage, peer: Peer) -> anyhow::Result<Samp
         peer != Peer::Admitted || booked >= answers,
         "{booked} records booked of {answers} answers"
     );
-    Ok(Sample { peer, serving_us: serving_us / answers, settling_us: settling_us / answers, load })
+    let each = |us: f64| us / answers;
+    Ok(Sample {
+        peer,
+        serving_us: each(serving_us),
+        journal_us: each(journal_us),
+        settling_us: each(settling_us),
+        load,
+    })
 }
 
 fn told(samples: &[Sample]) -> Vec<Figure> {
@@ -90,6 +98,7 @@ fn told(samples: &[Sample]) -> Vec<Figure> {
     }
     figures.extend([
         cpu("Overfall without settlement", serving(Peer::Admitted)),
+        cpu("of it the journal's thread", of(Peer::Admitted, |sample| sample.journal_us)),
         cpu("Overfall, everything", everything(Peer::Admitted)),
         at_most(
             "Overfall without settlement ÷ bare",

@@ -47,8 +47,7 @@ impl Books {
         let ledger: Arc<dyn Ledger> = Arc::new(SqliteLedger::open(&folder.path().join("ledger.sqlite"))?);
         ledger.keep_policy(world.policy.version, &world.policy.text).await?;
         let each = |_, _: Frame<'_>| Ok(());
-        let (journal, _) =
-            Journal::open::<()>(&folder.path().join("journal"), journal::Options::default(), each)?;
+        let (journal, _) = Journal::open(&folder.path().join("journal"), journal::Options::default(), each)?;
         let journal = Arc::new(journal);
         let (meter, _) = Restoring::new(clock.clone()).meter(Arc::clone(&journal), |_| None)?;
         let mut books = Self {
@@ -83,7 +82,8 @@ impl Books {
             let ask = self.world.ask(self.made, user, &demand, self.clock.now());
             let decision = ask.decision;
             let Verdict::Allow(..) = self.meter.hold(account, ask).await? else { anyhow::bail!("refused") };
-            self.meter.finish(account, decision, demand.clone(), self.ending()).await?;
+            let (_record, _ticket) =
+                self.meter.finish(account, decision, demand.clone(), self.ending()).await?;
             self.made += 1;
             if usize::try_from(self.made)?.is_multiple_of(FLUSH_EVERY) {
                 self.journal.flush().await?;

@@ -1,7 +1,6 @@
 //! The real gateway, `overfall serve`, as a process of its own on a folder of its own, and its operator.
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -81,11 +80,6 @@ log: {{level: warn}}
         Ok(Self { folder, addr, admin })
     }
 
-    /// Where its files are.
-    pub(crate) fn folder(&self) -> &Path {
-        self.folder.path()
-    }
-
     /// Where clients connect.
     pub(crate) fn addr(&self) -> SocketAddr {
         self.addr
@@ -100,9 +94,9 @@ log: {{level: warn}}
 
     /// Starts it, and waits until clients can connect.
     pub(crate) fn start(&self) -> anyhow::Result<Gateway> {
-        let process = self.launch()?;
-        wait_for(self.addr)?;
-        wait_for(self.admin)?;
+        let mut process = self.launch()?;
+        wait_for(&mut process, self.addr)?;
+        wait_for(&mut process, self.admin)?;
         let config = ureq::Agent::config_builder().timeout_global(Some(Duration::from_secs(30)));
         let operator = config.http_status_as_error(false).build().new_agent();
         Ok(Gateway { process, addr: self.addr, admin: self.admin, operator })
@@ -199,6 +193,8 @@ impl Gateway {
 pub(crate) struct Shares {
     /// What serving requests takes, the journal included.
     pub(crate) serving_us: f64,
+    /// The journal's part of that.
+    pub(crate) journal_us: f64,
     /// What bringing them to the books takes.
     pub(crate) settling_us: f64,
 }
@@ -207,13 +203,15 @@ impl Shares {
     /// Of a gateway's threads.
     pub(crate) fn of(cpu: &Cpu) -> Self {
         let settling_us = cpu.us(|name| matches!(name, "settle" | "ledger-writer"));
-        Self { serving_us: cpu.all_us() - settling_us, settling_us }
+        let journal_us = cpu.us(|name| name == "journal");
+        Self { serving_us: cpu.all_us() - settling_us, journal_us, settling_us }
     }
 
     /// What was spent since.
     pub(crate) fn since(self, before: Self) -> Self {
         Self {
             serving_us: self.serving_us - before.serving_us,
+            journal_us: self.journal_us - before.journal_us,
             settling_us: self.settling_us - before.settling_us,
         }
     }

@@ -25,8 +25,8 @@ pub(crate) use canned::serve as serve_canned;
 
 /// A bare Pingora pass-through in front of `upstream`.
 pub(crate) fn bare(upstream: SocketAddr) -> anyhow::Result<(Process, SocketAddr)> {
-    let (process, addr) = roles::listening(BARE, &[upstream.to_string()])?;
-    super::process::wait_for(addr)?;
+    let (mut process, addr) = roles::listening(BARE, &[upstream.to_string()])?;
+    super::process::wait_for(&mut process, addr)?;
     Ok((process, addr))
 }
 

@@ -40,6 +40,11 @@ impl Process {
         resident_bytes(self.child.id())
     }
 
+    /// Whether it runs.
+    pub(crate) fn lives(&mut self) -> anyhow::Result<bool> {
+        Ok(self.child.try_wait()?.is_none())
+    }
+
     /// Asks it to end, and waits for that.
     pub(crate) fn stop(mut self) -> anyhow::Result<ExitStatus> {
         let id = i32::try_from(self.child.id()).ok().and_then(rustix::process::Pid::from_raw);
@@ -72,20 +77,6 @@ impl Cpu {
     pub(crate) fn us(&self, wanted: impl Fn(&str) -> bool) -> f64 {
         let nanoseconds: u64 = self.0.iter().filter(|(name, _)| wanted(name)).map(|(_, time)| time).sum();
         Duration::from_nanos(nanoseconds).as_secs_f64() * 1e6
-    }
-
-    /// Microseconds by thread name, largest first.
-    pub(crate) fn by_name(&self) -> Vec<(String, f64)> {
-        let mut sums = std::collections::BTreeMap::<&str, u64>::new();
-        for (name, time) in &self.0 {
-            *sums.entry(name).or_default() += time;
-        }
-        let mut sums: Vec<_> = sums
-            .into_iter()
-            .map(|(name, time)| (name.to_owned(), Duration::from_nanos(time).as_secs_f64() * 1e6))
-            .collect();
-        sums.sort_unstable_by(|a, b| b.1.total_cmp(&a.1));
-        sums
     }
 }
 
@@ -133,12 +124,13 @@ pub(crate) fn free_port() -> anyhow::Result<u16> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
 }
 
-/// Waits until somebody listens.
-pub(crate) fn wait_for(addr: SocketAddr) -> anyhow::Result<()> {
+/// Waits until `process` listens.
+pub(crate) fn wait_for(process: &mut Process, addr: SocketAddr) -> anyhow::Result<()> {
     for _ in 0..2000 {
         if std::net::TcpStream::connect(addr).is_ok() {
             return Ok(());
         }
+        anyhow::ensure!(process.lives()?, "what should listen on {addr} has ended");
         std::thread::sleep(Duration::from_millis(5));
     }
     anyhow::bail!("nobody listens on {addr}")

@@ -30,9 +30,9 @@ impl Nginx {
         std::fs::write(folder.path().join("nginx.conf"), configuration(port, upstream))?;
         let mut command = Command::new(program);
         command.arg("-p").arg(folder.path()).args(["-c", "nginx.conf", "-e", "error.log"]);
-        let process = Process::start(command.stdout(Stdio::null()).stderr(Stdio::null()))?;
+        let mut process = Process::start(command.stdout(Stdio::null()).stderr(Stdio::null()))?;
         let addr = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        wait_for(addr)?;
+        wait_for(&mut process, addr)?;
         Ok(Some(Self { process, addr, _folder: folder }))
     }
 }
