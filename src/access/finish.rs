@@ -149,8 +149,6 @@ impl Settling<'_> {
         }
         let state = self.account.purse_mut(balance.per, hold.user).balance_mut(balance.key);
         let entry = |(grant, amount)| GrantEntry { scope: balance.per, balance: balance.key, grant, amount };
-        // A hold that a crash has lost may have left free what its end would have paid the debt with.
-        self.repaid.extend(state.repay(now).into_iter().map(entry));
         let taken = draw_grants(state, &own, cost, now);
         self.expired.extend(came_back_expired(state, &own, now).into_iter().map(entry));
         self.repaid.extend(state.repay(now).into_iter().map(entry));
@@ -260,7 +258,7 @@ impl Settling<'_> {
 }
 
 /// Takes `cost` out of grants in their order: what the hold has reserved of each, and what is free of it. Ends the
-/// hold's reservations. Nothing is free of a balance in debt.
+/// hold's reservations. Nothing is free of a balance in debt: what comes back has paid the debt.
 fn draw_grants(
     state: &mut BalanceState,
     own: &[(GrantId, Credits)],

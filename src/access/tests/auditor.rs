@@ -157,6 +157,10 @@ impl Auditor {
                     state.grants().iter().all(|grant| grant.held <= grant.remaining),
                     "a hold can be met"
                 );
+                assert!(
+                    state.grants().iter().all(|grant| !grant.remaining.is_zero()),
+                    "nothing empty is kept"
+                );
                 let order =
                     |it: &GrantState| (it.priority, it.expires_at.map_or(i64::MAX, Timestamp::ms), it.id);
                 assert!(state.grants().is_sorted_by_key(order));

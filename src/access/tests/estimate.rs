@@ -1,6 +1,7 @@
 //! Section 3, estimate, then truth: the same walk again, where each layer can give its own hold plus what it has now.
 
 use super::*;
+use crate::units::{Decimal, Price};
 
 const LAYERS: &str =
     "{name: included, kind: rate_limit, per: user, windows: [{allow: 50, every: 5h, starts: first_use}]},
@@ -162,12 +163,30 @@ fn a_truth_beyond_all_amounts_is_forgiven_with_an_alarm_and_still_adds_up() {
     let mut world = world();
     let decision = world.hold(60);
     let mut used = world.terms("coin").estimate(tokens(0, 60)).unwrap();
-    used.price = crate::units::Price::times(u64::MAX, "999999999".parse().unwrap()).unwrap();
+    used.price = Price::times(u64::MAX, "999999999".parse().unwrap()).unwrap();
     used.whole = Amount::MAX;
     let charge = world.end(decision, used, completed()).unwrap().charge;
     let sum = charge.covered.micros() + charge.forgiven.micros() + charge.charged.micros();
     assert_eq!((sum, charge.gross), (charge.gross.micros(), Credits::MAX));
     assert!(!charge.excess.is_zero());
+}
+
+#[test]
+fn a_share_that_cannot_be_computed_is_charged_as_the_whole() {
+    let layers =
+        "{name: free, kind: free_tier, per: user, windows: [{allow: 1, every: 1h, starts: first_use}]},
+        {name: credits, kind: prepaid, balance: wallet}";
+    let mut world = Rules { feature: "unit: token", layers, ..Rules::default() }.open();
+    let decision = world.hold(1);
+    let factor = "0.999999".parse().unwrap();
+    let price = Price::times(1_000_000_000_000_007, Decimal::ONE).unwrap();
+    let price =
+        price.scaled(factor).and_then(|price| price.scaled(factor)).and_then(|price| price.scaled(factor));
+    let used =
+        Demand { quantities: tokens(0, 2_000_003), price: price.unwrap(), whole: Amount::clamped(2_000_003) };
+    assert!(used.price.ceil_share(Amount::clamped(2_000_002), used.whole).is_err());
+    let charge = world.end(decision, used, completed()).unwrap().charge;
+    assert_eq!((charge.covered, charge.forgiven), (Credits::ZERO, charge.gross));
 }
 
 #[test]

@@ -56,7 +56,7 @@ fn an_account_is_restored_from_what_the_books_say() {
 }
 
 #[test]
-fn what_a_lost_hold_has_left_free_pays_the_debt_before_anything_is_drawn() {
+fn what_a_lost_hold_has_left_free_pays_the_debt_at_the_next_end() {
     // With relaxed durability a crash may lose a hold; what it had reserved is free beside the debt.
     let layers = format!(
         "{{name: included, kind: rate_limit, per: user, windows: [{{allow: 50, every: 5h, starts: first_use}}]}}, {WALLET}"
