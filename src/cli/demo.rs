@@ -121,6 +121,7 @@ fn told(keys: &Keys, port: u16, admin_port: u16, data: &Path, keeps: bool) -> St
     let config = config.display();
     let policy = data.join("policy.yaml");
     let policy = policy.display();
+    let program = program();
     let state = if keeps { "kept in" } else { "temporary, in" };
     let curl = |key: &str, body: &str| {
         format!(
@@ -162,9 +163,18 @@ curl -s http://127.0.0.1:{port}/v1/access -H 'Authorization: Bearer {allowance}'
 
 The books, proved while it runs:
 
-overfall audit -c {config}
+{program} audit -c {config}
 
 The policy is {policy}: edit it, it is read again at once. Ctrl-C ends the demo.",
         data = data.display(),
     )
+}
+
+/// How this very program is called from here.
+fn program() -> String {
+    let found = std::env::current_exe().ok().zip(std::env::current_dir().ok());
+    let named = |(program, here): (PathBuf, PathBuf)| {
+        program.strip_prefix(here).map_or(program.clone(), Path::to_owned)
+    };
+    found.map(named).map_or_else(|| "overfall".to_owned(), |program| program.display().to_string())
 }

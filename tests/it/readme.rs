@@ -2,7 +2,8 @@
 //! what it says.
 //!
 //! `$ ` begins a command, a backslash continues it, the lines below are its output. `…` in a line of output stands for
-//! anything, a line of its own for any number of lines. In a command, each `ofk_…` is the next key that the demo printed.
+//! anything, a line of its own for any number of lines. In a command, each `ofk_…` is the next key that the demo printed,
+//! and `/tmp/…` its folder.
 //! A command that serves runs on beside the ones after it. All run in one shell, in a network of its own where this
 //! machine allows that: the README's ports may be taken.
 
@@ -23,20 +24,26 @@ struct Step {
 #[test]
 fn every_console_block_of_the_readme_does_what_it_says() {
     let text = std::fs::read_to_string(workspace::root().join("README.md")).expect("a README");
+    let demo = include_str!("../../config/demo.yaml");
+    for policy in blocks(&text, "yaml") {
+        assert!(demo.contains(&policy), "the demo's policy is another one than\n{policy}");
+    }
     let steps = steps(&text);
     assert!(steps.len() >= 5, "a README has commands to paste: {steps:#?}");
     let clone = Path::new(env!("CARGO_TARGET_TMPDIR")).join("clone");
     workspace::copy(&workspace::files(), &clone);
+    let target = clone.join("target");
+    std::os::unix::fs::symlink(workspace::target(), &target).expect("a link");
     // Compiled in the network that there is; what runs below may have none.
     let built = Command::new("cargo")
         .args(["build", "--release", "--locked", "--quiet"])
-        .env("CARGO_TARGET_DIR", workspace::target())
+        .env_remove("CARGO_TARGET_DIR")
         .current_dir(&clone)
         .status();
     assert!(built.expect("cargo").success(), "a fresh copy builds");
     let mut shell = Shell::start(&clone);
     for step in &steps {
-        let command = shell.with_keys(&step.command);
+        let command = shell.filled_in(&step.command);
         let found = if serves(&command) { shell.serve(&command, &step.output) } else { shell.run(&command) };
         assert!(
             is_like(&step.output, &found),
@@ -53,23 +60,40 @@ fn serves(command: &str) -> bool {
     command.contains("-- demo") || command.contains("overfall serve")
 }
 
+/// The blocks of a kind.
+fn blocks(text: &str, kind: &str) -> Vec<String> {
+    let mut blocks: Vec<String> = Vec::new();
+    let mut is_inside = false;
+    let mut is_wanted = false;
+    for line in text.lines() {
+        if let Some(named) = line.strip_prefix("```") {
+            is_inside = !is_inside;
+            is_wanted = is_inside && named == kind;
+            if is_wanted {
+                blocks.push(String::new());
+            }
+        } else if is_wanted && let Some(block) = blocks.last_mut() {
+            block.push_str(line);
+            block.push('\n');
+        }
+    }
+    blocks
+}
+
 /// The commands of all `console` blocks.
 fn steps(text: &str) -> Vec<Step> {
     let mut steps: Vec<Step> = Vec::new();
-    let mut is_inside = false;
-    let mut continues = false;
-    for line in text.lines() {
-        if line.trim_start().starts_with("```") {
-            is_inside = !is_inside && line.trim() == "```console";
-            continues = false;
-        } else if is_inside {
+    for block in blocks(text, "console") {
+        let mut continues = false;
+        for line in block.lines() {
+            let is_command = line.starts_with("$ ");
             match (line.strip_prefix("$ "), steps.last_mut()) {
                 (Some(command), _) => steps.push(Step { command: command.to_owned(), output: Vec::new() }),
                 (None, Some(step)) if continues => step.command = format!("{}\n{line}", step.command),
                 (None, Some(step)) => step.output.push(line.to_owned()),
                 (None, None) => panic!("a block begins with a command: {line}"),
             }
-            continues = (continues || line.starts_with("$ ")) && line.ends_with('\\');
+            continues = (continues || is_command) && line.ends_with('\\');
         }
     }
     steps
@@ -108,6 +132,8 @@ struct Shell {
     child: std::process::Child,
     folder: tempfile::TempDir,
     keys: Vec<String>,
+    /// Where what serves keeps its state.
+    state: String,
     commands: usize,
 }
 
@@ -128,7 +154,7 @@ impl Shell {
             .env("CARGO_TERM_COLOR", "never");
         let child = command.stdin(Stdio::piped()).spawn().expect("a shell");
         let folder = tempfile::tempdir().expect("a folder");
-        let mut shell = Self { child, folder, keys: Vec::new(), commands: 0 };
+        let mut shell = Self { child, folder, keys: Vec::new(), state: String::new(), commands: 0 };
         if own_network {
             shell.run("ip link set lo up");
         } else {
@@ -143,8 +169,8 @@ impl Shell {
         shell
     }
 
-    /// Puts the demo's keys in.
-    fn with_keys(&mut self, command: &str) -> String {
+    /// Puts in what the demo printed.
+    fn filled_in(&mut self, command: &str) -> String {
         let mut parts = command.split("ofk_…");
         let mut told = parts.next().unwrap_or_default().to_owned();
         for part in parts {
@@ -152,7 +178,7 @@ impl Shell {
             told.push_str(&self.keys.remove(0));
             told.push_str(part);
         }
-        told
+        told.replace("/tmp/…", &self.state)
     }
 
     /// Runs a command to its end, and gives what it printed.
@@ -181,6 +207,8 @@ impl Shell {
             }
         }
         self.keys = keys;
+        let state = found.iter().find_map(|line| line.split_once("in /tmp/"));
+        self.state = format!("/tmp/{}", state.expect("it says where its state is").1.trim_end_matches('.'));
         found
     }
 
