@@ -15,7 +15,7 @@ use super::walk::{place_of, share};
 use crate::policy::compiled::{
     BalanceIndex, CalendarUnit, Feature, Guard, GuardRule, Period, Scope, Source, Window, WindowLayer,
 };
-use crate::units::{Amount, Credits, DecisionId, GrantId, Timestamp, Unit, UserId};
+use crate::units::{Amount, Credits, DecisionId, GrantId, Timestamp, UserId};
 
 /// The draws of the truth, as they are found.
 struct Settling<'a> {
@@ -148,8 +148,10 @@ impl Settling<'_> {
             return Credits::ZERO;
         }
         let state = self.account.purse_mut(balance.per, hold.user).balance_mut(balance.key);
-        let taken = draw_grants(state, &own, cost, now);
         let entry = |(grant, amount)| GrantEntry { scope: balance.per, balance: balance.key, grant, amount };
+        // A hold that a crash has lost may have left free what its end would have paid the debt with.
+        self.repaid.extend(state.repay(now).into_iter().map(entry));
+        let taken = draw_grants(state, &own, cost, now);
         self.expired.extend(came_back_expired(state, &own, now).into_iter().map(entry));
         self.repaid.extend(state.repay(now).into_iter().map(entry));
         state.prune();
@@ -197,14 +199,14 @@ impl Settling<'_> {
         owed
     }
 
-    /// Guards count the truth, always. A void gives back everything but the count of requests.
+    /// Guards count the truth, always. A void gives back everything but the count of requests: it was one all the same.
     fn guards(&mut self, used: &Demand) {
         let (hold, now) = (self.hold, self.now);
         for charge in &hold.charges {
             let Some(guard) = guards_of(&hold.terms).get(usize::from(charge.guard)) else { continue };
             let counters = &mut self.account.purse_mut(guard.per, hold.user).counters;
             match (&guard.rule, charge.taken) {
-                (GuardRule::Rate(rate), Taken::Bucket(counted)) if rate.unit != Unit::Request => {
+                (GuardRule::Rate(rate), Taken::Bucket(counted)) => {
                     let truth = used.counted_in(rate.unit);
                     let slot = counters.slot_mut(guard.key, now);
                     let level = rate.level(Some(slot), now).0;
@@ -257,21 +259,19 @@ impl Settling<'_> {
     }
 }
 
-/// Takes `cost` out of grants in their order: of an expired grant, or while the balance is in debt, only what the hold
-/// has reserved of it; else also what is free. Ends the hold's reservations.
+/// Takes `cost` out of grants in their order: what the hold has reserved of each, and what is free of it. Ends the
+/// hold's reservations. Nothing is free of a balance in debt.
 fn draw_grants(
     state: &mut BalanceState,
     own: &[(GrantId, Credits)],
     cost: Credits,
     now: Timestamp,
 ) -> Vec<(GrantId, Credits)> {
-    let in_debt = !state.debt.is_zero();
     let mut rest = cost;
     let mut taken = Vec::new();
     for grant in state.grants_mut() {
         let reserved = own_of(own, grant);
-        let free = if in_debt { Credits::ZERO } else { grant.available(now, Holds::Count) };
-        let part = rest.min(reserved.saturating_add(free));
+        let part = rest.min(reserved.saturating_add(grant.available(now, Holds::Count)));
         grant.held = grant.held.saturating_sub(reserved);
         grant.remaining = grant.remaining.saturating_sub(part);
         rest = rest.saturating_sub(part);

@@ -243,7 +243,7 @@ impl<'a> Subject<'a> {
                 let state = self.window(guard.per, window, now);
                 let left = state.left(window.allow, Holds::Count);
                 let amount = Amount::clamped(cost.micros());
-                if cost.is_zero() || amount <= left {
+                if amount <= left {
                     return Ok(Taken::Spend(amount, state.instance.start));
                 }
                 let by_clock = window.allow.is_some_and(|allow| amount <= allow);

@@ -126,7 +126,8 @@ impl Node {
             })
             .await?;
         let each = |_, frame: Frame<'_>| Ok(restoring.frame(frame.payload)?);
-        let (journal, _) = Journal::open(&stores.data.join("journal"), stores.journal.clone(), each)?;
+        let (journal, recovery) = Journal::open(&stores.data.join("journal"), stores.journal.clone(), each)?;
+        restoring.keep_open(&recovery.open);
         let journal = Arc::new(journal);
         know_policies(&restoring, &policies, &*ledger).await?;
         let (meter, recovered) =

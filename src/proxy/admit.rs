@@ -8,6 +8,7 @@ mod body;
 use std::borrow::Cow;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING, UPGRADE};
 use pingora::proxy::Session;
 
@@ -142,6 +143,7 @@ pub(super) async fn pass(shared: &Shared, session: &mut Session, known: Known) -
         }
         Action::CancelResponse => free.outgoing.body = Some(body.into_bytes()),
         // What has no body in the API gets none from here.
+        _ if !body.bytes().is_empty() => free.outgoing.body = Some(Bytes::new()),
         _ => {}
     }
     Ok(Stage::Free(free))

@@ -188,6 +188,8 @@ impl ProxyHttp for Gateway {
         // who close one half only and wait are few, and no client of these APIs.
         session.set_abort_on_close(true);
         session.set_pipelining_enabled(true);
+        // The upstream is asked for plain answers; one that compresses all the same is read all the same.
+        session.upstream_compression.adjust_decompression(true);
         if self.0.intake.is_leaving() {
             session.set_keepalive(None);
         }

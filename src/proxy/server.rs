@@ -152,7 +152,6 @@ pub async fn signalled() {
 }
 
 /// Serves until `stop` resolves and what was in flight has ended. Blocks; must not be called from async code.
-#[expect(clippy::needless_pass_by_value, reason = "the gateway is the server's from here on")]
 pub fn run(
     settings: &Settings,
     gateway: Gateway,
@@ -188,17 +187,13 @@ pub fn run(
         }
     }
     server.add_service(service);
-    let (ending, tasks) = beside(&mut server, &gateway, tasks);
-    let watch = Ending {
-        stop: Mutex::new(Some(Box::pin(stop))),
-        gateway: gateway.clone(),
-        told: ending,
-        tasks,
-        grace: settings.grace,
-    };
+    let (tell_tasks, tasks) = beside(&mut server, &gateway, tasks);
+    let settlements = Arc::clone(&gateway.shared().settlements);
+    let watch =
+        Ending { stop: Mutex::new(Some(Box::pin(stop))), gateway, tell_tasks, tasks, grace: settings.grace };
     server.run(RunArgs { shutdown_signal: Box::new(watch) });
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    runtime.map_err(ServerError::Runtime)?.block_on(gateway.shared().settlements.drain());
+    runtime.map_err(ServerError::Runtime)?.block_on(settlements.drain());
     Ok(())
 }
 
@@ -208,13 +203,13 @@ fn beside(
     gateway: &Gateway,
     tasks: Vec<Task>,
 ) -> (watch::Sender<bool>, tokio::sync::Mutex<mpsc::Receiver<()>>) {
-    let (ending, stop) = watch::channel(false);
+    let (tell_tasks, stop) = watch::channel(false);
     let (running, ended) = mpsc::channel(1);
     for task in std::iter::once(gateway.task()).chain(tasks) {
         let service = Beside { run: Mutex::new(Some((task.run, running.clone()))), stop: stop.clone() };
         server.add_service(GenBackgroundService::new(task.name.to_owned(), Arc::new(service)));
     }
-    (ending, tokio::sync::Mutex::new(ended))
+    (tell_tasks, tokio::sync::Mutex::new(ended))
 }
 
 struct Beside {
@@ -237,7 +232,7 @@ impl BackgroundService for Beside {
 struct Ending {
     stop: Mutex<Option<Running>>,
     gateway: Gateway,
-    told: watch::Sender<bool>,
+    tell_tasks: watch::Sender<bool>,
     tasks: tokio::sync::Mutex<mpsc::Receiver<()>>,
     grace: Duration,
 }
@@ -261,7 +256,7 @@ impl ShutdownSignalWatch for Ending {
         }
         shared.intake.close();
         // No task takes a sender's last word back: this only tells whoever still listens.
-        self.told.send_replace(true);
+        self.tell_tasks.send_replace(true);
         let mut tasks = self.tasks.lock().await;
         if tokio::time::timeout(TASKS_GRACE, tasks.recv()).await.is_err() {
             tracing::warn!("a task has not finished in time");
@@ -307,4 +302,20 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, ServerError
     let chain: Vec<_> =
         CertificateDer::pem_file_iter(path).map_err(pem)?.collect::<Result<_, _>>().map_err(pem)?;
     if chain.is_empty() { Err(pem(rustls::pki_types::pem::Error::NoItemsFound)) } else { Ok(chain) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_that_hold_no_certificate_or_key_are_an_error_and_no_panic() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let empty = folder.path().join("empty.pem");
+        std::fs::write(&empty, "nothing").expect("written");
+        for certificates in [empty.clone(), folder.path().join("missing.pem")] {
+            let tls = Tls { certificates, key: empty.clone() };
+            assert!(matches!(tls.settings(), Err(ServerError::Pem { .. })), "{tls:?}");
+        }
+    }
 }

@@ -189,7 +189,7 @@ mod tests {
             base_url: base_url.parse().expect(base_url),
             key: Secret::new("sk-secret", "a test").expect("a secret"),
             connect_timeout: Duration::from_secs(3),
-            read_timeout: Duration::from_secs(600),
+            read_timeout: Duration::from_mins(10),
         }
     }
 

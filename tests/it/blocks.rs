@@ -1,4 +1,4 @@
-//! Every reason to be blocked: status, headers and body, as OpenAI's SDKs and as Codex CLI understand them.
+//! Every reason to be blocked: status, headers and body, as the SDKs of OpenAI and as Codex CLI understand them.
 
 use serde_json::json;
 

@@ -23,7 +23,7 @@ const CROWD: usize = 10_000;
 const LET_IN: usize = 9_000;
 /// Long enough for the whole crowd to be in flight at the same time.
 const WAIT_MS: u64 = 30_000;
-const CROWD_PATIENCE: Duration = Duration::from_secs(240);
+const CROWD_PATIENCE: Duration = Duration::from_mins(4);
 
 /// Sends requests from so many clients, each its next one as soon as it has the answer to the last; statuses, counted.
 async fn hit(client: &Client, model: &str) -> BTreeMap<u16, usize> {

@@ -11,6 +11,11 @@
     clippy::unwrap_used,
     reason = "a test says what is wrong by failing"
 )]
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a test tells what it did, and prints logs when it fails"
+)]
 
 mod harness;
 

@@ -160,7 +160,7 @@ async fn a_long_body_without_a_length_gets_411_that_says_why() {
         client.header_lines()
     );
     for _ in 0..4 {
-        request.push_str(&format!("8000\r\n{chunk}\r\n"));
+        request.extend(["8000\r\n", &chunk, "\r\n"]);
     }
     request.push_str("0\r\n\r\n");
     let told = String::from_utf8_lossy(&client.raw(request.as_bytes()).await).into_owned();

@@ -1,7 +1,7 @@
 //! The ledger away, read-only, or its disk full; the journal full: what goes on, what is refused, and that the books
 //! catch up.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use rusqlite::Connection;
@@ -21,7 +21,7 @@ fn mounts_are_allowed() -> bool {
 }
 
 /// A path as the gateway's process sees it, mounts of its own included.
-fn within(gateway: &Gateway, path: PathBuf) -> PathBuf {
+fn within(gateway: &Gateway, path: &Path) -> PathBuf {
     let root = PathBuf::from(format!("/proc/{}/root", gateway.process.pid()));
     root.join(path.strip_prefix("/").expect("an absolute path"))
 }
@@ -131,7 +131,7 @@ async fn decisions_go_on_while_the_disk_is_full_and_the_books_catch_up() {
     let (gateway, caller, client) = on_a_small_disk();
     client.respond("one").await.expect(200);
     gateway.admin.booked_count(&caller.account, 1);
-    let filler = within(&gateway, gateway.data().join("filler"));
+    let filler = within(&gateway, &gateway.data().join("filler"));
     fill(&filler);
     let mut passed = 1;
     for _ in 0..40 {

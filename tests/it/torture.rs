@@ -191,11 +191,12 @@ fn complaint(event: &Booked, told: Told) -> Option<String> {
     let exact = event.grade == "exact" && event.outcome == "completed";
     let floor = event.grade == "floor" && event.outcome == "crashed";
     let right = match told {
-        Told::Whole if exact => event.output_tokens == TOKENS && event.gross == price_of(event),
+        Told::Whole | Told::Unknown if exact => {
+            event.output_tokens == TOKENS && event.gross == price_of(event)
+        }
         Told::Whole => floor,
         Told::Free => event.gross == 0 && event.charged == 0,
         Told::Refused => false,
-        Told::Unknown if exact => event.output_tokens == TOKENS && event.gross == price_of(event),
         Told::Unknown => event.gross <= event.charged + event.forgiven,
     };
     (!right).then(|| format!("the client was told {told:?}: {event:?}"))

@@ -45,6 +45,14 @@ fn admission_counts_the_estimate_or_the_capacity_where_that_is_less() {
 }
 
 #[test]
+fn an_open_hold_counts_for_no_more_than_the_capacity() {
+    let mut world = world(TOKENS);
+    world.hold(1000);
+    assert!(world.at(99).ask(1).is_err());
+    assert!(world.at(100).ask(1).is_ok());
+}
+
+#[test]
 fn the_truth_is_counted_always_so_a_bucket_may_go_into_debt() {
     let mut world = world(TOKENS);
     let decision = world.hold(10);

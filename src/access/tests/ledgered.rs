@@ -55,6 +55,28 @@ fn an_account_is_restored_from_what_the_books_say() {
     assert_eq!((wallet.grants(), wallet.issued), (&[state][..], true));
 }
 
+#[test]
+fn what_a_lost_hold_has_left_free_pays_the_debt_before_anything_is_drawn() {
+    // With relaxed durability a crash may lose a hold; what it had reserved is free beside the debt.
+    let layers = format!(
+        "{{name: included, kind: rate_limit, per: user, windows: [{{allow: 50, every: 5h, starts: first_use}}]}}, {WALLET}"
+    );
+    let mut world = Rules { feature: "overage: {debt: 9}", layers: &layers, ..Rules::default() }.open();
+    world.grant(1, 10);
+    let lost = world.hold(60);
+    let over = world.ask_of("free", 0, 1).unwrap().record.decision;
+    let used = world.terms("coin").estimate(tokens(0, 4)).unwrap();
+    world.end(over, used, completed()).unwrap();
+    assert_eq!(world.stands_at("wallet"), 6);
+    world.account = world.rebuilt();
+    assert!(world.account.hold_of(lost).is_none());
+    assert_eq!(world.available(), [0], "in debt");
+    let decision = world.hold(50);
+    let end = world.finish(decision, 52);
+    assert_eq!(end.repaid.iter().map(|entry| entry.amount).collect::<Vec<_>>(), [whole(4)]);
+    assert_eq!((shown(&end.draws).as_str(), world.available()), ("included 50, credits 2", vec![4]));
+}
+
 /// A hold that is open in a crash, taken up again, reserves what it reserved then.
 #[test]
 fn a_hold_is_taken_up_again_as_it_was() {

@@ -1,7 +1,7 @@
 //! The way back after a restart: the books, then the journal's records that the books may not have, then the holds
 //! that were open. A hold without an end counts as dispatched and accepted, and is charged at its floor.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use super::sweep::at_floor;
@@ -10,7 +10,7 @@ use crate::access::balance::GrantState;
 use crate::access::ledgered::{BookedGrant, Gap};
 use crate::access::record::{GrantOrigin, GrantRecord, HoldRecord, Outcome, Record};
 use crate::access::{Account, Terms};
-use crate::journal::Journal;
+use crate::journal::{self, Journal};
 use crate::ledger::rows::{GrantRow, Restored};
 use crate::meter::MeterError;
 use crate::policy::compiled::{CounterKey, Policy};
@@ -100,6 +100,12 @@ impl Restoring {
             Record::Grant(_) | Record::Expiry(_) => {}
         }
         Ok(())
+    }
+
+    /// Keeps only the holds that the journal says are open: of a long-lived one's segment the ends of its neighbours may
+    /// be gone, since the books have them.
+    pub fn keep_open(&mut self, open: &HashSet<journal::Id>) {
+        self.open.retain(|decision, _| open.contains(decision.as_bytes()));
     }
 
     /// The policies that the open holds were decided by.

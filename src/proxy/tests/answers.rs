@@ -140,7 +140,7 @@ fn a_free_route_costs_nothing_and_passes() {
 /// Design section 3, clamp: what cannot be afforded whole is cut down, said so, and told to the upstream.
 #[test]
 fn what_cannot_be_afforded_whole_is_clamped() {
-    let world = World::with(super::world::Wishes { credits: "0.1", ..Default::default() });
+    let world = World::with(&super::world::Wishes { credits: "0.1", ..Default::default() });
     let body = json!({"model": "gpt-5.5-sim-out=20", "input": "hi", "max_output_tokens": 5000}).to_string();
     let answer = world.post("/v1/responses", &body);
     assert_eq!(answer.status, 200, "{answer:?}");
@@ -149,4 +149,55 @@ fn what_cannot_be_afforded_whole_is_clamped() {
     let seen: serde_json::Value = serde_json::from_slice(&world.upstream_requests()[0].body).expect("JSON");
     assert_eq!(seen["max_output_tokens"], json!(clamped));
     assert!((16..5000).contains(&clamped));
+}
+
+const TOLD: &str = r#"{"id":"resp_1","object":"response","status":"completed","model":"gpt-5.5","output":[],"usage":{"input_tokens":10,"output_tokens":20,"total_tokens":30}}"#;
+
+fn by_canned(answer: Vec<u8>, stream: bool) -> (super::wire::Answer, crate::ledger::rows::DecisionRow) {
+    let upstream = Some(super::world::canned(answer));
+    let world = World::with(&super::world::Wishes { upstream, ..Default::default() });
+    let answer = world.post("/v1/responses", &responses(stream));
+    let row = world.booked(answer.decision());
+    (answer, row)
+}
+
+#[test]
+fn an_answer_that_is_compressed_although_nobody_asked_is_read_all_the_same() {
+    use std::io::Write;
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    encoder.write_all(TOLD.as_bytes()).expect("in memory");
+    let encoded = encoder.finish().expect("in memory");
+    let head = format!(
+        "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-encoding: gzip\r\ncontent-length: {}\r\n\r\n",
+        encoded.len()
+    );
+    let (answer, row) = by_canned([head.as_bytes(), &encoded].concat(), false);
+    assert_eq!((answer.text(), row.used.output_tokens, row.grade), (TOLD.to_owned(), 20, Grade::Exact));
+}
+
+#[test]
+fn early_hints_and_old_framing_change_nothing() {
+    let event = format!(
+        "event: response.completed\ndata: {{\"type\":\"response.completed\",\"response\":{TOLD}}}\n\n"
+    );
+    let hints = "HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n";
+    let kind = "content-type: text/event-stream; charset=utf-8\r\n";
+    for head in [
+        format!("{hints}HTTP/1.1 200 OK\r\n{kind}content-length: {}\r\n\r\n", event.len()),
+        format!("HTTP/1.1 200 OK\r\n{kind}connection: close\r\n\r\n"),
+        format!("HTTP/1.0 200 OK\r\n{kind}\r\n"),
+    ] {
+        let (answer, row) = by_canned([head.as_bytes(), event.as_bytes()].concat(), true);
+        assert_eq!((answer.status, answer.text(), answer.whole), (200, event.clone(), true), "{head}");
+        assert_eq!((row.outcome, row.grade), (Outcome::Completed, Grade::Exact), "{head}");
+    }
+}
+
+#[test]
+fn a_stream_of_stated_length_that_ends_early_still_ends_in_protocol() {
+    let begin = "event: response.created\ndata: {\"type\":\"response.created\",\"sequence_number\":0,\"response\":{\"id\":\"resp_1\"}}\n\n";
+    let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncontent-length: 5000\r\n\r\n";
+    let (answer, row) = by_canned([head, begin].concat().into_bytes(), true);
+    assert_eq!(answer.events().pop().expect("events")["type"], "response.failed", "{answer:?}");
+    assert_eq!((answer.whole, row.outcome), (true, Outcome::Cut));
 }

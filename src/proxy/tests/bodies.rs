@@ -21,7 +21,7 @@ fn body_of(size: usize) -> String {
 
 #[test]
 fn a_body_arrives_upstream_byte_for_byte_whatever_its_size() {
-    let world = World::with(Wishes { credits: "1000000", ..Wishes::default() });
+    let world = World::with(&Wishes { credits: "1000000", ..Wishes::default() });
     for size in [200, 4096, 65_535, 65_536, 65_537, 131_072, 1_000_000, 8_000_000] {
         let body = body_of(size);
         let answer = world.post("/v1/responses", &body);
@@ -34,7 +34,7 @@ fn a_body_arrives_upstream_byte_for_byte_whatever_its_size() {
 
 #[test]
 fn a_body_that_is_rewritten_arrives_whole_whatever_its_size() {
-    let world = World::with(Wishes { credits: "1000000", ..Wishes::default() });
+    let world = World::with(&Wishes { credits: "1000000", ..Wishes::default() });
     for size in [300, 65_400, 65_536, 200_000, 2_000_000] {
         let message = "a".repeat(size);
         let body = json!({"model": "gpt-5.5-sim-out=1", "stream": true, "messages": [{"role": "user", "content": message}]});
@@ -50,7 +50,7 @@ fn a_body_that_is_rewritten_arrives_whole_whatever_its_size() {
 
 #[test]
 fn a_body_of_unstated_length_passes_up_to_64_kib_and_gets_a_reason_beyond() {
-    let world = World::with(Wishes { credits: "1000000", ..Wishes::default() });
+    let world = World::with(&Wishes { credits: "1000000", ..Wishes::default() });
     for (size, status) in [(200, 200), (50_000, 200), (65_536, 200), (65_537, 411), (200_000, 411)] {
         let body = body_of(size);
         let answer = world.client().exchange(&chunked("/v1/responses", &world.anna.key, body.as_bytes()));
@@ -72,7 +72,7 @@ fn gzip(plain: &[u8]) -> Vec<u8> {
 
 #[test]
 fn a_compressed_body_is_metered_and_forwarded_as_it_came_or_decoded_where_it_is_rewritten() {
-    let world = World::with(Wishes { credits: "1000000", ..Wishes::default() });
+    let world = World::with(&Wishes { credits: "1000000", ..Wishes::default() });
     for size in [300, 200_000, 2_000_000] {
         let plain = body_of(size);
         let zstd = zstd::encode_all(plain.as_bytes(), 1).expect("in memory");
@@ -99,14 +99,14 @@ fn a_compressed_body_is_metered_and_forwarded_as_it_came_or_decoded_where_it_is_
 fn what_cannot_be_read_is_refused_before_any_hold() {
     let limits =
         Limits { bytes_max: 100_000, buffered_bytes_max: 1 << 20, timeout: Duration::from_millis(300) };
-    let world = World::with(Wishes { bodies: limits, ..Wishes::default() });
+    let world = World::with(&Wishes { bodies: limits, ..Wishes::default() });
     let bomb = gzip(&vec![b' '; 5_000_000]);
     let key = &world.anna.key;
     let zstd_cut = &zstd::encode_all(body_of(500).as_bytes(), 1).expect("in memory")[..50];
     for (headers, body, status, code) in [
         ("", &b"{\"model\": \"gpt-5.5\", "[..], 400, "invalid_json"),
         ("", b"{not json}", 400, "invalid_json"),
-        ("", b"", 400, "invalid_type"),
+        ("", b"", 400, "invalid_json"),
         ("", b"[1]", 400, "invalid_type"),
         ("", b"{\"input\": \"no model\"}", 400, "missing_required_parameter"),
         ("content-encoding: br\r\n", b"{}", 415, "unsupported_encoding"),
@@ -137,7 +137,7 @@ fn what_cannot_be_read_is_refused_before_any_hold() {
 #[test]
 fn a_body_that_comes_too_slowly_or_ends_too_early_is_refused() {
     let limits = Limits { timeout: Duration::from_millis(300), ..Limits::default() };
-    let world = World::with(Wishes { bodies: limits, ..Wishes::default() });
+    let world = World::with(&Wishes { bodies: limits, ..Wishes::default() });
     let whole = request("POST", "/v1/responses", &world.anna.key, "", body_of(500).as_bytes());
     let mut slow = world.client();
     slow.send(&whole[..whole.len() - 5]);
@@ -152,7 +152,7 @@ fn a_body_that_comes_too_slowly_or_ends_too_early_is_refused() {
 fn bodies_that_find_no_room_are_refused_for_the_moment() {
     let limits =
         Limits { buffered_bytes_max: 64 << 10, timeout: Duration::from_secs(5), ..Limits::default() };
-    let world = World::with(Wishes { bodies: limits, ..Wishes::default() });
+    let world = World::with(&Wishes { bodies: limits, ..Wishes::default() });
     let big = request("POST", "/v1/responses", &world.anna.key, "", body_of(100_000).as_bytes());
     let answer = world.client().exchange(&big);
     assert_eq!((answer.status, answer.code().as_str()), (503, "server_is_overloaded"), "{answer:?}");
@@ -163,7 +163,7 @@ fn bodies_that_find_no_room_are_refused_for_the_moment() {
 
 #[test]
 fn a_client_that_waits_to_be_told_to_go_on_is_told_at_once() {
-    let world = World::with(Wishes { credits: "1000000", ..Wishes::default() });
+    let world = World::with(&Wishes { credits: "1000000", ..Wishes::default() });
     let body = body_of(1_000_000);
     let whole =
         request("POST", "/v1/responses", &world.anna.key, "expect: 100-continue\r\n", body.as_bytes());

@@ -2,7 +2,9 @@
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use serde_json::json;
 
@@ -42,7 +44,7 @@ fn what_the_upstream_refuses_is_passed_on_and_voided_before_its_header_leaves() 
 
 #[test]
 fn an_upstream_that_does_not_accept_the_gateways_key_is_the_gateways_fault() {
-    let world = World::with(Wishes { upstream_key: "sk-wrong-secret", ..Wishes::default() });
+    let world = World::with(&Wishes { upstream_key: "sk-wrong-secret", ..Wishes::default() });
     for body in [responses("out=1", false), responses("out=1", true)] {
         let answer = world.post("/v1/responses", &body);
         assert_eq!((answer.status, answer.code().as_str()), (502, "upstream_unavailable"), "{answer:?}");
@@ -58,7 +60,7 @@ fn an_upstream_that_does_not_accept_the_gateways_key_is_the_gateways_fault() {
 fn an_upstream_that_cannot_be_reached_or_hangs_up_charges_nothing() {
     let nobody = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|listener| listener.local_addr());
     let nobody: SocketAddr = nobody.expect("a free port");
-    let down = World::with(Wishes { upstream: Some(nobody), ..Wishes::default() });
+    let down = World::with(&Wishes { upstream: Some(nobody), ..Wishes::default() });
     let answer = down.post("/v1/responses", &responses("out=1", false));
     assert_eq!((answer.status, answer.code().as_str()), (502, "upstream_unavailable"), "{answer:?}");
     assert!(!answer.text().contains("refused"), "no internal cause: {}", answer.text());
@@ -75,7 +77,7 @@ fn an_upstream_that_cannot_be_reached_or_hangs_up_charges_nothing() {
 
 #[test]
 fn an_upstream_that_does_not_answer_in_time_charges_nothing() {
-    let world = World::with(Wishes { read_timeout: Duration::from_millis(200), ..Wishes::default() });
+    let world = World::with(&Wishes { read_timeout: Duration::from_millis(200), ..Wishes::default() });
     let answer = world.post("/v1/responses", &responses("wait=5000", false));
     assert_eq!((answer.status, answer.code().as_str()), (504, "upstream_timeout"), "{answer:?}");
     assert_eq!(world.booked(answer.decision()).outcome, Outcome::Refused);
@@ -235,7 +237,7 @@ fn a_panic_is_settled_by_drop() {
 
 #[test]
 fn a_stop_lets_streams_finish_and_is_over_as_soon_as_it_is_idle() {
-    let mut world = World::with(Wishes { grace: Duration::from_secs(30), ..Wishes::default() });
+    let mut world = World::with(&Wishes { grace: Duration::from_secs(30), ..Wishes::default() });
     let mut client = world.client();
     let body = responses("out=10+events=10+pace=50", true);
     client.send(&request("POST", "/v1/responses", &world.anna.key, "", body.as_bytes()));
@@ -252,7 +254,7 @@ fn a_stop_lets_streams_finish_and_is_over_as_soon_as_it_is_idle() {
 
 #[test]
 fn what_the_grace_period_cuts_is_settled_before_the_server_returns() {
-    let mut world = World::with(Wishes { grace: Duration::from_millis(200), ..Wishes::default() });
+    let mut world = World::with(&Wishes { grace: Duration::from_millis(200), ..Wishes::default() });
     let mut client = world.client();
     let body = responses("out=1000+events=1000+pace=50", true);
     client.send(&request("POST", "/v1/responses", &world.anna.key, "", body.as_bytes()));

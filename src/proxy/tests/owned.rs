@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::world::World;
 
-fn body(extra: serde_json::Value) -> String {
+fn body(extra: &serde_json::Value) -> String {
     let mut body = json!({"model": "gpt-5.5-sim-out=20", "input": "hello"});
     body.as_object_mut().expect("an object").extend(extra.as_object().expect("an object").clone());
     body.to_string()
@@ -14,12 +14,10 @@ fn body(extra: serde_json::Value) -> String {
 fn a_response_is_its_accounts_on_every_route_from_the_start_and_nobody_elses() {
     let world = World::new();
     for stream in [false, true] {
-        let made = world.post("/v1/responses", &body(json!({"stream": stream})));
-        let id = match stream {
-            false => made.json()["id"].as_str().expect("an id").to_owned(),
-            true => made.events()[0]["response"]["id"].as_str().expect("an id").to_owned(),
-        };
-        let continued = body(json!({"previous_response_id": id}));
+        let made = world.post("/v1/responses", &body(&json!({"stream": stream})));
+        let told = if stream { made.events()[0]["response"].clone() } else { made.json() };
+        let id = told["id"].as_str().expect("an id").to_owned();
+        let continued = body(&json!({"previous_response_id": id}));
         let tries: Vec<(&str, String, &str)> = vec![
             ("GET", format!("/v1/responses/{id}"), ""),
             ("GET", format!("/v1/responses/{id}/input_items"), ""),
@@ -58,7 +56,7 @@ fn a_continued_response_is_estimated_with_what_it_continues() {
     let long = json!({"model": "gpt-5.5-sim-out=20", "input": "a".repeat(40_000)}).to_string();
     let first = world.post("/v1/responses", &long);
     let id = first.json()["id"].as_str().expect("an id").to_owned();
-    let next = world.post("/v1/responses", &body(json!({"previous_response_id": id})));
+    let next = world.post("/v1/responses", &body(&json!({"previous_response_id": id})));
     let row = world.booked(next.decision());
     assert!(row.estimate.input_tokens > 10_000, "{row:?}");
 }
@@ -75,7 +73,7 @@ fn ids_of_kinds_that_no_route_makes_exist_for_nobody() {
         json!({"tools": [{"type": "code_interpreter", "container": "cntr_1"}]}),
     ] {
         for target in ["/v1/responses", "/v1/responses/input_tokens"] {
-            let answer = world.post(target, &body(extra.clone()));
+            let answer = world.post(target, &body(&extra));
             assert_eq!(
                 (answer.status, answer.code().as_str()),
                 (404, "not_found"),

@@ -109,16 +109,13 @@ impl Client {
         if headers.get("transfer-encoding").is_some_and(|coding| coding == "chunked") {
             return self.chunks();
         }
-        match headers.get("content-length").map(|length| length.parse().expect("a length")) {
-            Some(length) => match self.take(length) {
-                Some(body) => (body, true),
-                None => (std::mem::take(&mut self.ahead), false),
-            },
-            None => {
-                while self.more() {}
-                (std::mem::take(&mut self.ahead), true)
-            }
-        }
+        let Some(length) = headers.get("content-length") else {
+            while self.more() {}
+            return (std::mem::take(&mut self.ahead), true);
+        };
+        let whole = self.take(length.parse().expect("a length"));
+        let is_whole = whole.is_some();
+        (whole.unwrap_or_else(|| std::mem::take(&mut self.ahead)), is_whole)
     }
 
     fn chunks(&mut self) -> (Vec<u8>, bool) {

@@ -1,5 +1,6 @@
 //! A gateway with everything behind it, in a folder of its own.
 
+use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -113,37 +114,19 @@ pub(super) struct World {
 
 impl World {
     pub(super) fn new() -> Self {
-        Self::with(Wishes::default())
+        Self::with(&Wishes::default())
     }
 
-    pub(super) fn with(wishes: Wishes) -> Self {
+    pub(super) fn with(wishes: &Wishes) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
         let runtime = runtime.expect("a runtime");
         let folder = tempfile::tempdir().expect("a folder");
         let clock = Clock::machine();
         let policy: Arc<Policy> = Arc::new(crate::policy::load::parse("test", POLICY).expect("a policy"));
-        let ledger: Arc<dyn Ledger> =
-            Arc::new(SqliteLedger::open(&folder.path().join("ledger.sqlite")).expect("a ledger"));
-        let options =
-            journal::Options { segment_bytes: 1 << 20, bytes_max: 64 << 20, ..journal::Options::default() };
-        let (journal, _) =
-            Journal::open(&folder.path().join("journal"), options, |_, _| Ok(())).expect("a journal");
-        let journal = Arc::new(journal);
-        let (meter, _) =
-            Restoring::new(clock.clone()).meter(Arc::clone(&journal), |_| None).expect("a meter");
-        let meter = Arc::new(meter);
+        let (ledger, journal, meter) = stores(folder.path(), &clock);
         let policies = Arc::new(Policies::new(Arc::clone(&policy)));
         let directory = Arc::new(Directory::new());
-        let simulated = simulate::Options {
-            key: Some(UPSTREAM_KEY.to_owned()),
-            recorded_body_bytes_max: 16 << 20,
-            ..simulate::Options::default()
-        };
-        let upstream =
-            runtime.block_on(async { simulate::Upstream::bind((Ipv4Addr::LOCALHOST, 0).into(), simulated) });
-        let upstream = upstream.expect("an upstream");
-        let (upstream_address, seen) = (upstream.local_addr(), upstream.seen());
-        runtime.spawn(upstream.serve(std::future::pending()));
+        let (upstream_address, seen) = runtime.block_on(async { simulated() });
         let person = |name: &str, plan: &str| runtime.block_on(person(&*ledger, &directory, name, plan));
         let (anna, other, poor) = (person("anna", "payg"), person("other", "payg"), person("poor", "payg"));
         for (person, credits) in [(&anna, wishes.credits), (&other, "1000")] {
@@ -291,6 +274,47 @@ impl Drop for World {
             settlement.join().expect("settlement ended");
         }
     }
+}
+
+/// Books, journal and meter, all empty.
+fn stores(folder: &std::path::Path, clock: &Clock) -> (Arc<dyn Ledger>, Arc<Journal>, Arc<MemoryMeter>) {
+    let ledger = SqliteLedger::open(&folder.join("ledger.sqlite")).expect("a ledger");
+    let options =
+        journal::Options { segment_bytes: 1 << 20, bytes_max: 64 << 20, ..journal::Options::default() };
+    let (journal, _) = Journal::open(&folder.join("journal"), options, |_, _| Ok(())).expect("a journal");
+    let journal = Arc::new(journal);
+    let (meter, _) = Restoring::new(clock.clone()).meter(Arc::clone(&journal), |_| None).expect("a meter");
+    (Arc::new(ledger), journal, Arc::new(meter))
+}
+
+/// A simulated upstream that serves as long as the runtime lives.
+fn simulated() -> (SocketAddr, Seen) {
+    let options = simulate::Options {
+        key: Some(UPSTREAM_KEY.to_owned()),
+        recorded_body_bytes_max: 16 << 20,
+        ..simulate::Options::default()
+    };
+    let upstream = simulate::Upstream::bind((Ipv4Addr::LOCALHOST, 0).into(), options).expect("an upstream");
+    let (address, seen) = (upstream.local_addr(), upstream.seen());
+    tokio::spawn(upstream.serve(std::future::pending()));
+    (address, seen)
+}
+
+/// An upstream that gives one answer, these bytes, and closes the connection.
+pub(super) fn canned(answer: Vec<u8>) -> SocketAddr {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+    let address = listener.local_addr().expect("an address");
+    std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().expect("a connection");
+        let mut request = Vec::new();
+        let mut buffer = [0; 4096];
+        while !request.ends_with(b"}") {
+            let count = stream.read(&mut buffer).expect("a request");
+            request.extend_from_slice(&buffer[..count]);
+        }
+        stream.write_all(&answer).expect("answered");
+    });
+    address
 }
 
 /// Serves on a free port.

@@ -144,7 +144,9 @@ impl Client {
 
     /// The request headers, as lines.
     pub(crate) fn header_lines(&self) -> String {
-        self.headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect()
+        let lines: Vec<String> =
+            self.headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+        lines.concat()
     }
 }
 
@@ -268,7 +270,9 @@ impl Stream {
     }
 
     /// Goes away, as a client that is closed.
-    pub(crate) fn leave(self) {}
+    pub(crate) fn leave(self) {
+        drop(self);
+    }
 }
 
 impl Drop for Connection {

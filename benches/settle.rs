@@ -1,0 +1,100 @@
+//! Settlement by itself: records that wait in the journal go to books that are already large.
+
+pub(crate) mod books;
+
+use std::pin::{Pin, pin};
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use overfall::settle::{Settler, SettlerStats};
+use tokio::sync::watch;
+
+use crate::support::gateway::POLICY;
+use crate::support::process::own_cpu;
+use crate::support::report::{Figure, Goal};
+use crate::support::settings::Settings;
+use books::Books;
+
+const SECTION: &str =
+    "Settlement, the gateway idle; each request is a usage event, a monetization event and a balance update";
+const ACCOUNTS: u64 = 1_000;
+/// How many requests are journalled at a time before the books are filled.
+const PART: usize = 50_000;
+
+/// One round.
+#[derive(Clone, Copy, Debug)]
+struct Sample {
+    rate: f64,
+    cpu_us: f64,
+}
+
+/// All figures of settlement.
+pub(crate) fn figures(settings: &Settings) -> anyhow::Result<Vec<Figure>> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let samples = runtime.block_on(settled(settings))?;
+    let all = |value: fn(&Sample) -> f64| samples.iter().map(value).collect::<Vec<_>>();
+    let into = format!("into {} usage events and more", settings.booked);
+    Ok(vec![
+        Figure::aimed(
+            SECTION,
+            format!("paid requests, {into}"),
+            "/s",
+            Goal::AtLeast(8_000.0),
+            all(|sample| sample.rate),
+        ),
+        Figure::told(
+            SECTION,
+            "CPU of a request, reader and writer together",
+            "µs",
+            all(|sample| sample.cpu_us),
+        ),
+    ])
+}
+
+async fn settled(settings: &Settings) -> anyhow::Result<Vec<Sample>> {
+    let mut books = Books::open(&POLICY.replace("paying:", "plus:"), ACCOUNTS).await?;
+    let settler = Settler::new(books.journal.clone(), books.ledger.clone(), |_| {});
+    let stats = settler.stats();
+    let (_shutdown, stopping) = watch::channel(false);
+    // Settles only while it is polled: records are made first, and then nothing else runs.
+    let mut settling = pin!(settler.run(stopping));
+    let mut left = settings.booked;
+    while left > 0 {
+        let part = left.min(PART);
+        books.call(part).await?;
+        drain(settling.as_mut(), &books, &stats).await?;
+        left -= part;
+    }
+    let mut samples = Vec::new();
+    for _ in 0..settings.rounds {
+        books.call(settings.settled).await?;
+        let (start, cpu) = (Instant::now(), own_cpu()?);
+        drain(settling.as_mut(), &books, &stats).await?;
+        let requests = f64::from(u32::try_from(settings.settled)?);
+        samples.push(Sample {
+            rate: requests / start.elapsed().as_secs_f64(),
+            cpu_us: (own_cpu()?.all_us() - cpu.all_us()) / requests,
+        });
+    }
+    let wrong = stats.conflicts.load(Ordering::Relaxed) + stats.waiting.load(Ordering::Relaxed);
+    anyhow::ensure!(wrong == 0, "{wrong} records were not booked");
+    Ok(samples)
+}
+
+/// Lets settlement run until it has given all that is journalled to the books.
+async fn drain(
+    settling: Pin<&mut impl Future<Output = ()>>,
+    books: &Books,
+    stats: &SettlerStats,
+) -> anyhow::Result<()> {
+    let end = books.journal.stats().next.value();
+    let reached = async {
+        while stats.position.load(Ordering::Acquire) < end {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::select! {
+        () = reached => Ok(()),
+        () = settling => anyhow::bail!("settlement has ended"),
+    }
+}

@@ -1,0 +1,10 @@
+//! What all sections share: processes, peers, a client, and the report.
+
+pub(crate) mod client;
+pub(crate) mod gateway;
+pub(crate) mod load;
+pub(crate) mod peers;
+pub(crate) mod process;
+pub(crate) mod report;
+pub(crate) mod roles;
+pub(crate) mod settings;
