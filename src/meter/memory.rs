@@ -124,10 +124,11 @@ impl Meter for MemoryMeter {
         if let Health::Refusing { .. } = self.journal.health() {
             return Err(MeterError::Journal(AppendError::Full));
         }
-        let now = self.live.clock.now();
         let decision = ask.decision;
         let account = self.live.account(id);
         let mut account = lock(&account);
+        // Read under the lock, so that the instants of an account's records follow their order.
+        let now = self.live.clock.now();
         let held = match account.hold(ask, now) {
             Ok(held) => held,
             Err(block) => return Ok(Verdict::Block(block)),

@@ -26,7 +26,7 @@ pub(super) fn check(features: &Features, problems: &mut Sink<'_>) -> Vec<Feature
             problems.report(&name.at, "a feature named `extends`", "a name that no key of a plan has");
         }
         check_apis(&name.value, feature, &mut taken, problems);
-        check_unit(&feature.value, problems);
+        check_unit(feature, problems);
         check_unbuilt(&feature.value, problems);
         check_clamp(&feature.value, problems);
         compiled.push(compile(&name.value, &feature.value));
@@ -67,10 +67,14 @@ fn check_apis<'a>(
     }
 }
 
-fn check_unit(feature: &raw::Feature, problems: &mut Sink<'_>) {
-    let Some(unit) = &feature.unit else {
+fn check_unit(feature: &At<raw::Feature>, problems: &mut Sink<'_>) {
+    let Some(unit) = &feature.value.unit else {
+        if feature.value.whole {
+            missing_key(&feature.at, "unit", problems);
+        }
         return;
     };
+    let feature = &feature.value;
     let videos = apis(feature).any(|api| api == Api::Videos);
     let clash = match unit.value {
         Unit::Second if counts_tokens(feature) => "responses and chat have no seconds",
