@@ -36,7 +36,7 @@ unit: ## Run the unit and property tests only
 	cargo nextest run --locked --lib
 
 test: tools format lint licences advisories docs ## Run everything, the README's blocks and the SDK included
-	cargo nextest run --locked --all-targets --no-fail-fast
+	cargo nextest run --locked --lib --bins --tests --no-fail-fast
 
 torture: ## Kill the gateway 300 times under load, then audit the books
 	OVERFALL_KILLS=300 cargo nextest run --locked --profile torture -E 'test(=torture::whatever_is_killed_when_every_call_is_booked_once)' --no-capture

@@ -43,9 +43,9 @@ pub(super) fn figures(settings: &Settings) -> anyhow::Result<Vec<Figure>> {
     let (mut window, mut balance) = (Vec::new(), Vec::new());
     for round in 0..settings.rounds {
         let keys = gateway.account(&format!("window-{round}"), "window", 2, "0")?;
-        window.push(passed(gateway.addr, keys)?);
+        window.push(passed(gateway.addr, &keys)?);
         let keys = gateway.account(&format!("balance-{round}"), "balance", 2, "20")?;
-        balance.push(passed(gateway.addr, keys)?);
+        balance.push(passed(gateway.addr, &keys)?);
     }
     let exact =
         |what: &str, count, values| Figure::aimed(SECTION, what, "pass", Goal::Exactly(count), values);
@@ -56,7 +56,7 @@ pub(super) fn figures(settings: &Settings) -> anyhow::Result<Vec<Figure>> {
 }
 
 /// How many are answered with 200. All others have to be refused with 429.
-fn passed(addr: SocketAddr, keys: Vec<String>) -> anyhow::Result<f64> {
+fn passed(addr: SocketAddr, keys: &[String]) -> anyhow::Result<f64> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let count = runtime.block_on(async {
         let left = Arc::new(AtomicUsize::new(REQUESTS));

@@ -39,7 +39,7 @@ plans:
 const LEARNING: &str = r#"{"model":"gpt-5.5-sim-out=1000+lognormal=7+spread=25","input":"Say hello."}"#;
 /// They last until all of them have been decided.
 const BODY: &str = r#"{"model":"gpt-5.5-sim-out=1000+lognormal=7+spread=25+wait=3000","input":"Say hello."}"#;
-const PATIENCE: Duration = Duration::from_secs(180);
+const PATIENCE: Duration = Duration::from_mins(3);
 
 /// How a round went.
 #[derive(Clone, Copy, Debug)]

@@ -42,7 +42,7 @@ pub(super) fn figures(settings: &Settings, stage: Stage) -> anyhow::Result<Vec<F
 
 /// Seconds until a request is answered, and megabytes a second later.
 fn first_answer(deployment: &Deployment, key: &str, expected: u16) -> anyhow::Result<(f64, f64)> {
-    const PATIENCE: Duration = Duration::from_secs(60);
+    const PATIENCE: Duration = Duration::from_mins(1);
     const TRY_EVERY: Duration = Duration::from_millis(1);
 
     let request = json_request(key, 256);

@@ -42,9 +42,9 @@ pub(super) fn figures(settings: &Settings, stage: &Stage) -> anyhow::Result<Vec<
         };
         let sample = sample(settings.streams, &stage.keys, addr, || Ok(process.cpu()?.all_us()))?;
         if is_bare {
-            bare.push(sample)
+            bare.push(sample);
         } else {
-            overfall.push(sample)
+            overfall.push(sample);
         }
         Ok(())
     })?;

@@ -23,9 +23,9 @@ pub(super) fn figures(settings: &Settings, stage: &Stage) -> anyhow::Result<Vec<
         let load = driver.open(EVERY, settings.trickle)?;
         anyhow::ensure!(load.failures == 0, "{addr} failed {} times", load.failures);
         if addr == stage.bare_addr {
-            bare.push(load)
+            bare.push(load);
         } else {
-            overfall.push(load)
+            overfall.push(load);
         }
         Ok(())
     })?;

@@ -153,10 +153,7 @@ impl Gateway {
         // The end of the last call may not be journalled yet when its client has its answer.
         std::thread::sleep(Duration::from_millis(50));
         while self.metric("overfall_settle_lag_frames")? > 0.0 {
-            anyhow::ensure!(
-                start.elapsed() < Duration::from_secs(300),
-                "settlement does not come to its end"
-            );
+            anyhow::ensure!(start.elapsed() < Duration::from_mins(5), "settlement does not come to its end");
             std::thread::sleep(Duration::from_millis(50));
         }
         self.metric("overfall_settled_records_total")
@@ -190,6 +187,7 @@ impl Gateway {
 
 /// CPU of a gateway by whether settlement spent it: the worker's thread and that of the ledger's one writer.
 #[derive(Clone, Copy, Debug)]
+#[expect(clippy::struct_field_names, reason = "the unit stands last in every name")]
 pub(crate) struct Shares {
     /// What serving requests takes, the journal included.
     pub(crate) serving_us: f64,

@@ -160,8 +160,9 @@ impl fmt::Display for Report {
         let widths: [usize; 5] = std::array::from_fn(width);
         let line = |f: &mut fmt::Formatter<'_>, row: &[String; 5]| {
             let [what, goal, value, spread, verdict] = row;
-            let [a, b, c, d, _] = widths;
-            let line = format!("  {what:<a$}  {goal:>b$}  {value:>c$}  {spread:>d$}  {verdict}");
+            let [text, wanted, found, range, _] = widths;
+            let line =
+                format!("  {what:<text$}  {goal:>wanted$}  {value:>found$}  {spread:>range$}  {verdict}");
             writeln!(f, "{}", line.trim_end())
         };
         line(f, &head)?;
