@@ -29,7 +29,7 @@ advisories: ## Check dependencies for known faults, where the list of them can b
 	fi
 
 docs: ## Check the documentation: links, and that its examples run
-	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --document-private-items --quiet
+	RUSTDOCFLAGS="-D warnings -A rustdoc::private-intra-doc-links" cargo doc --locked --no-deps --document-private-items --quiet
 	cargo test --locked --doc --quiet
 
 unit: ## Run the unit and property tests only
