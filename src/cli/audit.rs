@@ -48,7 +48,7 @@ impl Audit {
         if self.format.json {
             say_json(&report)?;
         } else {
-            say(&report.to_string());
+            say(report.to_string().trim_end());
         }
         Ok(if report.holds() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }

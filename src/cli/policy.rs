@@ -85,7 +85,7 @@ fn check(file: &Path, format: Format) -> anyhow::Result<ExitCode> {
             if format.json {
                 say_json(&problems)?;
             } else {
-                say(&problems.to_string());
+                say(problems.to_string().trim_end());
             }
             return Ok(ExitCode::FAILURE);
         }
