@@ -144,6 +144,8 @@ impl Gateway {
     /// Serves until a signal ends it, then brings everything to the books. `serving` is called once clients can connect.
     pub(super) fn run(self, serving: impl FnOnce() + Send + 'static) -> anyhow::Result<ExitCode> {
         let Self { runtime, node, operator, deployment, admin } = self;
+        // Listened for before anything tells that the gateway is alive: from then on a signal ends it in order.
+        let signalled = runtime.spawn(server::signalled());
         admin.set_nonblocking(true)?;
         let router = admin::router(Arc::clone(&operator));
         runtime.spawn(async move {
@@ -175,7 +177,9 @@ impl Gateway {
         let proxy = gateway::Gateway::new(parts(&node, &deployment))?;
         let leaving = Arc::clone(&operator);
         let stop = async move {
-            server::signalled().await;
+            if let Err(error) = signalled.await {
+                tracing::error!(error = %telemetry::chain(&error), "signals are not listened for any more");
+            }
             leaving.readiness.end();
             leaving.closing.store(true, Ordering::Relaxed);
         };
