@@ -8,6 +8,7 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use anyhow::Context as _;
 use serde_json::Value;
 use tokio::task::JoinSet;
 
@@ -36,9 +37,9 @@ plans:
       waterfall:
         - {name: credits, kind: prepaid, balance: wallet}
 "#;
-const LEARNING: &str = r#"{"model":"gpt-5.5-sim-out=1000+lognormal=7+spread=25","input":"Say hello."}"#;
-/// They last until all of them have been decided.
-const BODY: &str = r#"{"model":"gpt-5.5-sim-out=1000+lognormal=7+spread=25+wait=3000","input":"Say hello."}"#;
+const BODY: &str = r#"{"model":"gpt-5.5-sim-out=1000+lognormal=7+spread=25","input":"Say hello."}"#;
+/// Answers of the burst last until all of it has been decided.
+const SLOWLY: &str = "x-simulate: wait=3000";
 const PATIENCE: Duration = Duration::from_mins(3);
 
 /// How a round went.
@@ -47,6 +48,7 @@ struct Sample {
     at_once: f64,
     in_all: f64,
     forgiven: f64,
+    /// What is left in the end, of what the last one who was refused needed.
     left: f64,
 }
 
@@ -63,9 +65,9 @@ pub(super) fn figures(settings: &Settings) -> anyhow::Result<Vec<Figure>> {
         Figure::aimed(SECTION, "forgiven", "credits", Goal::Exactly(0.0), all(|sample| sample.forgiven)),
         Figure::aimed(
             SECTION,
-            "left of 20 credits when nobody retries",
-            "credits",
-            Goal::AtMost(1.5),
+            "left when nobody retries, of what one more needs",
+            "",
+            Goal::AtMost(1.0),
             all(|sample| sample.left),
         ),
     ])
@@ -77,13 +79,13 @@ fn sample(gateway: &Gateway, round: usize) -> anyhow::Result<Sample> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let learning = gateway.account(&learner, "paying", 1, "1000")?.remove(0);
     let key = gateway.account(&name, "paying", 1, "20")?.remove(0);
-    let (at_once, in_all) = runtime.block_on(async {
+    let Burst { at_once, in_all, needed } = runtime.block_on(async {
         let mut connection = Connection::open(gateway.addr).await?;
         for _ in 0..LEARNT_FROM {
-            let answer = connection.exchange(&post("/v1/responses", &learning, LEARNING)).await?;
+            let answer = connection.exchange(&post("/v1/responses", &learning, BODY)).await?;
             anyhow::ensure!(answer.status == 200, "{}: {}", answer.status, answer.text());
         }
-        burst(gateway.addr, post("/v1/responses", &key, BODY)).await
+        burst(gateway.addr, with_header(&post("/v1/responses", &key, BODY), SLOWLY)).await
     })?;
     gateway.settle()?;
     let forgiven = gateway.decisions(&name)?.iter().map(forgiven).sum::<anyhow::Result<f64>>()?;
@@ -91,7 +93,7 @@ fn sample(gateway: &Gateway, round: usize) -> anyhow::Result<Sample> {
         at_once: f64::from(at_once),
         in_all: f64::from(in_all),
         forgiven,
-        left: gateway.booked(&name)?,
+        left: gateway.booked(&name)? / needed,
     })
 }
 
@@ -102,40 +104,71 @@ fn forgiven(decision: &Value) -> anyhow::Result<f64> {
         .parse()?)
 }
 
-/// How many pass at the first attempt, and how many in all.
-async fn burst(addr: SocketAddr, request: Vec<u8>) -> anyhow::Result<(u32, u32)> {
+/// What came of 200 at once.
+#[derive(Clone, Copy, Debug, Default)]
+struct Burst {
+    /// Passed at the first attempt.
+    at_once: u32,
+    /// Passed at any attempt.
+    in_all: u32,
+    /// The least that any of the others needed at its last attempt, in credits.
+    needed: f64,
+}
+
+async fn burst(addr: SocketAddr, request: Vec<u8>) -> anyhow::Result<Burst> {
     let mut connections = Vec::new();
     for _ in 0..AT_ONCE {
         connections.push(Connection::open(addr).await?);
     }
-    let start = Instant::now();
     let mut clients = JoinSet::new();
-    for mut connection in connections {
-        let request = request.clone();
-        clients.spawn(async move {
-            let mut is_first = true;
-            loop {
-                let answer = connection.exchange(&request).await?;
-                let wait = match (answer.status, answer.header("retry-after")) {
-                    (200, _) => return anyhow::Ok((u32::from(is_first), 1)),
-                    (429, None) => return Ok((0, 0)),
-                    (429, Some(seconds)) => Duration::from_secs(seconds.parse()?),
-                    (other, _) => anyhow::bail!("{other}: {}", answer.text()),
-                };
-                anyhow::ensure!(
-                    start.elapsed() < PATIENCE,
-                    "refused for {PATIENCE:?} and told to come again"
-                );
-                tokio::time::sleep(wait).await;
-                is_first = false;
-            }
-        });
+    for connection in connections {
+        clients.spawn(obedient(connection, request.clone()));
     }
-    let (mut at_once, mut in_all) = (0, 0);
+    let mut burst = Burst { needed: f64::INFINITY, ..Burst::default() };
     while let Some(client) = clients.join_next().await {
-        let (first, any) = client??;
-        at_once += first;
-        in_all += any;
+        match client?? {
+            End::Passed { at_once } => {
+                burst.at_once += u32::from(at_once);
+                burst.in_all += 1;
+            }
+            End::GaveUp { needed } => burst.needed = burst.needed.min(needed),
+        }
     }
-    Ok((at_once, in_all))
+    Ok(burst)
+}
+
+/// How a client ended.
+enum End {
+    Passed { at_once: bool },
+    GaveUp { needed: f64 },
+}
+
+/// Does what the headers say.
+async fn obedient(mut connection: Connection, request: Vec<u8>) -> anyhow::Result<End> {
+    let start = Instant::now();
+    let mut at_once = true;
+    loop {
+        let answer = connection.exchange(&request).await?;
+        let wait = match (answer.status, answer.header("retry-after")) {
+            (200, _) => return Ok(End::Passed { at_once }),
+            (429, None) => return Ok(End::GaveUp { needed: needed(answer.header("x-access-decision"))? }),
+            (429, Some(seconds)) => Duration::from_secs(seconds.parse()?),
+            (other, _) => anyhow::bail!("{other}: {}", answer.text()),
+        };
+        anyhow::ensure!(start.elapsed() < PATIENCE, "refused for {PATIENCE:?} and told to come again");
+        tokio::time::sleep(wait).await;
+        at_once = false;
+    }
+}
+
+/// `need="1.638"` in a decision.
+fn needed(decision: Option<&str>) -> anyhow::Result<f64> {
+    let decision = decision.context("a refusal without its decision")?;
+    let need = decision.split(';').find_map(|part| part.trim().strip_prefix("need="));
+    Ok(need.with_context(|| format!("no need in `{decision}`"))?.trim_matches('"').parse()?)
+}
+
+fn with_header(request: &[u8], header: &str) -> Vec<u8> {
+    let line = memchr::memchr(b'\n', request).map_or(0, |place| place + 1);
+    [&request[..line], header.as_bytes(), b"\r\n", &request[line..]].concat()
 }
