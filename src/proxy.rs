@@ -10,7 +10,8 @@
 //! | `keys`, `client` | who calls, and in what words to answer |
 //! | `refusal`, `headers` | the one place that says no; what every answer tells |
 //! | `local`, `access_view`, `decision_view` | what a client may look up |
-//! | `upstream`, `passing` | where requests go; what of their headers goes with them, and comes back |
+//! | `upstreams`, `upstream`, `breaker`, `health` | where requests go, and where else when that fails |
+//! | `passing` | what of their headers goes with them, and comes back |
 //! | `gateway`, `request`, `server` | Pingora's phases, each calling one of the above; the server around them |
 //!
 //! Pingora's phases are told of everything that happens to a request but its death: a panic or a runtime that is shut
@@ -19,12 +20,14 @@
 pub mod access_view;
 mod admit;
 pub mod body;
+pub mod breaker;
 pub mod client;
 pub mod decision_view;
 pub mod demand;
 pub mod finish;
 pub mod gateway;
 pub mod headers;
+pub mod health;
 pub mod in_flight;
 pub mod keys;
 pub mod learn;
@@ -45,3 +48,4 @@ mod structured;
 #[cfg(test)]
 mod tests;
 pub mod upstream;
+pub mod upstreams;

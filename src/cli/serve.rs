@@ -22,6 +22,7 @@ use crate::config::{Config, Durability, Secret};
 use crate::journal;
 use crate::policy::compiled::Policy;
 use crate::policy::load;
+use crate::proxy::upstreams::Upstreams;
 use crate::proxy::{body, gateway, server, upstream};
 use crate::telemetry;
 use crate::units::Span;
@@ -48,8 +49,8 @@ pub(super) struct Serve {
 pub(super) struct Deployment {
     /// The deployment file.
     pub(super) config: Config,
-    /// The upstream's key.
-    pub(super) upstream_key: Secret,
+    /// The upstreams' keys, in their order.
+    pub(super) upstream_keys: Vec<Secret>,
     /// The operator's token.
     pub(super) admin_token: Secret,
 }
@@ -68,14 +69,14 @@ impl Serve {
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
         let config = Config::load(&self.config.config)?;
         let deployment =
-            Deployment { upstream_key: config.upstream_key()?, admin_token: config.admin_token()?, config };
+            Deployment { upstream_keys: config.upstream_keys()?, admin_token: config.admin_token()?, config };
         let told = deployment.config.clone();
         let gateway = Gateway::open(deployment, runtime()?)?;
         gateway.run(move || {
             tracing::info!(
                 gateway.address = %told.listen.gateway,
                 admin.address = %told.listen.admin,
-                upstream.url = %told.upstream.base_url,
+                upstreams = ?told.upstreams.iter().map(|upstream| upstream.base_url.to_string()).collect::<Vec<_>>(),
                 stores = "embedded",
                 data.path = %told.data.display(),
                 durability = ?told.durability,
@@ -174,7 +175,10 @@ impl Gateway {
             ready.readiness.begin();
             serving();
         });
-        let proxy = gateway::Gateway::new(parts(&node, &deployment))?;
+        let upstreams = Arc::new(Upstreams::new(&upstreams(&deployment))?);
+        let watched = Arc::clone(&upstreams);
+        operator.readiness.watch(move || watched.is_any_up());
+        let proxy = gateway::Gateway::new(parts(&node, &deployment, upstreams));
         let leaving = Arc::clone(&operator);
         let stop = async move {
             if let Err(error) = signalled.await {
@@ -198,13 +202,27 @@ fn settings(config: &Config) -> server::Settings {
     server::Settings {
         listeners: vec![server::Listener { address: config.listen.gateway, tls }],
         threads: std::thread::available_parallelism().map_or(1, NonZero::get),
-        ca_file: config.upstream.ca_file.clone(),
         grace: config.limits.shutdown_grace,
     }
 }
 
-fn parts(node: &Node, deployment: &Deployment) -> gateway::Parts {
-    let Config { upstream, limits, .. } = &deployment.config;
+fn upstreams(deployment: &Deployment) -> Vec<upstream::Settings> {
+    let keyed = deployment.config.upstreams.iter().zip(&deployment.upstream_keys);
+    let settings = keyed.map(|(upstream, key)| upstream::Settings {
+        name: upstream.name.clone(),
+        base_url: upstream.base_url.clone(),
+        key: key.clone(),
+        ca_file: upstream.ca_file.clone(),
+        connect_timeout: upstream.connect_timeout,
+        read_timeout: upstream.read_timeout,
+        breaker: upstream.breaker,
+        health: upstream.health.clone(),
+    });
+    settings.collect()
+}
+
+fn parts(node: &Node, deployment: &Deployment, upstreams: Arc<Upstreams>) -> gateway::Parts {
+    let limits = &deployment.config.limits;
     let bytes = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
     gateway::Parts {
         clock: node.clock.clone(),
@@ -213,12 +231,7 @@ fn parts(node: &Node, deployment: &Deployment) -> gateway::Parts {
         meter: node.meter.clone(),
         ledger: Arc::clone(&node.ledger),
         blocks: node.blocks.clone(),
-        upstream: upstream::Settings {
-            base_url: upstream.base_url.clone(),
-            key: deployment.upstream_key.clone(),
-            connect_timeout: upstream.connect_timeout,
-            read_timeout: upstream.read_timeout,
-        },
+        upstreams,
         bodies: body::Limits {
             bytes_max: bytes(limits.body_bytes),
             buffered_bytes_max: bytes(limits.bodies_bytes),

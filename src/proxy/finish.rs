@@ -11,8 +11,9 @@
 use std::sync::Arc;
 
 use super::observe::{Observed, Terminal};
-use crate::access::record::{Ending, Grade, Outcome};
+use crate::access::record::{Ending, Grade, Outcome, Resource};
 use crate::access::{Demand, Terms};
+use crate::policy::compiled::Name;
 use crate::policy::prices::TierFit;
 use crate::units::Quantities;
 
@@ -44,6 +45,8 @@ pub struct Facts<'a> {
     pub observed: Option<&'a Observed>,
     /// The status of the answer.
     pub status: Option<u16>,
+    /// Which upstream answered.
+    pub upstream: Option<&'a Name>,
 }
 
 impl Facts<'_> {
@@ -104,13 +107,14 @@ impl Facts<'_> {
     fn ending(&self, outcome: Outcome, grade: Grade) -> Ending {
         let text = |text: &String| Arc::from(text.as_str());
         let tier = self.observed.and_then(|observed| observed.tier.as_ref().map(text));
+        let resource = self.observed.and_then(|observed| observed.resource_id.as_ref());
         Ending {
             outcome,
             grade,
             reached_upstream: true,
             status: self.status,
             tier: tier.or_else(|| self.terms.tier.clone()),
-            resource: self.observed.and_then(|observed| observed.resource_id.as_ref().map(text)),
+            resource: resource.map(|id| Resource { id: text(id), upstream: self.upstream.cloned() }),
         }
     }
 }

@@ -26,8 +26,8 @@ use super::responses::Owners;
 use super::routes::{Class, Route};
 use super::server::Task;
 use super::settlement::Settlements;
-use super::upstream::{self, Upstream};
-use super::{admit, local, metrics, passing};
+use super::upstreams::{Same, Upstreams};
+use super::{admit, local, metrics, passing, upstreams};
 use crate::ledger::Ledger;
 use crate::ledger::directory::Directory;
 use crate::meter::Meter;
@@ -41,8 +41,6 @@ const WRITE_TIMEOUT: Duration = Duration::from_mins(1);
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 /// How often the numbers of what is under way are told.
 const TELL_EVERY: Duration = Duration::from_secs(1);
-/// A connection that could not be made is tried once more.
-const CONNECTS_FAILED_MAX: u8 = 2;
 
 /// What a gateway is made of.
 pub struct Parts {
@@ -59,7 +57,7 @@ pub struct Parts {
     /// The log of blocks.
     pub blocks: BlockSender,
     /// Where allowed requests go.
-    pub upstream: upstream::Settings,
+    pub upstreams: Arc<Upstreams>,
     /// Bounds on bodies.
     pub bodies: body::Limits,
 }
@@ -76,7 +74,7 @@ pub(super) struct Shared {
     pub(super) meter: Arc<dyn Meter>,
     pub(super) ledger: Arc<dyn Ledger>,
     pub(super) blocks: BlockSender,
-    pub(super) upstream: Arc<Upstream>,
+    pub(super) upstreams: Arc<Upstreams>,
     pub(super) bodies: Bodies,
     pub(super) learner: Arc<Learner>,
     pub(super) owners: Arc<Owners>,
@@ -114,7 +112,7 @@ impl Intake {
 
 impl Gateway {
     /// A gateway of these parts.
-    pub fn new(parts: Parts) -> Result<Self, upstream::SettingsError> {
+    pub fn new(parts: Parts) -> Self {
         metrics::describe();
         let (in_flight, learner) = (InFlight::new(), Arc::new(Learner::default()));
         let owners = Owners::new(Arc::clone(&parts.ledger));
@@ -124,8 +122,8 @@ impl Gateway {
             Arc::clone(&owners),
             Arc::clone(&learner),
         );
-        Ok(Self(Arc::new(Shared {
-            upstream: Arc::new(Upstream::new(&parts.upstream)?),
+        Self(Arc::new(Shared {
+            upstreams: parts.upstreams,
             bodies: Bodies::new(parts.bodies),
             clock: parts.clock,
             policies: parts.policies,
@@ -138,7 +136,7 @@ impl Gateway {
             in_flight,
             settlements,
             intake: Intake::default(),
-        })))
+        }))
     }
 
     pub(super) fn shared(&self) -> &Arc<Shared> {
@@ -153,6 +151,7 @@ impl Gateway {
                 let mut stop = stop.clone();
                 while !*stop.borrow() {
                     metrics::under_way(shared.in_flight.requests(), shared.bodies.buffered_bytes());
+                    shared.upstreams.tell();
                     tokio::select! {
                         () = tokio::time::sleep(TELL_EVERY) => {}
                         _ = stop.wait_for(|stop| *stop) => {}
@@ -161,7 +160,7 @@ impl Gateway {
             };
             tokio::join!(
                 told,
-                Arc::clone(&shared.upstream).resolve(stop.clone()),
+                shared.upstreams.run(stop.clone()),
                 Arc::clone(&shared.settlements).run(stop.clone()),
                 Arc::clone(&shared.in_flight).renew(
                     Arc::clone(&shared.meter),
@@ -221,11 +220,10 @@ impl ProxyHttp for Gateway {
         }
     }
 
-    async fn upstream_peer(&self, _: &mut Session, _: &mut Request) -> pingora::Result<Box<HttpPeer>> {
-        let peer = self.0.upstream.peer().map(Box::new);
-        peer.ok_or_else(|| {
-            Error::explain(ErrorType::ConnectNoRoute, "the upstream's name is not resolved").into_up()
-        })
+    async fn upstream_peer(&self, _: &mut Session, request: &mut Request) -> pingora::Result<Box<HttpPeer>> {
+        let goal = request.goal();
+        let peer = self.0.upstreams.enter(&mut request.way, goal).map(Box::new);
+        peer.ok_or_else(|| Error::explain(failure::NO_UPSTREAM, "no upstream is usable").into_up())
     }
 
     fn fail_to_connect(
@@ -236,8 +234,9 @@ impl ProxyHttp for Gateway {
         mut error: Box<Error>,
     ) -> Box<Error> {
         metrics::upstream_error("connect");
-        request.failed_connects += 1;
-        error.set_retry(request.failed_connects < CONNECTS_FAILED_MAX);
+        self.0.upstreams.failed(&mut request.way);
+        let goal = request.goal();
+        error.set_retry(self.0.upstreams.goes_on(&request.way, goal, Same::Again));
         error
     }
 
@@ -247,18 +246,20 @@ impl ProxyHttp for Gateway {
         header: &mut RequestHeader,
         request: &mut Request,
     ) -> pingora::Result<()> {
+        let upstream = self.0.upstreams.present(&request.way);
         if let Some(Metered { settlement, .. }) = request.metered()
             && let Some(call) = settlement.call()
         {
             call.dispatched = true;
+            call.upstream = upstreams::name_of(upstream);
             let dispatched = self.0.meter.dispatch(call.account, call.decision).await;
             dispatched.map_err(|error| {
                 Error::because(ErrorType::InternalError, "the hold is gone", error).into_in()
             })?;
         }
-        match request.outgoing() {
-            Some(outgoing) => passing::outward(header, outgoing, &self.0.upstream),
-            None => Err(Error::explain(ErrorType::InternalError, "nothing was let through").into_in()),
+        match (request.outgoing(), upstream) {
+            (Some(outgoing), Some(upstream)) => passing::outward(header, outgoing, upstream),
+            _ => Err(Error::explain(ErrorType::InternalError, "nothing was let through").into_in()),
         }
     }
 
@@ -270,17 +271,20 @@ impl ProxyHttp for Gateway {
         end_of_stream: bool,
         request: &mut Request,
     ) -> pingora::Result<()> {
-        let whole = request.outgoing().and_then(|outgoing| outgoing.body.take());
+        let goal = request.goal();
+        let goes_on = self.0.upstreams.goes_on(&request.way, goal, Same::Never);
+        let whole = request.outgoing().and_then(|outgoing| outgoing.leave(goes_on));
         *body = if end_of_stream { whole } else { None };
         Ok(())
     }
 
     async fn upstream_response_filter(
         &self,
-        _: &mut Session,
+        session: &mut Session,
         header: &mut ResponseHeader,
-        _: &mut Request,
+        request: &mut Request,
     ) -> pingora::Result<()> {
+        failure::judge(&self.0.upstreams, session, header, request)?;
         if matches!(header.status.as_u16(), 401 | 403) {
             // The key that it did not accept is the gateway's own: what it says about that is for the operator.
             metrics::upstream_error("auth");
@@ -327,6 +331,10 @@ impl ProxyHttp for Gateway {
         request: &mut Request,
         reused: bool,
     ) -> Box<Error> {
+        if *error.etype() == failure::UPSTREAM_BUSY {
+            return error;
+        }
+        failure::note_silence(&self.0.upstreams, &error, request, reused);
         if request.is_repeatable() && session.response_written().is_none() {
             error.retry.decide_reuse(reused);
         } else {

@@ -11,6 +11,7 @@ use super::observe::{ChatFilter, Observer, Shape};
 use super::passing::Outgoing;
 use super::routes::{Action, Route};
 use super::settlement::Settlement;
+use super::upstreams::{Goal, Way};
 use crate::access::draw::Draws;
 use crate::access::{Standing, Terms};
 use crate::units::{DecisionId, Timestamp};
@@ -25,8 +26,8 @@ pub struct Request {
     pub stage: Stage,
     /// When it came, by the monotonic clock.
     pub began: tokio::time::Instant,
-    /// How often a connection to the upstream failed.
-    pub failed_connects: u8,
+    /// Which upstreams it was sent to.
+    pub way: Way,
     _counted: Counted,
 }
 
@@ -90,7 +91,7 @@ impl Request {
             route: None,
             stage: Stage::Arrived,
             began: tokio::time::Instant::now(),
-            failed_connects: 0,
+            way: Way::default(),
             _counted: counted,
         }
     }
@@ -102,6 +103,11 @@ impl Request {
             Stage::Metered(metered) => Some(&mut metered.outgoing),
             Stage::Arrived | Stage::Answered => None,
         }
+    }
+
+    /// Where it may go.
+    pub fn goal(&mut self) -> Goal {
+        self.outgoing().map_or(Goal::Any, |outgoing| outgoing.goal)
     }
 
     /// The hold, if there is one.

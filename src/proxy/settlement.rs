@@ -17,9 +17,11 @@ use super::metrics;
 use super::observe::Observer;
 use super::responses::Owners;
 use crate::access::Terms;
-use crate::access::record::EndRecord;
+use crate::access::record::{EndRecord, Resource};
 use crate::journal::Ticket;
+use crate::ledger::rows::Owner;
 use crate::meter::{Meter, MeterError};
+use crate::policy::compiled::Name;
 use crate::telemetry::chain;
 use crate::units::{AccountId, DecisionId, Quantities, UserId};
 
@@ -43,6 +45,8 @@ pub struct Call {
     pub input_by_size: u64,
     /// Whether the request left for the upstream.
     pub dispatched: bool,
+    /// Which upstream it left for.
+    pub upstream: Option<Name>,
     /// The status of the upstream's answer.
     pub status: Option<u16>,
     /// What watches the answer, once there is one.
@@ -114,13 +118,22 @@ impl Settlements {
     }
 
     async fn end(&self, call: Box<Call>, cause: Cause) -> Option<Ticket> {
-        let Call { account, user, decision, terms, estimate, input_by_size, status, observer, .. } = *call;
+        let Call {
+            account, user, decision, terms, estimate, input_by_size, status, upstream, observer, ..
+        } = *call;
         let observed = observer.map(Observer::end);
-        let facts = Facts { terms: &terms, estimate: &estimate, observed: observed.as_ref(), status };
+        let facts = Facts {
+            terms: &terms,
+            estimate: &estimate,
+            observed: observed.as_ref(),
+            status,
+            upstream: upstream.as_ref(),
+        };
         let (used, ending) = facts.end(cause);
         self.in_flight.forget(decision);
-        if let Some(id) = &ending.resource {
-            self.owners.made(id, account, user, used.quantities.tokens());
+        if let Some(Resource { id, upstream }) = &ending.resource {
+            let context_tokens = used.quantities.tokens();
+            self.owners.made(id, Owner { account, user, context_tokens, upstream: upstream.clone() });
         }
         if observed.is_some_and(|observed| observed.quantities.is_some()) {
             self.learner.observe(user, &terms.model, &used.quantities, input_by_size);
@@ -153,7 +166,13 @@ impl Settlement {
             && let Some(id) = &observer.observed().resource_id
         {
             call.owned = true;
-            self.settlements.owners.made(id, call.account, call.user, call.estimate.input_tokens);
+            let owner = Owner {
+                account: call.account,
+                user: call.user,
+                context_tokens: call.estimate.input_tokens,
+                upstream: call.upstream.clone(),
+            };
+            self.settlements.owners.made(id, owner);
         }
     }
 

@@ -5,5 +5,6 @@ mod bodies;
 mod faults;
 mod owned;
 mod refusals;
+mod upstreams;
 mod wire;
 mod world;

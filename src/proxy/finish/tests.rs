@@ -36,7 +36,8 @@ fn observed(accepted: bool, terminal: Option<Terminal>, told: Option<Quantities>
 
 fn end(observed: Option<&Observed>, cause: Cause) -> (u64, u64, Outcome, Grade) {
     let terms = terms(None);
-    let facts = Facts { terms: &terms, estimate: &quantities(7, 100), observed, status: Some(200) };
+    let facts =
+        Facts { terms: &terms, estimate: &quantities(7, 100), observed, status: Some(200), upstream: None };
     let (demand, ending) = facts.end(cause);
     (demand.quantities.input_tokens, demand.quantities.output_tokens, ending.outcome, ending.grade)
 }
@@ -101,8 +102,13 @@ fn the_tier_of_the_answer_stands_over_the_one_that_was_asked_for() {
         let terms = terms(asked);
         let mut seen = observed(true, Some(Terminal::Completed), Some(quantities(9, 3)), 0);
         seen.tier = answered.map(str::to_owned);
-        let facts =
-            Facts { terms: &terms, estimate: &quantities(7, 100), observed: Some(&seen), status: Some(200) };
+        let facts = Facts {
+            terms: &terms,
+            estimate: &quantities(7, 100),
+            observed: Some(&seen),
+            status: Some(200),
+            upstream: None,
+        };
         let (demand, ending) = facts.end(Cause::Ended);
         assert_eq!(
             (demand.price.ceil().unwrap().micros(), ending.grade),

@@ -135,7 +135,7 @@ impl Setup {
             "version: 1\n\
              policy: policy.yaml\n\
              listen: {{gateway: \"{addr}\", admin: \"{admin}\"}}\n\
-             upstream: {{base_url: \"{base_url}\", key: {{env: TEST_UPSTREAM_KEY}}{}}}\n\
+             upstreams: [{{name: simulated, base_url: \"{base_url}\", key: {{env: TEST_UPSTREAM_KEY}}{}}}]\n\
              stores: {{data: data}}\n\
              admin: {{token: {{env: TEST_ADMIN_TOKEN}}}}\n\
              {}",
