@@ -5,7 +5,7 @@
 //! | `routes`, `body` | what is asked for at all; reading it within bounds |
 //! | `demand`, `observe`, `learn` | what a request asks for, what its answer used, what calls like it use; pure |
 //! | `admit`, `finish` | what has to hold before a request leaves; what it is charged when it has ended |
-//! | `settlement`, `in_flight` | the end of every hold; its renewal until then |
+//! | `settlement`, `in_flight`, `extension` | the end of every hold; its renewal until then; how it grows with a stream |
 //! | `responses` | whose a response is |
 //! | `keys`, `client` | who calls, and in what words to answer |
 //! | `refusal`, `headers` | the one place that says no; what every answer tells |
@@ -24,6 +24,7 @@ pub mod breaker;
 pub mod client;
 pub mod decision_view;
 pub mod demand;
+pub mod extension;
 pub mod finish;
 pub mod gateway;
 pub mod headers;

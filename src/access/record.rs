@@ -185,11 +185,13 @@ pub enum Outcome {
     Crashed,
     /// It was never sent.
     NotSent,
+    /// The gateway ended it: nothing was left to pay for more.
+    Stopped,
 }
 
 impl Outcome {
     /// All outcomes.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Completed,
         Self::Incomplete,
         Self::Failed,
@@ -200,6 +202,7 @@ impl Outcome {
         Self::Expired,
         Self::Crashed,
         Self::NotSent,
+        Self::Stopped,
     ];
 
     /// The word for it.
@@ -215,6 +218,7 @@ impl Outcome {
             Self::Expired => "expired",
             Self::Crashed => "crashed",
             Self::NotSent => "not-sent",
+            Self::Stopped => "stopped",
         }
     }
 }

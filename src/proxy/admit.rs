@@ -71,6 +71,8 @@ struct Priced {
     demand: Demand,
     /// The tokens of the input before what has been learnt.
     input_by_size: u64,
+    /// The request's own bound on its output, in tokens.
+    output_bound: u64,
     decision: DecisionId,
 }
 
@@ -198,6 +200,7 @@ pub(super) async fn meter(
         action: known.action,
         filter: adds_usage.then(ChatFilter::default),
         streams: false,
+        stopped_at: None,
     })))
 }
 
@@ -225,10 +228,11 @@ async fn price(
     };
     let input_by_size = asked.input_tokens_estimate.saturating_add(context_tokens);
     let usual = shared.learner.output_p95(caller.user, &terms.model).saturating_mul(asked.choices);
-    let bound = asked.max_output_tokens.map_or(u64::MAX, |tokens| tokens.saturating_mul(asked.choices));
+    let output_bound =
+        asked.max_output_tokens.map_or(u64::MAX, |tokens| tokens.saturating_mul(asked.choices));
     let estimate = Quantities {
         input_tokens: shared.learner.input_factor(&terms.model).apply(input_by_size),
-        output_tokens: usual.min(bound).max(1),
+        output_tokens: usual.min(output_bound).max(1),
         ..Quantities::default()
     };
     let decision = DecisionId::new(known.now, rand::random());
@@ -237,13 +241,13 @@ async fn price(
         // A model that is priced by the second would be free by the token.
         () if terms.row().is_none_or(|row| !matches!(row.rates, Rates::Tokens(_))) => Reason::UnpricedModel,
         () => match terms.estimate(estimate.clone()) {
-            Ok(demand) => return Ok(Priced { terms, demand, input_by_size, decision }),
+            Ok(demand) => return Ok(Priced { terms, demand, input_by_size, output_bound, decision }),
             Err(Unpriced::Model) => Reason::UnpricedModel,
             Err(Unpriced::Overflow) => Reason::NeverFits,
         },
     };
     let demand = Demand { quantities: estimate, ..Demand::nothing() };
-    let priced = Priced { terms, demand, input_by_size, decision };
+    let priced = Priced { terms, demand, input_by_size, output_bound, decision };
     Err(blocked(shared, known, priced, Block::because(reason)).await)
 }
 
@@ -266,7 +270,7 @@ async fn hold(shared: &Shared, known: &Known, priced: Priced) -> Result<(Decided
             return Err(Refusal::StoreUnavailable.into());
         }
     };
-    let Priced { terms, decision, input_by_size, .. } = priced;
+    let Priced { terms, decision, input_by_size, output_bound, .. } = priced;
     metrics::decided(terms.feature(), metrics::ALLOWED);
     shared.in_flight.watch(account, decision, lifetime, known.now);
     let Held { demand, draws, clamped_to, standing, .. } = held;
@@ -279,6 +283,8 @@ async fn hold(shared: &Shared, known: &Known, priced: Priced) -> Result<(Decided
         input_by_size,
         dispatched: false,
         upstream: None,
+        output_bound: clamped_to.unwrap_or(output_bound),
+        extension: None,
         status: None,
         observer: None,
         owned: false,

@@ -6,7 +6,7 @@
 //! | the upstream refused it, or failed before it accepted | nothing |
 //! | the upstream told its usage | that, in the tier that it named |
 //! | it ended without a word of usage | the input as estimated, and the output that passed |
-//! | it was cut, or the client left | the same, as the floor of what was used |
+//! | it was cut or stopped, or the client left | the same, as the floor of what was used |
 
 use std::sync::Arc;
 
@@ -30,6 +30,8 @@ pub enum Cause {
     Cut,
     /// The client went away.
     ClientGone,
+    /// The gateway ended the answer: nothing was left to pay for more.
+    Exhausted,
     /// Nobody told: a panic, or the process is ending.
     Dropped,
 }
@@ -58,7 +60,9 @@ impl Facts<'_> {
             Cause::Refused => self.refused(),
             Cause::Ended | Cause::Cut if !accepted => self.refused(),
             // Whether the upstream had accepted, nobody knows: it had the request, and works on it.
-            Cause::Ended | Cause::Cut | Cause::ClientGone | Cause::Dropped => self.used(cause),
+            Cause::Ended | Cause::Cut | Cause::ClientGone | Cause::Exhausted | Cause::Dropped => {
+                self.used(cause)
+            }
         }
     }
 
@@ -127,6 +131,7 @@ const fn outcome(terminal: Option<Terminal>, cause: Cause) -> Outcome {
         (Some(Terminal::Failed), _) => Outcome::Failed,
         (Some(Terminal::Cancelled), _) | (None, Cause::Dropped) => Outcome::Cancelled,
         (None, Cause::ClientGone) => Outcome::ClientGone,
+        (None, Cause::Exhausted) => Outcome::Stopped,
         // An answer that ends without saying so is cut, however orderly its connection was closed.
         (None, Cause::Ended | Cause::Cut) => Outcome::Cut,
         (None, Cause::Refused) => Outcome::Refused,

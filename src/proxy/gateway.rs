@@ -308,13 +308,21 @@ impl ProxyHttp for Gateway {
 
     fn response_body_filter(
         &self,
-        _: &mut Session,
+        session: &mut Session,
         body: &mut Option<Bytes>,
         end_of_stream: bool,
         request: &mut Request,
     ) -> pingora::Result<Option<Duration>> {
         if let Some(metered) = request.metered() {
             *body = metered.pass(body.take());
+            let left = session.body_bytes_sent();
+            // An error here would drop what is on its way: first the client gets the end of its stream.
+            if metered.stopped_at.is_some_and(|stopped_at| left > stopped_at) && !end_of_stream {
+                return Err(Error::explain(failure::EXHAUSTED, "nothing is left for the stream").into_in());
+            }
+            if metered.settlement.must_stop() {
+                answer::append(body, metered.stop(left));
+            }
             if end_of_stream {
                 answer::append(body, metered.conclude());
                 metered.settlement.end_now(Cause::Ended);
@@ -364,7 +372,7 @@ impl ProxyHttp for Gateway {
     }
 
     fn suppress_error_log(&self, _: &Session, _: &Request, error: &Error) -> bool {
-        // A client that leaves is no fault; everything else has been told with its chain.
-        *error.esource() == ErrorSource::Downstream
+        // A client that leaves is no fault, nor is a stream that is stopped; all else has been told with its chain.
+        *error.esource() == ErrorSource::Downstream || *error.etype() == failure::EXHAUSTED
     }
 }

@@ -10,6 +10,7 @@ use std::task::{Context, Waker};
 
 use tokio::sync::{mpsc, watch};
 
+use super::extension::{Extension, Question};
 use super::finish::{Cause, Facts};
 use super::in_flight::InFlight;
 use super::learn::Learner;
@@ -21,7 +22,7 @@ use crate::access::record::{EndRecord, Resource};
 use crate::journal::Ticket;
 use crate::ledger::rows::Owner;
 use crate::meter::{Meter, MeterError};
-use crate::policy::compiled::Name;
+use crate::policy::compiled::{Name, WhenExhausted};
 use crate::telemetry::chain;
 use crate::units::{AccountId, DecisionId, Quantities, UserId};
 
@@ -49,6 +50,10 @@ pub struct Call {
     pub upstream: Option<Name>,
     /// The status of the upstream's answer.
     pub status: Option<u16>,
+    /// The request's own bound on its output, in tokens.
+    pub output_bound: u64,
+    /// Reserves more while the answer streams, once it does.
+    pub extension: Option<Extension>,
     /// What watches the answer, once there is one.
     pub observer: Option<Observer>,
     /// Whether what the call made upstream is known to be its account's.
@@ -162,6 +167,15 @@ impl Settlement {
         let Some(call) = self.call.as_deref_mut() else { return };
         let Some(observer) = &mut call.observer else { return };
         observer.feed(chunk);
+        if let Some(extension) = &mut call.extension {
+            let seen = observer.observed().output_seen.tokens();
+            extension.saw(seen, &self.settlements.meter, || Question {
+                account: call.account,
+                decision: call.decision,
+                terms: call.terms.clone(),
+                estimate: call.estimate.clone(),
+            });
+        }
         if !call.owned
             && let Some(id) = &observer.observed().resource_id
         {
@@ -174,6 +188,15 @@ impl Settlement {
             };
             self.settlements.owners.made(id, owner);
         }
+    }
+
+    /// Whether the stream must end here: nothing is left to pay for more, policy says so, and it has not ended itself.
+    pub fn must_stop(&self) -> bool {
+        let Some(call) = self.call.as_deref() else { return false };
+        let ended = call.observer.as_ref().is_some_and(|observer| observer.observed().terminal.is_some());
+        !ended
+            && call.extension.as_ref().is_some_and(Extension::is_exhausted)
+            && call.terms.feature().when_exhausted == WhenExhausted::Stop
     }
 
     /// Ends the call. The ticket tells when the end is durable; `None`: it had ended before, or the journal is closed.

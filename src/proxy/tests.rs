@@ -3,8 +3,10 @@
 mod answers;
 mod bodies;
 mod faults;
+mod outcomes;
 mod owned;
 mod refusals;
+mod streams;
 mod upstreams;
 mod wire;
 mod world;

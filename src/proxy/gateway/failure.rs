@@ -17,6 +17,8 @@ use crate::telemetry::chain;
 pub(super) const UPSTREAM_AUTH: ErrorType = ErrorType::new("UpstreamAuth");
 /// The upstream turned the request away, and another may have it.
 pub(super) const UPSTREAM_BUSY: ErrorType = ErrorType::new("UpstreamBusy");
+/// The stream was ended, since nothing is left for it; its client knows.
+pub(super) const EXHAUSTED: ErrorType = ErrorType::new("Exhausted");
 /// No upstream is usable.
 pub(super) const NO_UPSTREAM: ErrorType = ErrorType::new("NoUpstream");
 
@@ -84,7 +86,7 @@ pub(super) async fn fail(
     let error_code = match (gone, begun) {
         (true, _) => 0,
         (false, true) => {
-            finish_stream(session, ending).await;
+            finish_stream(session, ending, *error.etype() == EXHAUSTED).await;
             session.response_written().map_or(0, |header| header.status.as_u16())
         }
         (false, false) => explain(shared, session, error, request).await,
@@ -106,9 +108,10 @@ async fn end(metered: &mut Metered, error: &Error, begun: bool) -> Vec<u8> {
     ending
 }
 
-/// Ends a stream that was cut as its protocol wants it ended. A body of stated length stays cut.
-async fn finish_stream(session: &mut Session, ending: Vec<u8>) {
-    if ending.is_empty() {
+/// Ends a stream that was cut as its protocol wants it ended. A body of stated length stays cut, and so does one whose
+/// end is not known, unless it `is_told` already.
+async fn finish_stream(session: &mut Session, ending: Vec<u8>, is_told: bool) {
+    if ending.is_empty() && !is_told {
         return;
     }
     if let Err(error) = session.write_response_body(Some(ending.into()), true).await {
@@ -171,6 +174,7 @@ fn note(error: &Error) {
             return;
         }
         (ErrorSource::Upstream, _) => "protocol",
+        (ErrorSource::Internal, kind) if *kind == EXHAUSTED => return,
         (ErrorSource::Internal | ErrorSource::Unset, _) => {
             tracing::error!(error = %chain(error), "a request failed inside the gateway");
             return;
