@@ -45,6 +45,8 @@ pub struct Way {
     tried: SmallVec<[usize; ATTEMPTS_MAX]>,
     /// With what right it was sent last, until it is known what came of it.
     pass: Option<Pass>,
+    /// Whether an upstream has turned it away: that one does not get it again.
+    is_turned_away: bool,
 }
 
 /// Whether the upstream that a request was sent to last may have it once more.
@@ -101,14 +103,26 @@ impl Upstreams {
     /// Sends a request on its way: to the next upstream that it may go to. `None`: there is none.
     pub(super) fn enter(&self, way: &mut Way, goal: Goal) -> Option<HttpPeer> {
         let now = self.now();
-        let place = self.choose(goal, way, Same::Again, now)?;
-        let upstream = self.list.get(place)?;
-        let peer = upstream.peer()?;
-        // Another request may just have taken the place of the probe.
-        way.pass = Some(upstream.breaker().enter(now)?);
-        way.tried.push(place);
-        metrics::sent(upstream.name());
-        Some(peer)
+        let same = if way.is_turned_away { Same::Never } else { Same::Again };
+        // Another request may take the place of a probe just after it was seen free: then the next upstream is chosen.
+        for _ in &self.list {
+            let place = self.choose(goal, way, same, now)?;
+            let upstream = self.list.get(place)?;
+            let peer = upstream.peer()?;
+            if let Some(pass) = upstream.breaker().enter(now) {
+                way.pass = Some(pass);
+                way.tried.push(place);
+                metrics::sent(upstream.name());
+                return Some(peer);
+            }
+        }
+        None
+    }
+
+    /// Whether a request that the upstream has turned away may go to another; from now on it goes to no other place.
+    pub(super) fn goes_elsewhere(&self, way: &mut Way, goal: Goal) -> bool {
+        way.is_turned_away = true;
+        self.goes_on(way, goal, Same::Never)
     }
 
     /// Whether a request that has failed may be sent once more.
@@ -125,6 +139,9 @@ impl Upstreams {
     pub(super) fn succeeded(&self, way: &mut Way) {
         if let (Some(pass), Some(upstream)) = (way.pass.take(), self.present(way)) {
             upstream.breaker().succeeded(pass);
+            if pass == Pass::Probe {
+                tracing::info!(upstream.name = %upstream.name(), "an upstream that was left alone answers again");
+            }
         }
     }
 

@@ -35,7 +35,7 @@ fn observed(accepted: bool, terminal: Option<Terminal>, told: Option<Quantities>
     observed
 }
 
-fn end(observed: Option<&Observed>, cause: Cause) -> (u64, u64, Outcome, Grade) {
+fn end(observed: Option<&Observed>, cause: Cause) -> Charged {
     let terms = terms(None);
     let facts =
         Facts { terms: &terms, estimate: &quantities(7, 100), observed, status: Some(200), upstream: None };
@@ -120,8 +120,11 @@ fn the_tier_of_the_answer_stands_over_the_one_that_was_asked_for() {
     }
 }
 
+/// Tokens of input and output, how it went, and how sure that is.
+type Charged = (u64, u64, Outcome, Grade);
+
 /// What a stream of these pieces is charged, and how it went, where the input was estimated at 7 tokens.
-fn charged(shape: Shape, pieces: &[&str], cause: Cause) -> (u64, u64, Outcome, Grade) {
+fn charged(shape: Shape, pieces: &[&str], cause: Cause) -> Charged {
     let mut observer = Observer::new(shape, http::StatusCode::OK);
     for piece in pieces {
         let (name, data) = piece.split_once(' ').unwrap_or((*piece, ""));
@@ -152,7 +155,7 @@ fn a_responses_stream_is_charged_by_its_end_however_that_comes() {
     let bare = |kind: &str| format!("response.{kind} ,\"response\":{{\"id\":\"resp_1\"}}");
     let (completed, failed) = (told("completed"), told("failed"));
     let (exact, estimated, floor) = (Grade::Exact, Grade::Estimated, Grade::Floor);
-    let mut rows: Vec<(Vec<&str>, Cause, (u64, u64, Outcome, Grade))> = vec![
+    let mut rows: Vec<(Vec<&str>, Cause, Charged)> = vec![
         // None.
         (vec![], Cause::Ended, (0, 0, Refused, exact)),
         (vec![CREATED], Cause::Ended, (7, 0, Cut, floor)),

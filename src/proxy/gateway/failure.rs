@@ -10,7 +10,7 @@ use crate::proxy::finish::Cause;
 use crate::proxy::metrics;
 use crate::proxy::refusal::{self, Context, Refusal};
 use crate::proxy::request::{Metered, Request, Stage};
-use crate::proxy::upstreams::{Same, Upstreams};
+use crate::proxy::upstreams::Upstreams;
 use crate::telemetry::chain;
 
 /// The upstream did not accept the gateway's key.
@@ -41,7 +41,7 @@ pub(super) fn judge(
     upstreams.failed(&mut request.way);
     let goal = request.goal();
     let at_hand = request.outgoing().is_some_and(|outgoing| !outgoing.is_sent_once);
-    if status == 504 || !at_hand || !upstreams.goes_on(&request.way, goal, Same::Never) {
+    if status == 504 || !at_hand || !upstreams.goes_elsewhere(&mut request.way, goal) {
         return Ok(());
     }
     // It has made up its mind by the answer that is dropped, and would panic at the next request.
