@@ -15,6 +15,9 @@ use crate::harness::{Caller, Gateway, Setup, packages};
 const POLICY: &str = r#"
 version: 1
 prices:
+  - model: "gpt-5.5-fast*"
+    per_million_tokens: {input: 0, output: 0}
+    per_request: 5
   - model: "gpt-5.5*"
     per_million_tokens: {input: 0, output: 0}
     per_request: 1
@@ -58,6 +61,19 @@ plans:
       waterfall: [{name: credits, kind: prepaid, balance: wallet}]
 "#;
 
+/// What has happened to a user before the run.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Before {
+    /// They are the second in their account, and so no owner.
+    Joined,
+    /// They have made one request.
+    Spent,
+    /// Their account has been suspended.
+    Suspended,
+    /// Their key has been revoked.
+    Revoked,
+}
+
 /// What the gateway is in the configuration.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Provider {
@@ -75,10 +91,8 @@ struct Case {
     name: &'static str,
     plan: &'static str,
     credits: Option<&'static str>,
-    /// Whether a second user makes this one a member of somebody's account.
-    member: bool,
-    /// Whether the user has spent one request before.
-    spends: bool,
+    /// What has happened to the user.
+    before: &'static [Before],
     model: &'static str,
     provider: Provider,
     /// Requests that Codex posts.
@@ -95,8 +109,7 @@ const CASE: Case = Case {
     name: "",
     plan: "plus",
     credits: None,
-    member: false,
-    spends: false,
+    before: &[],
     model: "gpt-5.5",
     provider: Provider::Own,
     asks: 1,
@@ -112,7 +125,7 @@ const CASES: &[Case] = &[
     Case {
         name: "a window spent",
         plan: "free",
-        spends: true,
+        before: &[Before::Spent],
         says: Some("You’ve hit your usage limit. Try again at "),
         ..CASE
     },
@@ -120,14 +133,14 @@ const CASES: &[Case] = &[
         name: "credits spent",
         plan: "payg",
         credits: Some("1"),
-        spends: true,
+        before: &[Before::Spent],
         says: Some("Your workspace is out of credits. Add credits to continue."),
         ..CASE
     },
     Case {
         name: "a member's credits spent",
         plan: "payg",
-        member: true,
+        before: &[Before::Joined],
         says: Some(
             "Your workspace is out of credits. Ask your workspace owner to refill in order to continue.",
         ),
@@ -137,7 +150,7 @@ const CASES: &[Case] = &[
         name: "a spend cap",
         plan: "capped",
         credits: Some("10"),
-        spends: true,
+        before: &[Before::Spent],
         says: Some("You hit your spend cap set in your workspace. Increase your spend cap to continue."),
         ..CASE
     },
@@ -145,15 +158,22 @@ const CASES: &[Case] = &[
         name: "a member's spend cap",
         plan: "capped",
         credits: Some("10"),
-        member: true,
-        spends: true,
+        before: &[Before::Joined, Before::Spent],
         says: Some(
             "You hit your spend cap set by the owner of your workspace. Ask an owner to increase your spend cap to continue.",
         ),
         ..CASE
     },
     // Its window has gone by when the others have ended: what it records is compared nowhere.
-    Case { name: "a short limit", plan: "short", spends: true, asks: 2, reaches: 1, limits: false, ..CASE },
+    Case {
+        name: "a short limit",
+        plan: "short",
+        before: &[Before::Spent],
+        asks: 2,
+        reaches: 1,
+        limits: false,
+        ..CASE
+    },
     Case {
         name: "a cut stream",
         model: "gpt-5.5-sim-cut=6",
@@ -182,6 +202,32 @@ const CASES: &[Case] = &[
         ..CASE
     },
     Case {
+        name: "a suspended account",
+        before: &[Before::Suspended],
+        says: Some(
+            "You’ve hit your usage limit. Your account is suspended. Ask whoever runs this gateway, or try again later.",
+        ),
+        limits: false,
+        ..CASE
+    },
+    // It asks again as it does for whatever it does not know; none of it costs anything.
+    Case {
+        name: "a revoked key",
+        before: &[Before::Revoked],
+        asks: 6,
+        says: Some("unexpected status 401 Unauthorized: Incorrect API key provided"),
+        limits: false,
+        ..CASE
+    },
+    Case {
+        name: "more than ever fits",
+        plan: "free",
+        model: "gpt-5.5-fast",
+        says: Some("{\"error\":{\"message\":\"This request is larger than"),
+        limits: false,
+        ..CASE
+    },
+    Case {
         name: "no price",
         model: "gpt-5.4",
         says: Some("The model `gpt-5.4` does not exist"),
@@ -198,19 +244,34 @@ struct Ran {
     carried: Vec<Carried>,
 }
 
-fn start(gateway: &Gateway, case: Case) -> Caller {
-    let caller = gateway.admin.caller(case.plan);
+/// A user to whom all that has happened.
+fn start(gateway: &Gateway, runtime: &tokio::runtime::Handle, case: Case) -> Caller {
+    let mut caller = gateway.admin.caller(case.plan);
     if let Some(credits) = case.credits {
         gateway.admin.grant(&caller, credits);
     }
-    if case.member { gateway.admin.user_of(&caller.account) } else { caller }
+    for before in case.before {
+        match before {
+            Before::Joined => caller = gateway.admin.user_of(&caller.account),
+            Before::Spent => {
+                runtime.block_on(gateway.client(&caller).respond("gpt-5.5")).expect(200);
+            }
+            Before::Suspended => {
+                let suspend = json!({"status": "suspended"});
+                gateway.admin.call("PATCH", &format!("/accounts/{}", caller.account), Some(&suspend));
+            }
+            Before::Revoked => {
+                let (status, _) =
+                    gateway.admin.call("POST", &format!("/keys/{}/revoke", caller.key_id), None);
+                assert_eq!(status, 204);
+            }
+        }
+    }
+    caller
 }
 
 fn carry_out(gateway: &Gateway, runtime: &tokio::runtime::Handle, case: Case) -> Ran {
-    let caller = start(gateway, case);
-    if case.spends {
-        runtime.block_on(gateway.client(&caller).respond("gpt-5.5")).expect(200);
-    }
+    let caller = start(gateway, runtime, case);
     let tap = Tap::to(gateway.addr);
     let base = format!("http://{}/v1", tap.addr);
     let home = Home::new(&match case.provider {
@@ -240,7 +301,8 @@ fn codex_ends_says_asks_and_records_what_it_should() {
             request.headers.get("thread-id").is_some_and(|thread| thread == ran.run.thread())
         });
         let client = gateway.client(&ran.caller);
-        let access = runtime.block_on(client.get("/v1/access")).json();
+        let access = runtime.block_on(client.get("/v1/access"));
+        let access = if ran.case.limits { access.json() } else { Value::Null };
         if let Some(found) = difference(ran, reached.count(), &access) {
             wrong.push(format!("--- {}: {found}\n{:#?}\n{}", ran.case.name, ran.run.events, ran.run.stderr));
         }

@@ -36,7 +36,9 @@ fn npm(name: &str, files: &[&str]) -> PathBuf {
         for file in files {
             std::fs::copy(sources.join(file), folder.join(file)).expect("copied");
         }
-        run(Command::new("npm").args(["ci", "--silent", "--no-audit", "--no-fund"]).current_dir(folder));
+        run(Command::new("npm")
+            .args(["ci", "--loglevel=error", "--no-audit", "--no-fund"])
+            .current_dir(folder));
     })
 }
 
