@@ -163,10 +163,11 @@ What is left, for its key:
 
 curl -s http://127.0.0.1:{port}/v1/access -H 'Authorization: Bearer {allowance}'
 
-Faults of the simulated API are asked for by the model's name, gpt-5.5-sim-cut=6 for a stream that is cut; this lists
-them: {program} demo --help
-
 {codex}
+
+The model's name asks the simulated API for faults, as gpt-5.5-sim-cut=6 does for a stream that is cut; all of them:
+
+{program} demo --help
 
 The books, proved while it runs:
 

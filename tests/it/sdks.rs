@@ -124,8 +124,16 @@ fn the_sdks_work_against_the_demo() {
     sdks("demo", &variables, &variables);
 }
 
+/// Most of it is waiting, as clients are told to: side by side.
 #[test]
-fn the_sdks_understand_every_refusal() {
+fn every_client_does_what_a_refusal_tells_it() {
+    std::thread::scope(|scope| {
+        scope.spawn(every_refusal);
+        scope.spawn(while_the_store_is_away);
+    });
+}
+
+fn every_refusal() {
     let gateway = Gateway::start();
     let base = format!("http://{}/v1", gateway.addr);
     let [python, node] = [callers(&gateway), callers(&gateway)];
@@ -171,8 +179,7 @@ fn callers(gateway: &Gateway) -> Vec<(&'static str, Caller)> {
 }
 
 /// A journal that is full because the ledger is away: the gateway refuses everybody before anything is held.
-#[test]
-fn every_client_waits_as_it_is_told_while_the_store_is_away() {
+fn while_the_store_is_away() {
     let gateway = Setup::default().deployment("limits: {journal: 256KiB}").start();
     let caller = gateway.admin.caller("free");
     let locked = Connection::open(gateway.ledger()).expect("the ledger");
