@@ -1,12 +1,13 @@
 //! Several upstreams: what goes on to the next, what must not, and what stays where it was made.
 
+use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::time::Duration;
 
 use serde_json::json;
 use tokio::time::Instant;
 
-use super::world::{PATIENCE, SPARE_KEY, UPSTREAM_KEY, Wishes, World};
+use super::world::{PATIENCE, SPARE_KEY, UPSTREAM_KEY, Wishes, World, canned};
 use crate::access::record::{Grade, Outcome};
 use crate::config::{Breaker, Health};
 use crate::meter::Meter;
@@ -114,6 +115,23 @@ fn where_every_upstream_turns_it_away_the_last_answer_is_told_and_nothing_is_cha
     let row = world.booked(answer.decision());
     assert_eq!((row.outcome, row.status), (Outcome::Refused, Some(503)));
     assert_eq!(world.wallet(&world.anna).to_string(), "1000");
+}
+
+/// Pingora makes up its mind about compression once a request: a second answer would have met a panic.
+#[test]
+fn a_compressed_refusal_is_no_obstacle_to_the_next_upstream() {
+    let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    packed.write_all(b"{\"error\":{}}").expect("packed");
+    let packed = packed.finish().expect("packed");
+    let head = format!(
+        "HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\ncontent-encoding: gzip\r\ncontent-length: {}\r\n\r\n",
+        packed.len()
+    );
+    let first = canned([head.as_bytes(), &packed].concat());
+    let world = World::with(&Wishes { upstream: Some(first), ..spare() });
+    let answer = world.post("/v1/responses", &body("out=20"));
+    assert_eq!((answer.status, answer.json()["status"].as_str()), (200, Some("completed")), "{answer:?}");
+    assert_eq!(world.booked(answer.decision()).outcome, Outcome::Completed);
 }
 
 #[test]
