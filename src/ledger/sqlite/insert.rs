@@ -57,7 +57,8 @@ impl<'c> Inserts<'c> {
             )?,
             resource: connection.prepare_cached(
                 "INSERT INTO resources (id, account, user, context_tokens, upstream) VALUES (?1, ?2, ?3, ?4, ?5) \
-                 ON CONFLICT DO UPDATE SET context_tokens = excluded.context_tokens WHERE account = excluded.account",
+                 ON CONFLICT DO UPDATE SET context_tokens = excluded.context_tokens, upstream = excluded.upstream \
+                 WHERE account = excluded.account",
             )?,
             event_digest: connection.prepare_cached(
                 "SELECT digest FROM usage_events WHERE decision = ?1 AND account = ?2 AND seq = ?3",
