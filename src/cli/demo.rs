@@ -14,6 +14,7 @@ use rand::Rng;
 use super::output::say;
 use super::serve::{Deployment, Gateway};
 use crate::config::{Config, Durability, Limits, Listen, OnStoreFailure, Secret, SecretSource, Upstream};
+use crate::idempotency;
 use crate::simulate;
 use crate::telemetry::LogSettings;
 use seed::Keys;
@@ -88,6 +89,7 @@ impl Demo {
             on_store_failure: OnStoreFailure::Refuse,
             admin_token: SecretSource::File(data.join("admin-token")),
             limits: Limits { shutdown_grace: Duration::from_secs(10), ..Limits::default() },
+            idempotency: idempotency::Limits::default(),
             log: LogSettings { filter: "warn,overfall=info".to_owned(), ..LogSettings::default() },
         })
     }

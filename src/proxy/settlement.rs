@@ -11,6 +11,7 @@ use std::task::{Context, Waker};
 use tokio::sync::{mpsc, watch};
 
 use super::finish::{Cause, Facts};
+use super::idempotency::Taken;
 use super::in_flight::InFlight;
 use super::learn::Learner;
 use super::metrics;
@@ -27,7 +28,6 @@ use crate::units::{AccountId, DecisionId, Quantities, UserId};
 const QUEUE: usize = 16_384;
 
 /// What has to be known to end a call.
-#[derive(Debug)]
 pub struct Call {
     /// Who pays.
     pub account: AccountId,
@@ -49,6 +49,8 @@ pub struct Call {
     pub observer: Option<Observer>,
     /// Whether what the call made upstream is known to be its account's.
     pub owned: bool,
+    /// Its idempotency key, if it has one.
+    pub taken: Option<Box<Taken>>,
 }
 
 /// Ends calls.
@@ -114,7 +116,9 @@ impl Settlements {
     }
 
     async fn end(&self, call: Box<Call>, cause: Cause) -> Option<Ticket> {
-        let Call { account, user, decision, terms, estimate, input_by_size, status, observer, .. } = *call;
+        let Call {
+            account, user, decision, terms, estimate, input_by_size, status, observer, mut taken, ..
+        } = *call;
         let observed = observer.map(Observer::end);
         let facts = Facts { terms: &terms, estimate: &estimate, observed: observed.as_ref(), status };
         let (used, ending) = facts.end(cause);
@@ -125,13 +129,28 @@ impl Settlements {
         if observed.is_some_and(|observed| observed.quantities.is_some()) {
             self.learner.observe(user, &terms.model, &used.quantities, input_by_size);
         }
+        let charges_nothing = Taken::is_freed_by(ending.outcome);
+        if let Some(taken) = taken.as_mut().filter(|_| charges_nothing) {
+            taken.free();
+        }
         match self.meter.finish(account, decision, used, ending).await {
             Ok((record, ticket)) => {
                 tell(&record);
-                Some(ticket)
+                match taken {
+                    Some(taken) if charges_nothing => free(*taken, ticket).await,
+                    Some(taken) => {
+                        taken.settle();
+                        Some(ticket)
+                    }
+                    None => Some(ticket),
+                }
             }
             Err(error) => {
                 untold(decision, &error);
+                if let Some(mut taken) = taken {
+                    taken.lost();
+                    taken.settle();
+                }
                 None
             }
         }
@@ -187,6 +206,16 @@ impl Drop for Settlement {
             self.settlements.in_flight.forget(call.decision);
         }
     }
+}
+
+/// Frees the key of a call that charged nothing, once that is durable: before, a crash would charge it.
+async fn free(taken: Taken, ticket: Ticket) -> Option<Ticket> {
+    if let Err(error) = ticket.await {
+        // What is in flight is delivered: the end is kept and written as soon as the journal can.
+        tracing::error!(error = %chain(&error), "the end of a call is not durable yet");
+    }
+    drop(taken);
+    None
 }
 
 fn tell(record: &EndRecord) {

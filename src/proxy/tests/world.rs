@@ -15,6 +15,8 @@ use super::wire::{Answer, Client, request};
 use crate::access::record::{EndRecord, Ending, GrantOrigin, GrantRecord};
 use crate::access::{Ask, Demand, Extended, GrantOrder, Standing};
 use crate::config::Secret;
+use crate::idempotency::sqlite::{SqliteAnswers, Syncs};
+use crate::idempotency::{Answers, Limits};
 use crate::journal::{self, Journal, Ticket};
 use crate::ledger::Ledger;
 use crate::ledger::directory::Directory;
@@ -77,6 +79,7 @@ pub(super) struct Wishes {
     pub(super) read_timeout: Duration,
     pub(super) grace: Duration,
     pub(super) upstream_key: &'static str,
+    pub(super) kept: Limits,
 }
 
 impl Default for Wishes {
@@ -88,6 +91,7 @@ impl Default for Wishes {
             read_timeout: Duration::from_secs(10),
             grace: Duration::from_secs(5),
             upstream_key: UPSTREAM_KEY,
+            kept: Limits::default(),
         }
     }
 }
@@ -103,13 +107,14 @@ pub(super) struct World {
     pub(super) anna: Person,
     pub(super) other: Person,
     pub(super) poor: Person,
+    /// The folder of its stores.
+    pub(super) folder: tempfile::TempDir,
     policies: Arc<Policies>,
     pub(super) runtime: Runtime,
     stop: Option<oneshot::Sender<()>>,
     server: Option<JoinHandle<()>>,
     settled: watch::Sender<bool>,
     settlement: Option<JoinHandle<()>>,
-    _folder: tempfile::TempDir,
 }
 
 impl World {
@@ -137,6 +142,9 @@ impl World {
         let settler =
             Settler::new(Arc::clone(&journal), Arc::clone(&ledger), move |grant| booked.booked(grant));
         let brittle = Arc::new(AtomicBool::new(false));
+        let answers = folder.path().join("idempotency.sqlite");
+        let answers = SqliteAnswers::open(&answers, wishes.kept, Syncs::Seldom, clock.clone());
+        let answers = Arc::new(answers.expect("a store of answers"));
         let gateway = Gateway::new(Parts {
             clock,
             policies: Arc::clone(&policies),
@@ -153,6 +161,8 @@ impl World {
                 read_timeout: wishes.read_timeout,
             },
             bodies: wishes.bodies,
+            answers: Arc::clone(&answers) as Arc<dyn Answers>,
+            kept: wishes.kept,
         })
         .expect("a gateway");
         let (settled, settling) = watch::channel(false);
@@ -173,13 +183,13 @@ impl World {
             anna,
             other,
             poor,
+            folder,
             policies,
             runtime,
             stop: Some(stop),
             server: Some(server),
             settled,
             settlement: Some(settlement),
-            _folder: folder,
         }
     }
 
