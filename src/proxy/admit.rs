@@ -267,7 +267,7 @@ async fn hold(
     let Priced { terms, decision, input_by_size, .. } = priced;
     metrics::decided(terms.feature(), metrics::ALLOWED);
     shared.in_flight.watch(account, decision, lifetime, known.now);
-    let Held { clamped_to, draws, standing, record } = held;
+    let Held { demand, draws, clamped_to, standing, .. } = held;
     if let Some(taken) = &mut taken {
         taken.held();
     }
@@ -276,7 +276,7 @@ async fn hold(
         user,
         decision,
         terms: terms.clone(),
-        estimate: record.demand.quantities,
+        estimate: demand.quantities,
         input_by_size,
         dispatched: false,
         status: None,
