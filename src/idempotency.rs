@@ -53,8 +53,8 @@ pub struct Claim {
 pub enum Claimed {
     /// The key is this call's, durably.
     Taken,
-    /// It was answered before, by this decision.
-    Answered(DecisionId, Answer),
+    /// It was answered before, by this decision, with so many bytes.
+    Answered(DecisionId, u64),
     /// It cannot go on, because of this decision.
     Refused(DecisionId, Why),
 }
@@ -136,6 +136,9 @@ pub enum AnswersError {
 pub trait Answers: Send + Sync + 'static {
     /// Takes a key, where it is free.
     async fn claim(&self, claim: Claim) -> Result<Claimed, AnswersError>;
+
+    /// The answer of a decision. `None`: it has gone since the claim.
+    async fn answer(&self, key: ScopedKey, decision: DecisionId) -> Result<Option<Answer>, AnswersError>;
 
     /// Notes the end of a call with a key. Waits for nothing: a store that cannot write now does it later, and keeps the
     /// end without its answer until then.

@@ -23,7 +23,8 @@ use std::thread::JoinHandle;
 use async_trait::async_trait;
 use tokio::sync::oneshot;
 
-use super::{Answers, AnswersError, Claim, Claimed, Ended, Interrupted, Limits};
+use super::{Answer, Answers, AnswersError, Claim, Claimed, Ended, Interrupted, Limits, ScopedKey};
+use crate::units::DecisionId;
 use crate::units::time::Clock;
 use queue::{Queue, Work};
 use table::Table;
@@ -76,6 +77,10 @@ impl SqliteAnswers {
 impl Answers for SqliteAnswers {
     async fn claim(&self, claim: Claim) -> Result<Claimed, AnswersError> {
         self.ask(|answer| Work::Claim(claim, answer)).await
+    }
+
+    async fn answer(&self, key: ScopedKey, decision: DecisionId) -> Result<Option<Answer>, AnswersError> {
+        self.ask(|answer| Work::Answer(key, decision, answer)).await
     }
 
     fn end(&self, ended: Ended) {

@@ -27,7 +27,7 @@ use tokio::sync::Semaphore;
 
 use super::metrics;
 use super::refusal::{Code, Refusal};
-use crate::idempotency::{Answers, Claim, Claimed, Limits, ScopedKey};
+use crate::idempotency::{Answer, Answers, AnswersError, Claim, Claimed, Limits, ScopedKey, Why};
 use crate::ledger::directory::Caller;
 use crate::telemetry::chain;
 use crate::units::{DecisionId, Timestamp};
@@ -97,23 +97,42 @@ impl Idempotency {
         let taken = Taken::new(Arc::clone(&self.answers), &claim, place, self.limits, &self.room);
         match self.answers.claim(claim).await {
             Ok(Claimed::Taken) => Ok(Step::Go(Box::new(taken))),
-            Ok(Claimed::Answered(decision, answer)) => {
+            Ok(Claimed::Answered(decision, bytes)) => {
                 taken.not_ours();
-                metrics::replayed();
-                Kept::new(decision, answer, &self.room).map(Step::Replay)
+                self.kept(key, decision, bytes).await.map(Step::Replay)
             }
             Ok(Claimed::Refused(decision, why)) => {
                 taken.not_ours();
-                metrics::key_refused(why);
-                Err(Refusal::KnownKey { decision, why })
+                Err(known(decision, why))
             }
             Err(error) => {
                 taken.not_ours();
-                tracing::error!(error = %chain(&error), "an idempotency key could not be taken");
-                Err(Refusal::StoreUnavailable)
+                Err(unavailable(&error))
             }
         }
     }
+
+    /// An answer that is given again, once there is room for it.
+    async fn kept(&self, key: ScopedKey, decision: DecisionId, bytes: u64) -> Result<Kept, Refusal> {
+        let mut room = None;
+        if !usize::try_from(bytes).is_ok_and(|bytes| taken::has_room(&mut room, &self.room, bytes)) {
+            return Err(Refusal::Overloaded);
+        }
+        let answer = self.answers.answer(key, decision).await.map_err(|error| unavailable(&error))?;
+        let answer = answer.ok_or_else(|| known(decision, Why::NotKept))?;
+        metrics::replayed();
+        Ok(Kept::new(decision, Answer { room, ..answer }))
+    }
+}
+
+fn known(decision: DecisionId, why: Why) -> Refusal {
+    metrics::key_refused(why);
+    Refusal::KnownKey { decision, why }
+}
+
+fn unavailable(error: &AnswersError) -> Refusal {
+    tracing::error!(error = %chain(error), "an idempotency key could not be looked up");
+    Refusal::StoreUnavailable
 }
 
 /// The key that a request names, if it does.

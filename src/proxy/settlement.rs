@@ -5,9 +5,11 @@
 //! worker ends it by what was seen. What finds no place there ends by its deadline, at its floor. Exactly one of these
 //! is first, and the meter knows no second (I9).
 
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Waker};
+use std::task::{Context, Poll, Waker, ready};
 
+use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 
 use super::finish::{Cause, Facts};
@@ -19,7 +21,7 @@ use super::observe::Observer;
 use super::responses::Owners;
 use crate::access::Terms;
 use crate::access::record::EndRecord;
-use crate::journal::Ticket;
+use crate::journal::{NotDurable, Ticket};
 use crate::meter::{Meter, MeterError};
 use crate::telemetry::chain;
 use crate::units::{AccountId, DecisionId, Quantities, UserId};
@@ -71,6 +73,14 @@ pub struct Settlement {
     settlements: Arc<Settlements>,
 }
 
+/// The end of a call, which resolves when it is durable. Only then the key of a call that charged nothing is free, whether
+/// anybody waits or not: before, a crash would charge the call all the same.
+#[must_use = "an end is durable only once it says so"]
+pub struct End {
+    ticket: Option<Ticket>,
+    freed: Option<Box<Taken>>,
+}
+
 impl Settlements {
     /// Ends calls with `meter`.
     pub fn new(
@@ -115,10 +125,9 @@ impl Settlements {
         }
     }
 
-    async fn end(&self, call: Box<Call>, cause: Cause) -> Option<Ticket> {
-        let Call {
-            account, user, decision, terms, estimate, input_by_size, status, observer, mut taken, ..
-        } = *call;
+    async fn end(&self, call: Box<Call>, cause: Cause) -> Option<End> {
+        let Call { account, user, decision, terms, estimate, input_by_size, status, observer, taken, .. } =
+            *call;
         let observed = observer.map(Observer::end);
         let facts = Facts { terms: &terms, estimate: &estimate, observed: observed.as_ref(), status };
         let (used, ending) = facts.end(cause);
@@ -130,29 +139,45 @@ impl Settlements {
             self.learner.observe(user, &terms.model, &used.quantities, input_by_size);
         }
         let charges_nothing = Taken::is_freed_by(ending.outcome);
-        if let Some(taken) = taken.as_mut().filter(|_| charges_nothing) {
-            taken.free();
-        }
+        let was_sent = ending.reached_upstream;
         match self.meter.finish(account, decision, used, ending).await {
             Ok((record, ticket)) => {
                 tell(&record);
-                match taken {
-                    Some(taken) if charges_nothing => free(*taken, ticket).await,
-                    Some(taken) => {
-                        taken.settle();
-                        Some(ticket)
-                    }
-                    None => Some(ticket),
+                let mut freed = taken.filter(|_| charges_nothing);
+                if let Some(taken) = &mut freed {
+                    taken.free();
                 }
+                // What never left is free at once: a journal that takes nothing must not keep the key from a retry.
+                Some(End { ticket: Some(ticket), freed: freed.filter(|_| was_sent) })
             }
             Err(error) => {
                 untold(decision, &error);
-                if let Some(mut taken) = taken {
-                    taken.lost();
-                    taken.settle();
-                }
                 None
             }
+        }
+    }
+}
+
+impl Future for End {
+    type Output = Result<(), NotDurable>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let Some(ticket) = &mut self.ticket else { return Poll::Ready(Ok(())) };
+        let durable = ready!(Pin::new(ticket).poll(context));
+        self.freed = None;
+        Poll::Ready(durable)
+    }
+}
+
+impl Drop for End {
+    fn drop(&mut self) {
+        let (Some(ticket), Some(freed)) = (self.ticket.take(), self.freed.take()) else { return };
+        // Without a runtime the process is ending, and the journal with it.
+        if let Ok(runtime) = Handle::try_current() {
+            runtime.spawn(async move {
+                let _told = ticket.await;
+                drop(freed);
+            });
         }
     }
 }
@@ -176,8 +201,9 @@ impl Settlement {
         }
     }
 
-    /// Ends the call. The ticket tells when the end is durable; `None`: it had ended before, or the journal is closed.
-    pub async fn end(&mut self, cause: Cause) -> Option<Ticket> {
+    /// Ends the call. What is given resolves when the end is durable; `None`: it had ended before, or the journal is
+    /// closed.
+    pub async fn end(&mut self, cause: Cause) -> Option<End> {
         let call = self.call.take()?;
         self.settlements.end(call, cause).await
     }
@@ -206,16 +232,6 @@ impl Drop for Settlement {
             self.settlements.in_flight.forget(call.decision);
         }
     }
-}
-
-/// Frees the key of a call that charged nothing, once that is durable: before, a crash would charge it.
-async fn free(taken: Taken, ticket: Ticket) -> Option<Ticket> {
-    if let Err(error) = ticket.await {
-        // What is in flight is delivered: the end is kept and written as soon as the journal can.
-        tracing::error!(error = %chain(&error), "the end of a call is not durable yet");
-    }
-    drop(taken);
-    None
 }
 
 fn tell(record: &EndRecord) {

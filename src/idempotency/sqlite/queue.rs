@@ -8,12 +8,14 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-use crate::idempotency::{AnswersError, Claim, Claimed, Ended, Interrupted};
+use crate::idempotency::{Answer, AnswersError, Claim, Claimed, Ended, Interrupted, ScopedKey};
+use crate::units::DecisionId;
 
 /// A piece of work.
 #[derive(Debug)]
 pub(super) enum Work {
     Claim(Claim, oneshot::Sender<Result<Claimed, AnswersError>>),
+    Answer(ScopedKey, DecisionId, oneshot::Sender<Result<Option<Answer>, AnswersError>>),
     End(Ended),
     Interrupted(oneshot::Sender<Result<Vec<Interrupted>, AnswersError>>),
 }

@@ -5,7 +5,7 @@ use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSql, ToSqlOutput, 
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
 
 use super::metrics;
-use crate::idempotency::state::{self, Change, Entry, State, Verdict, Why};
+use crate::idempotency::state::{self, Change, Entry, State, Verdict};
 use crate::idempotency::{Answer, Claim, Claimed, End, Ended, Fingerprint, Interrupted, Limits, ScopedKey};
 use crate::units::{AccountId, DecisionId, Timestamp};
 
@@ -54,11 +54,7 @@ impl Table {
         match (verdict, entry) {
             (Verdict::Refuse(why), Some(entry)) => Ok(Claimed::Refused(entry.decision, why)),
             (Verdict::Replay, Some(entry)) => {
-                let answer = answer(within, claim.key)?;
-                Ok(match answer {
-                    Some(answer) => Claimed::Answered(entry.decision, answer),
-                    None => Claimed::Refused(entry.decision, Why::NotKept),
-                })
+                Ok(Claimed::Answered(entry.decision, bytes_of(within, claim.key)?))
             }
             (_, expired) => {
                 if expired.is_some() {
@@ -68,6 +64,22 @@ impl Table {
                 Ok(Claimed::Taken)
             }
         }
+    }
+
+    /// The answer of a decision, if it is here.
+    pub(super) fn answer(
+        within: &Transaction<'_>,
+        key: ScopedKey,
+        decision: DecisionId,
+    ) -> rusqlite::Result<Option<Answer>> {
+        let mut statement = within.prepare_cached(
+            "SELECT status, head, body FROM answers JOIN keys USING (key) WHERE key = ?1 AND decision = ?2",
+        )?;
+        let answer = |row: &rusqlite::Row<'_>| {
+            let body: Vec<u8> = row.get(2)?;
+            Ok(Answer { status: row.get(0)?, head: row.get(1)?, body: Bytes::from(body), room: None })
+        };
+        statement.query_row(params![key.as_bytes(), decision.as_bytes()], answer).optional()
     }
 
     /// Ends a key.
@@ -182,9 +194,8 @@ impl Table {
     }
 
     fn remove_answer(&mut self, within: &Transaction<'_>, key: ScopedKey) -> rusqlite::Result<()> {
-        let mut statement = within.prepare_cached("SELECT bytes FROM keys WHERE key = ?1")?;
-        let bytes: Option<u64> = statement.query_row([key.as_bytes()], |row| count(row, 0)).optional()?;
-        if let Some(bytes) = bytes.filter(|bytes| *bytes > 0) {
+        let bytes = bytes_of(within, key)?;
+        if bytes > 0 {
             within.prepare_cached("DELETE FROM answers WHERE key = ?1")?.execute([key.as_bytes()])?;
             self.bytes = self.bytes.saturating_sub(bytes);
         }
@@ -223,13 +234,10 @@ fn entry(within: &Transaction<'_>, key: ScopedKey) -> rusqlite::Result<Option<En
     statement.query_row([key.as_bytes()], entry).optional()
 }
 
-fn answer(within: &Transaction<'_>, key: ScopedKey) -> rusqlite::Result<Option<Answer>> {
-    let mut statement = within.prepare_cached("SELECT status, head, body FROM answers WHERE key = ?1")?;
-    let answer = |row: &rusqlite::Row<'_>| {
-        let body: Vec<u8> = row.get(2)?;
-        Ok(Answer { status: row.get(0)?, head: row.get(1)?, body: Bytes::from(body), room: None })
-    };
-    statement.query_row([key.as_bytes()], answer).optional()
+/// What the answer of a key takes up.
+fn bytes_of(within: &Transaction<'_>, key: ScopedKey) -> rusqlite::Result<u64> {
+    let mut statement = within.prepare_cached("SELECT bytes FROM keys WHERE key = ?1")?;
+    Ok(statement.query_row([key.as_bytes()], |row| count(row, 0)).optional()?.unwrap_or_default())
 }
 
 impl ToSql for State {

@@ -67,6 +67,16 @@ impl Store {
         self.end(key, key, answer(bytes));
     }
 
+    /// The answer that a claim leads to.
+    async fn answer(&self, key: u8, decision: u8) -> (DecisionId, Answer) {
+        let Claimed::Answered(decision, bytes) = self.claim(key, decision).await else { panic!("answered") };
+        let answers = self.answers();
+        assert!(answers.answer(ScopedKey([key; 16]), decision_of(99)).await.unwrap().is_none(), "another's");
+        let answer = answers.answer(ScopedKey([key; 16]), decision).await.unwrap().expect("kept");
+        assert_eq!(bytes, (answer.head.len() + answer.body.len()) as u64);
+        (decision, answer)
+    }
+
     /// Why a key is refused.
     async fn why(&self, key: u8) -> Option<Why> {
         match self.claim(key, 255).await {
@@ -115,7 +125,7 @@ async fn an_answer_is_there_for_the_next_claim_and_after_a_restart() {
     let mut store = Store::new();
     store.answered(1, 5_000).await;
     for _ in 0..2 {
-        let Claimed::Answered(decision, answer) = store.claim(1, 2).await else { panic!("answered") };
+        let (decision, answer) = store.answer(1, 2).await;
         assert_eq!((decision, answer.status, answer.body.len()), (decision_of(1), 200, 5_000));
         assert_eq!(answer.head, b"x-request-id: req_1\n");
         store.open();
@@ -198,7 +208,7 @@ async fn a_key_that_expired_before_it_was_swept_is_free() {
     let late = Claim { at: store.clock.now().plus(Span::from_seconds(60)), ..store.request(1, 2) };
     assert!(matches!(store.answers().claim(late).await.unwrap(), Claimed::Taken));
     store.end(1, 2, answer(10));
-    let Claimed::Answered(decision, answer) = store.claim(1, 3).await else { panic!("answered") };
+    let (decision, answer) = store.answer(1, 3).await;
     assert_eq!((decision, answer.body.len()), (decision_of(2), 10), "with the new answer");
 }
 

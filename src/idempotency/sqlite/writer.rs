@@ -10,7 +10,7 @@ use super::connection::{self, Syncs};
 use super::metrics;
 use super::queue::{Queue, Work};
 use super::table::Table;
-use crate::idempotency::{AnswersError, Claimed, End, Ended, Interrupted};
+use crate::idempotency::{Answer, AnswersError, Claimed, End, Ended, Interrupted};
 use crate::telemetry::chain;
 use crate::units::time::Clock;
 use crate::units::{Span, Timestamp};
@@ -37,6 +37,7 @@ pub(super) struct Writer {
 /// What a transaction has found, to be told once it is durable.
 enum Found {
     Claimed(Claimed),
+    Answer(Option<Answer>),
     Interrupted(Vec<Interrupted>),
     Nothing,
 }
@@ -116,6 +117,7 @@ impl Writer {
         for work in batch {
             found.push(match work {
                 Work::Claim(claim, _) => Found::Claimed(table.claim(&within, claim)?),
+                Work::Answer(key, decision, _) => Found::Answer(Table::answer(&within, *key, *decision)?),
                 Work::End(ended) => {
                     table.end(&within, ended)?;
                     Found::Nothing
@@ -147,6 +149,7 @@ impl Writer {
         for work in batch {
             match work {
                 Work::Claim(_, answer) => drop(answer.send(Err(error.clone()))),
+                Work::Answer(.., answer) => drop(answer.send(Err(error.clone()))),
                 Work::Interrupted(answer) => drop(answer.send(Err(error.clone()))),
                 Work::End(mut ended) => {
                     if matches!(ended.end, End::Answered(_)) {
@@ -164,6 +167,7 @@ fn tell(batch: Vec<Work>, found: Vec<Found>) {
     for (work, found) in batch.into_iter().zip(found) {
         match (work, found) {
             (Work::Claim(_, answer), Found::Claimed(claimed)) => drop(answer.send(Ok(claimed))),
+            (Work::Answer(.., answer), Found::Answer(found)) => drop(answer.send(Ok(found))),
             (Work::Interrupted(answer), Found::Interrupted(found)) => drop(answer.send(Ok(found))),
             _ => {}
         }

@@ -1,16 +1,11 @@
 //! An answer that is given again.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, TRANSFER_ENCODING};
 use pingora::http::ResponseHeader;
 use pingora::{ErrorType, OrErr};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::super::headers;
-use super::super::refusal::Refusal;
-use super::taken::has_room;
 use crate::idempotency::Answer;
 use crate::units::DecisionId;
 
@@ -20,16 +15,11 @@ const UNREADABLE: &str = "a header that was kept cannot be read";
 pub struct Kept {
     decision: DecisionId,
     answer: Answer,
-    _room: Option<OwnedSemaphorePermit>,
 }
 
 impl Kept {
-    pub(super) fn new(decision: DecisionId, answer: Answer, room: &Arc<Semaphore>) -> Result<Self, Refusal> {
-        let mut held = None;
-        if !has_room(&mut held, room, answer.body.len()) {
-            return Err(Refusal::Overloaded);
-        }
-        Ok(Self { decision, answer, _room: held })
+    pub(super) const fn new(decision: DecisionId, answer: Answer) -> Self {
+        Self { decision, answer }
     }
 
     /// Its header, with what says that it is given again.

@@ -1,7 +1,8 @@
 //! A key that a call has taken, and what its answer has been so far.
 //!
-//! Whatever becomes of the call drops this, and dropping it ends the key: free before there is a hold, without an
-//! answer from then on, unless the call's end says otherwise. So no key outlives its call in this process.
+//! Whatever becomes of the call drops this, and dropping it ends the key: free before there is a hold or where the call's
+//! end says that nothing was charged; with the answer, where that had passed whole; else without one. So no key outlives
+//! its call in this process.
 
 use std::sync::Arc;
 
@@ -34,10 +35,8 @@ enum Fate {
     NotOurs,
     /// Nothing was charged.
     Free,
-    /// Something may have been.
-    Lost,
-    /// The answer passed whole.
-    Answered,
+    /// Something may have been: what was answered decides.
+    Held,
 }
 
 /// An answer while it passes.
@@ -84,7 +83,7 @@ impl Taken {
 
     /// The call is held: from now on only its end tells that it charged nothing.
     pub fn held(&mut self) {
-        self.fate = Fate::Lost;
+        self.fate = Fate::Held;
     }
 
     /// Begins to record an answer, whose header is as the client gets it. Gives what the client is told about that.
@@ -122,11 +121,6 @@ impl Taken {
         self.recording.whole = true;
     }
 
-    /// The call has ended, and nobody knows by what: what was seen of its end is not what is booked.
-    pub fn lost(&mut self) {
-        self.fate = Fate::Lost;
-    }
-
     /// Whether a call that ended so has charged nothing.
     pub fn is_freed_by(outcome: Outcome) -> bool {
         matches!(outcome, Outcome::Refused | Outcome::NotSent)
@@ -136,13 +130,6 @@ impl Taken {
     pub fn free(&mut self) {
         self.fate = Fate::Free;
     }
-
-    /// The call has ended, and what it was answered is the key's.
-    pub fn settle(mut self) {
-        if self.recording.whole {
-            self.fate = Fate::Answered;
-        }
-    }
 }
 
 impl Drop for Taken {
@@ -150,8 +137,8 @@ impl Drop for Taken {
         let end = match self.fate {
             Fate::NotOurs => return,
             Fate::Free => End::Free,
-            Fate::Lost => End::Unanswered,
-            Fate::Answered => self.recording.take(),
+            Fate::Held if self.recording.whole => self.recording.take(),
+            Fate::Held => End::Unanswered,
         };
         self.answers.end(Ended { key: self.key, decision: self.decision, end, place: self.place.take() });
     }
@@ -161,10 +148,13 @@ impl Recording {
     fn add(&mut self, chunk: &[u8], bytes_max: u64) {
         let Some(body) = &mut self.body else { return };
         let length = body.len() + chunk.len();
-        if length as u64 > bytes_max || !has_room(&mut self.room, &self.all_room, length) {
+        let capacity =
+            if length > body.capacity() { length.max(body.capacity() * 2) } else { body.capacity() };
+        if length as u64 > bytes_max || !has_room(&mut self.room, &self.all_room, capacity) {
             self.give_up();
             return;
         }
+        body.reserve_exact(capacity - body.len());
         body.extend_from_slice(chunk);
     }
 
