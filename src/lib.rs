@@ -12,6 +12,7 @@
 //!    ├─────────────────────────────►│ routes    one row of a closed table
 //!    │                              │ keys      key → account, user, plan      (ledger::directory)
 //!    │                              │ body      read, bounded
+//!    │                              │ key       asked before? answered again    (idempotency)
 //!    │                              │ demand    quantities, estimated; priced  (policy::prices)
 //!    │                              │ decide    guards, then layers            (access)
 //!    │                              │ hold      all draws or none              (meter)
