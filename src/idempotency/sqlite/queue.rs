@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 use crate::idempotency::{Answer, AnswersError, Claim, Claimed, Ended, Interrupted, ScopedKey};
 use crate::units::DecisionId;
 
-/// A piece of work.
+/// A piece of work, and where its outcome is told.
 #[derive(Debug)]
 pub(super) enum Work {
     Claim(Claim, oneshot::Sender<Result<Claimed, AnswersError>>),
@@ -46,6 +46,13 @@ impl Queue {
     pub(super) fn close(&self) {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner).closed = true;
         self.more.notify_one();
+    }
+
+    /// Nobody works any more: who waits hears of it.
+    pub(super) fn abandon(&self) {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        waiting.closed = true;
+        waiting.work.clear();
     }
 
     /// Up to `count` pieces, as soon as there is one, and none after `patience`. `None`: it is closed and empty.

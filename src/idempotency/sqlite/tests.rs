@@ -260,3 +260,13 @@ async fn a_store_that_cannot_be_written_takes_no_key_and_loses_no_end() {
     assert!(matches!(store.claim(1, 4).await, Claimed::Taken), "it charged nothing, and is free");
     assert_eq!(store.why(2).await, Some(Why::NotKept), "its answer was not kept meanwhile");
 }
+
+/// Nobody waits for a thread that is gone.
+#[tokio::test]
+async fn after_its_end_a_store_refuses_at_once() {
+    let store = Store::new();
+    let answers = store.answers();
+    answers.close();
+    let refused = answers.claim(store.request(1, 1)).await;
+    assert!(matches!(refused, Err(AnswersError::Closed)), "{refused:?}");
+}

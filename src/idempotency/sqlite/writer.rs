@@ -162,6 +162,13 @@ impl Writer {
     }
 }
 
+impl Drop for Writer {
+    /// A panic must not leave anybody waiting.
+    fn drop(&mut self) {
+        self.queue.abandon();
+    }
+}
+
 /// Tells what was found. Nobody listens where the caller was cancelled.
 fn tell(batch: Vec<Work>, found: Vec<Found>) {
     for (work, found) in batch.into_iter().zip(found) {
