@@ -7,6 +7,7 @@
 //! | `admit`, `finish` | what has to hold before a request leaves; what it is charged when it has ended |
 //! | `settlement`, `in_flight`, `extension` | the end of every hold; its renewal until then; how it grows with a stream |
 //! | `responses` | whose a response is |
+//! | `idempotency` | the same request again is answered again, and never charged again unheard |
 //! | `keys`, `client` | who calls, and in what words to answer |
 //! | `refusal`, `headers` | the one place that says no; what every answer tells |
 //! | `local`, `access_view`, `decision_view`, `codex_usage` | what a client may look up |
@@ -30,6 +31,7 @@ pub mod finish;
 pub mod gateway;
 pub mod headers;
 pub mod health;
+pub mod idempotency;
 pub mod in_flight;
 pub mod keys;
 pub mod learn;

@@ -19,6 +19,7 @@ use super::node::{Node, Stores};
 use super::reload::Reloader;
 use crate::admin::{self, Operator};
 use crate::config::{Config, Durability, Secret};
+use crate::idempotency::sqlite::{self, SqliteAnswers};
 use crate::journal;
 use crate::policy::compiled::Policy;
 use crate::policy::load;
@@ -63,6 +64,7 @@ pub(super) struct Gateway {
     pub(super) operator: Arc<Operator>,
     deployment: Deployment,
     admin: TcpListener,
+    answers: Arc<SqliteAnswers>,
 }
 
 impl Serve {
@@ -132,9 +134,10 @@ impl Gateway {
                 "the gateway had died with holds open; they are charged at their floor"
             );
         }
+        let answers = Arc::new(open_answers(&deployment.config, &node)?);
         let operator =
             node.operator(deployment.admin_token.clone(), Some(exposition), Arc::new(Notify::new()));
-        Ok(Self { runtime, node, operator, deployment, admin })
+        Ok(Self { runtime, node, operator, deployment, admin, answers })
     }
 
     /// Runs a future beside the gateway.
@@ -144,7 +147,7 @@ impl Gateway {
 
     /// Serves until a signal ends it, then brings everything to the books. `serving` is called once clients can connect.
     pub(super) fn run(self, serving: impl FnOnce() + Send + 'static) -> anyhow::Result<ExitCode> {
-        let Self { runtime, node, operator, deployment, admin } = self;
+        let Self { runtime, node, operator, deployment, admin, answers } = self;
         // Listened for before anything tells that the gateway is alive: from then on a signal ends it in order.
         let signalled = runtime.spawn(server::signalled());
         admin.set_nonblocking(true)?;
@@ -179,7 +182,8 @@ impl Gateway {
         let upstreams = Arc::new(Upstreams::new(&upstreams(&deployment))?);
         let watched = Arc::clone(&upstreams);
         operator.readiness.watch(move || watched.is_any_up());
-        let proxy = gateway::Gateway::new(parts(&node, &deployment, upstreams));
+        let proxy = gateway::Gateway::new(parts(&node, &deployment, upstreams, Arc::clone(&answers)));
+        runtime.spawn(proxy.resolve_interrupted(node.progress()));
         let leaving = Arc::clone(&operator);
         let stop = async move {
             if let Err(error) = signalled.await {
@@ -190,6 +194,7 @@ impl Gateway {
         };
         let served = server::run(&settings(&deployment.config), proxy, Vec::new(), stop);
         operator.readiness.end();
+        answers.close();
         node.close();
         served?;
         tracing::info!("the gateway has ended; everything is on the books");
@@ -222,7 +227,21 @@ fn upstreams(deployment: &Deployment) -> Vec<upstream::Settings> {
     settings.collect()
 }
 
-fn parts(node: &Node, deployment: &Deployment, upstreams: Arc<Upstreams>) -> gateway::Parts {
+/// What is kept for requests that come again.
+fn open_answers(config: &Config, node: &Node) -> Result<SqliteAnswers, sqlite::OpenError> {
+    let syncs = match config.durability {
+        Durability::Strict => sqlite::Syncs::Each,
+        Durability::Relaxed => sqlite::Syncs::Seldom,
+    };
+    SqliteAnswers::open(&config.idempotency_path(), config.idempotency, syncs, node.clock.clone())
+}
+
+fn parts(
+    node: &Node,
+    deployment: &Deployment,
+    upstreams: Arc<Upstreams>,
+    answers: Arc<SqliteAnswers>,
+) -> gateway::Parts {
     let limits = &deployment.config.limits;
     let bytes = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
     gateway::Parts {
@@ -238,6 +257,8 @@ fn parts(node: &Node, deployment: &Deployment, upstreams: Arc<Upstreams>) -> gat
             buffered_bytes_max: bytes(limits.bodies_bytes),
             timeout: limits.body_time,
         },
+        answers,
+        kept: deployment.config.idempotency,
     }
 }
 

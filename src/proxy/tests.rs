@@ -3,6 +3,7 @@
 mod answers;
 mod bodies;
 mod faults;
+mod idempotency;
 mod outcomes;
 mod owned;
 mod refusals;

@@ -15,6 +15,8 @@ use super::wire::{Answer, Client, request};
 use crate::access::record::{EndRecord, Ending, GrantOrigin, GrantRecord};
 use crate::access::{Ask, Demand, Extended, GrantOrder, Standing};
 use crate::config::{Breaker, Health, Secret};
+use crate::idempotency::sqlite::{SqliteAnswers, Syncs};
+use crate::idempotency::{Answers, Limits};
 use crate::journal::{self, Journal, Ticket};
 use crate::ledger::Ledger;
 use crate::ledger::directory::Directory;
@@ -89,6 +91,7 @@ pub(super) struct Wishes {
     /// How the first upstream is asked whether it is there.
     pub(super) health: Option<Health>,
     pub(super) policy: String,
+    pub(super) kept: Limits,
 }
 
 impl Default for Wishes {
@@ -105,6 +108,7 @@ impl Default for Wishes {
             breaker: Breaker::default(),
             health: None,
             policy: POLICY.to_owned(),
+            kept: Limits::default(),
         }
     }
 }
@@ -138,13 +142,14 @@ pub(super) struct World {
     pub(super) anna: Person,
     pub(super) other: Person,
     pub(super) poor: Person,
+    /// The folder of its stores.
+    pub(super) folder: tempfile::TempDir,
     policies: Arc<Policies>,
     pub(super) runtime: Runtime,
     stop: Option<oneshot::Sender<()>>,
     server: Option<JoinHandle<()>>,
     settled: watch::Sender<bool>,
     settlement: Option<JoinHandle<()>>,
-    _folder: tempfile::TempDir,
 }
 
 impl World {
@@ -181,6 +186,9 @@ impl World {
         let settler =
             Settler::new(Arc::clone(&journal), Arc::clone(&ledger), move |grant| booked.booked(grant));
         let brittle = Arc::new(AtomicBool::new(false));
+        let answers = folder.path().join("idempotency.sqlite");
+        let answers = SqliteAnswers::open(&answers, wishes.kept, Syncs::Seldom, clock.clone());
+        let answers = Arc::new(answers.expect("a store of answers"));
         let gateway = Gateway::new(Parts {
             clock,
             policies: Arc::clone(&policies),
@@ -190,6 +198,8 @@ impl World {
             blocks,
             upstreams: Arc::clone(&upstreams),
             bodies: wishes.bodies,
+            answers: Arc::clone(&answers) as Arc<dyn Answers>,
+            kept: wishes.kept,
         });
         let (settled, settling) = watch::channel(false);
         let settlement = std::thread::spawn(move || {
@@ -211,13 +221,13 @@ impl World {
             anna,
             other,
             poor,
+            folder,
             policies,
             runtime,
             stop: Some(stop),
             server: Some(server),
             settled,
             settlement: Some(settlement),
-            _folder: folder,
         }
     }
 
