@@ -336,6 +336,7 @@ impl ProxyHttp for Gateway {
                 return Err(Error::explain(failure::EXHAUSTED, "nothing is left for the stream").into_in());
             }
             if metered.settlement.must_stop() {
+                metered.record(body.as_ref(), false);
                 answer::append(body, metered.stop(left));
             }
             if end_of_stream {

@@ -205,11 +205,12 @@ impl Metered {
     /// Ends a stream for which nothing is left, whose body has so many bytes that have left: settles it, and gives what
     /// tells the client.
     pub fn stop(&mut self, left: usize) -> Bytes {
-        let ending = self.ending_with(&EXHAUSTED);
+        let ending = Bytes::from(self.ending_with(&EXHAUSTED));
         self.filter = None;
         self.stopped_at = Some(left);
+        self.record(Some(&ending), true);
         self.settlement.end_now(Cause::Exhausted);
-        ending.into()
+        ending
     }
 
     /// Its idempotency key, if it has one and the call goes on.

@@ -195,6 +195,18 @@ fn a_block_leaves_its_key_free() {
     }
 }
 
+/// Design section 7, `when_exhausted: stop`: what was produced is charged, and the stream with its end is the answer.
+#[test]
+fn a_stopped_stream_is_given_again_with_its_end() {
+    let world = World::with(&super::streams::stopping());
+    let body = json!({"model": "gpt-5.5-sim-out=20000+events=2000+pace=1", "input": "hello", "stream": true});
+    let first = keyed(&world, &world.anna, "one", "", &body);
+    assert!(first.whole && first.text().contains("insufficient_quota"), "{}", first.text());
+    let again = keyed(&world, &world.anna, "one", "", &body);
+    assert_eq!((again.header("x-access-replayed"), again.text()), ("true", first.text()));
+    assert_eq!(world.upstream_requests().len(), 1);
+}
+
 /// A stream that was cut was charged by what passed, and was ended in protocol: that is its answer.
 #[test]
 fn a_cut_stream_is_given_again_with_its_end() {

@@ -23,7 +23,7 @@ fn chat(words: &str) -> Value {
 }
 
 /// A world with credits for about 4,000 tokens of output, whose streams stop when nothing is left.
-fn stopping() -> Wishes {
+pub(super) fn stopping() -> Wishes {
     let policy = POLICY.replace("    clamp:", "    when_exhausted: stop\n    clamp:");
     Wishes { credits: "3", policy, ..Wishes::default() }
 }
