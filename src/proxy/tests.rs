@@ -2,6 +2,7 @@
 
 mod answers;
 mod bodies;
+mod brittle;
 mod faults;
 mod idempotency;
 mod outcomes;
