@@ -25,6 +25,8 @@ use crate::units::{AccountId, DecisionId, GrantId, Timestamp, UserId};
 pub use recover::{RecoverError, Recovered, Restoring};
 
 const SHARDS: usize = 64;
+/// What nearly every record fits in, so that it is written without growing.
+const RECORD_BYTES: usize = 1024;
 
 /// Live counts of all accounts, in memory.
 pub struct MemoryMeter {
@@ -90,7 +92,7 @@ impl MemoryMeter {
             Record::Grant(_) | Record::Expiry(_) => (Tag::Other, [0; 16]),
         };
         // Serialising values made of numbers, strings and lists into memory cannot fail.
-        let bytes = postcard::to_stdvec(record).unwrap_or_default();
+        let bytes = postcard::to_extend(record, Vec::with_capacity(RECORD_BYTES)).unwrap_or_default();
         self.journal.append(Frame { tag, id, payload: &bytes })
     }
 
