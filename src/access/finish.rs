@@ -37,7 +37,7 @@ impl Account {
         ending: Ending,
         now: Timestamp,
     ) -> Result<Box<EndRecord>, NoSuchHold> {
-        let hold = self.holds.remove(&decision).ok_or(NoSuchHold)?;
+        let hold = self.holds.take(decision).ok_or(NoSuchHold)?;
         let mut settling = Settling {
             account: self,
             hold: &hold,

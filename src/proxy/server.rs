@@ -5,7 +5,7 @@
 //! finish and do, and then Pingora has nothing left to wait for. What the grace period cuts is settled by its drop,
 //! and booked before [`run`] returns. The caller closes journal and ledger after that.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,14 +13,15 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use pingora::apps::HttpServerOptions;
-use pingora::listeners::ALPN;
 use pingora::listeners::tls::TlsSettings;
+use pingora::listeners::{ALPN, L4BufferSettings, ListenerConfig};
 use pingora::proxy::http_proxy_service_with_name;
 use pingora::server::configuration::ServerConf;
 use pingora::server::{RunArgs, Server, ShutdownSignal, ShutdownSignalWatch, ShutdownWatch};
 use pingora::services::background::{BackgroundService, GenBackgroundService};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio::net::TcpSocket;
 use tokio::sync::{mpsc, watch};
 
 use super::gateway::Gateway;
@@ -30,6 +31,11 @@ use super::upstreams::ATTEMPTS_MAX;
 const REQUESTS_PER_CONNECTION: u32 = 10_000;
 /// Idle upstream connections kept in all.
 const POOL: usize = 512;
+/// What one read of a connection may bring: heads and short bodies. Longer bodies are read past this buffer.
+const READ_BUFFER_BYTES: usize = 16 << 10;
+/// What leaves with one write: an answer's head with all that it tells, and a short body. Events do not wait for it to
+/// fill, since every chunk is flushed.
+const WRITE_BUFFER_BYTES: usize = 8 << 10;
 /// How long the tasks beside the proxy may take to finish.
 const TASKS_GRACE: Duration = Duration::from_secs(10);
 /// How long new requests are still taken after the stop, for whoever routes them here to hear of it.
@@ -171,13 +177,14 @@ pub fn run(
         proxy.server_options = Some(options);
     }
     for listener in &settings.listeners {
-        // Pingora panics in a thread where it cannot bind; so that is tried here first.
         let address = listener.address;
-        drop(TcpListener::bind(address).map_err(|source| ServerError::Bind { address, source })?);
-        match &listener.tls {
-            None => service.add_tcp(&address.to_string()),
-            Some(tls) => service.add_tls_with_settings(&address.to_string(), None, tls.settings()?),
-        }
+        try_to_bind(address).map_err(|source| ServerError::Bind { address, source })?;
+        let buffers = L4BufferSettings::new(READ_BUFFER_BYTES, WRITE_BUFFER_BYTES);
+        let endpoint = ListenerConfig::tcp(address.to_string()).l4_buffer(buffers);
+        service.add_listener(match &listener.tls {
+            None => endpoint,
+            Some(tls) => endpoint.tls(tls.settings()?),
+        });
     }
     server.add_service(service);
     let (tell_tasks, tasks) = beside(&mut server, &gateway, tasks);
@@ -188,6 +195,14 @@ pub fn run(
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.map_err(ServerError::Runtime)?.block_on(settlements.drain());
     Ok(())
+}
+
+/// Pingora panics in a thread where it cannot bind; so that is tried first. It does not listen: who connected would be
+/// thrown out again.
+fn try_to_bind(address: SocketAddr) -> std::io::Result<()> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)
 }
 
 /// Adds the gateway's own tasks and the caller's. The receiver ends when all of them have.
