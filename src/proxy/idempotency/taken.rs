@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING};
+use http::header::{CONNECTION, CONTENT_LENGTH, DATE, TRANSFER_ENCODING};
 use http::{HeaderName, HeaderValue};
 use pingora::http::ResponseHeader;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -190,7 +190,7 @@ pub(super) fn has_room(held: &mut Option<OwnedSemaphorePermit>, all: &Arc<Semaph
     true
 }
 
-/// Whether a header is about how an answer is carried, and not about what it says.
+/// Whether a header is about how and when an answer is carried, and not about what it says.
 fn of_the_connection(name: &HeaderName) -> bool {
-    [CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING].contains(name) || name.as_str() == "keep-alive"
+    [CONNECTION, CONTENT_LENGTH, DATE, TRANSFER_ENCODING].contains(name) || name.as_str() == "keep-alive"
 }
