@@ -6,7 +6,7 @@
 //! | `demand`, `observe`, `learn` | what a request asks for, what its answer used, what calls like it use; pure |
 //! | `admit`, `finish` | what has to hold before a request leaves; what it is charged when it has ended |
 //! | `settlement`, `in_flight` | the end of every hold; its renewal until then |
-//! | `responses` | whose a response is |
+//! | `owners` | whose what was made upstream is |
 //! | `keys`, `client` | who calls, and in what words to answer |
 //! | `refusal`, `headers` | the one place that says no; what every answer tells |
 //! | `local`, `access_view`, `decision_view` | what a client may look up |
@@ -30,11 +30,12 @@ pub mod keys;
 pub mod learn;
 mod local;
 pub mod metrics;
+pub mod multipart;
 pub mod observe;
+pub mod owners;
 pub mod passing;
 pub mod refusal;
 pub mod request;
-pub mod responses;
 pub mod routes;
 #[cfg(test)]
 mod sample;

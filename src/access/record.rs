@@ -26,6 +26,8 @@ pub enum Record {
     Grant(GrantRecord),
     /// Grants expired.
     Expiry(ExpiryRecord),
+    /// Something was made upstream, which belongs to its account from then on.
+    Made(MadeRecord),
 }
 
 /// Reservations of a request in flight.
@@ -61,6 +63,32 @@ pub struct HoldRecord {
     pub charges: GuardCharges,
     /// What policy issued with it: numbered records of their own.
     pub issued: Vec<GrantRecord>,
+}
+
+/// Something that was made upstream. It changes no count and no money, and has no place in the account's sequence.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MadeRecord {
+    /// The upstream's id of it.
+    pub resource: Arc<str>,
+    /// Whose it is.
+    pub account: AccountId,
+    /// Who made it.
+    pub user: UserId,
+    /// When.
+    pub made_at: Timestamp,
+    /// The video, where it is one; a character otherwise.
+    pub video: Option<MadeVideo>,
+}
+
+/// What a video that was made is like: it prices what is made out of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MadeVideo {
+    /// The model as the request named it.
+    pub model: Arc<str>,
+    /// How long it is.
+    pub seconds: u64,
+    /// `WIDTHxHEIGHT`, where that is known.
+    pub size: Option<Arc<str>>,
 }
 
 /// The end of a hold.
@@ -362,13 +390,14 @@ impl Record {
             Self::End(end) => end.ended_at,
             Self::Grant(grant) => grant.granted_at,
             Self::Expiry(expiry) => expiry.expired_at,
+            Self::Made(made) => made.made_at,
         }
     }
 
-    /// Its place in the account's sequence; a hold has none of its own.
+    /// Its place in the account's sequence; a hold has none of its own, and what was made neither.
     pub fn seq(&self) -> Option<Seq> {
         match self {
-            Self::Hold(_) => None,
+            Self::Hold(_) | Self::Made(_) => None,
             Self::End(end) => Some(end.seq),
             Self::Grant(grant) => Some(grant.seq),
             Self::Expiry(expiry) => Some(expiry.seq),
@@ -382,6 +411,7 @@ impl Record {
             Self::End(end) => end.account,
             Self::Grant(grant) => grant.account,
             Self::Expiry(expiry) => expiry.account,
+            Self::Made(made) => made.account,
         }
     }
 }

@@ -212,6 +212,8 @@ fn parts(node: &Node, deployment: &Deployment) -> gateway::Parts {
         directory: Arc::clone(&node.directory),
         meter: node.meter.clone(),
         ledger: Arc::clone(&node.ledger),
+        journal: Arc::clone(&node.journal),
+        made: node.take_made(),
         blocks: node.blocks.clone(),
         upstream: upstream::Settings {
             base_url: upstream.base_url.clone(),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::access::reason::Block;
-use crate::access::record::{Charge, CounterEntry, DrawEntry, Grade, GrantOrigin, Outcome};
+use crate::access::record::{Charge, CounterEntry, DrawEntry, Grade, GrantOrigin, MadeVideo, Outcome};
 use crate::policy::compiled::Name;
 use crate::units::{
     AccountId, Credits, DecisionId, GrantId, KeyId, PolicyVersion, Price, Quantities, Seq, SignedCredits,
@@ -288,14 +288,39 @@ pub struct DecisionRow {
 }
 
 /// Whose a thing made upstream is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Owner {
     /// The account.
     pub account: AccountId,
     /// The user that made it.
     pub user: UserId,
-    /// Tokens of its whole context, for the estimate of what continues it.
-    pub context_tokens: u64,
+    /// When it was made; of a response not known.
+    pub made_at: Timestamp,
+    /// What it is.
+    pub what: Owned,
+}
+
+/// A thing made upstream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Owned {
+    /// A response.
+    Response {
+        /// Tokens of its whole context, for the estimate of what continues it.
+        context_tokens: u64,
+    },
+    /// A video.
+    Video(MadeVideo),
+    /// A character.
+    Character,
+}
+
+/// Where a page of a user's videos begins, and which way it goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VideosFrom {
+    /// Behind this video, by when it was made and its id.
+    pub after: Option<(Timestamp, Arc<str>)>,
+    /// Whether the newest come first.
+    pub newest_first: bool,
 }
 
 /// A logged block.

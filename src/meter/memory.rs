@@ -87,7 +87,7 @@ impl MemoryMeter {
         let (tag, id) = match record {
             Record::Hold(hold) => (Tag::Hold, *hold.decision.as_bytes()),
             Record::End(end) => (Tag::End, *end.decision.as_bytes()),
-            Record::Grant(_) | Record::Expiry(_) => (Tag::Other, [0; 16]),
+            Record::Grant(_) | Record::Expiry(_) | Record::Made(_) => (Tag::Other, [0; 16]),
         };
         // Serialising values made of numbers, strings and lists into memory cannot fail.
         let bytes = postcard::to_stdvec(record).unwrap_or_default();

@@ -28,7 +28,7 @@ use super::settlement::{Call, Settlement};
 use crate::access::terms::Unpriced;
 use crate::access::{Ask, Block, Demand, Held, Reason, Standing, Terms};
 use crate::ledger::directory::Caller;
-use crate::ledger::rows::{AccountStatus, BlockRow, Owner};
+use crate::ledger::rows::{AccountStatus, BlockRow, Owned, Owner};
 use crate::meter::Verdict;
 use crate::policy::compiled::{Api, FeatureIndex, PlanIndex, Policy};
 use crate::policy::prices::Rates;
@@ -306,7 +306,9 @@ async fn context_of(shared: &Shared, caller: &Caller, asked: &Asked) -> Result<u
     let mut tokens: u64 = 0;
     for named in &asked.responses {
         let owner = owned(shared, caller, &named.id, Some(named.param)).await?;
-        tokens = tokens.saturating_add(owner.context_tokens);
+        if let Owned::Response { context_tokens } = owner.what {
+            tokens = tokens.saturating_add(context_tokens);
+        }
     }
     Ok(tokens)
 }

@@ -179,6 +179,13 @@ impl Bodies {
     }
 }
 
+impl From<Bytes> for Body {
+    /// Bytes that take up no room of their own.
+    fn from(bytes: Bytes) -> Self {
+        Self { bytes, room: Room::default() }
+    }
+}
+
 impl Body {
     /// Its bytes.
     pub fn bytes(&self) -> &Bytes {

@@ -22,12 +22,14 @@ use super::finish::Cause;
 use super::in_flight::InFlight;
 use super::learn::Learner;
 use super::request::{Metered, Request, Stage};
-use super::responses::Owners;
+use super::owners::Owners;
 use super::routes::{Class, Route};
 use super::server::Task;
 use super::settlement::Settlements;
 use super::upstream::{self, Upstream};
 use super::{admit, local, metrics, passing};
+use crate::access::record::MadeRecord;
+use crate::journal::Journal;
 use crate::ledger::Ledger;
 use crate::ledger::directory::Directory;
 use crate::meter::Meter;
@@ -56,6 +58,10 @@ pub struct Parts {
     pub meter: Arc<dyn Meter>,
     /// The books.
     pub ledger: Arc<dyn Ledger>,
+    /// What is on its way to the books.
+    pub journal: Arc<Journal>,
+    /// What was made upstream before a restart, and may not be in the books yet.
+    pub made: Vec<MadeRecord>,
     /// The log of blocks.
     pub blocks: BlockSender,
     /// Where allowed requests go.
@@ -117,7 +123,7 @@ impl Gateway {
     pub fn new(parts: Parts) -> Result<Self, upstream::SettingsError> {
         metrics::describe();
         let (in_flight, learner) = (InFlight::new(), Arc::new(Learner::default()));
-        let owners = Owners::new(Arc::clone(&parts.ledger));
+        let owners = Owners::new(Arc::clone(&parts.ledger), Arc::clone(&parts.journal), parts.made);
         let settlements = Settlements::new(
             Arc::clone(&parts.meter),
             Arc::clone(&in_flight),

@@ -59,6 +59,26 @@ pub enum Action {
     ListModels,
     /// Describes a model.
     DescribeModel,
+    /// Makes a video.
+    CreateVideo,
+    /// Makes a video out of another, named in the path.
+    RemixVideo,
+    /// Makes a video out of another, named in the body or sent with it.
+    EditVideo,
+    /// Makes a video go on.
+    ExtendVideo,
+    /// Makes a character out of a video that is sent.
+    CreateCharacter,
+    /// Reads a character.
+    ReadCharacter,
+    /// Lists videos.
+    ListVideos,
+    /// Reads a video's state.
+    ReadVideo,
+    /// Deletes a video.
+    DeleteVideo,
+    /// Downloads a video.
+    ReadVideoContent,
     /// Tells what is left.
     Access,
     /// Tells what became of a decision.
@@ -98,11 +118,12 @@ pub struct Matched<'a> {
     pub route: &'static Route,
     /// The id in its path; empty where the row has none.
     pub id: &'a str,
-    query: &'a str,
+    /// What stands behind the question mark, as it came.
+    pub query: &'a str,
 }
 
 /// The whole table, the busiest rows first.
-pub static TABLE: [Route; 12] = [
+pub static TABLE: [Route; 22] = [
     row("POST", "/v1/responses", Class::Metered(Api::Responses), Action::CreateResponse),
     row("POST", "/v1/chat/completions", Class::Metered(Api::Chat), Action::CompleteChat),
     row("POST", "/v1/responses/compact", Class::Metered(Api::Responses), Action::CompactResponse),
@@ -135,6 +156,34 @@ pub static TABLE: [Route; 12] = [
     // Codex asks for its catalogue with its own version.
     Route { queries: &["client_version"], ..row("GET", "/v1/models", Class::Free, Action::ListModels) },
     Route { id: Some((IdKind::Model, "")), ..row("GET", "/v1/models/", Class::Free, Action::DescribeModel) },
+    Route {
+        id: Some((IdKind::Opaque, "")),
+        ..row("GET", "/v1/videos/", Class::Owned, Action::ReadVideo)
+    },
+    Route {
+        id: Some((IdKind::Opaque, "/content")),
+        queries: &["variant"],
+        ..row("GET", "/v1/videos/", Class::Owned, Action::ReadVideoContent)
+    },
+    row("POST", "/v1/videos", Class::Metered(Api::Videos), Action::CreateVideo),
+    row("POST", "/v1/videos/edits", Class::Metered(Api::Videos), Action::EditVideo),
+    row("POST", "/v1/videos/extensions", Class::Metered(Api::Videos), Action::ExtendVideo),
+    Route {
+        id: Some((IdKind::Opaque, "/remix")),
+        ..row("POST", "/v1/videos/", Class::Metered(Api::Videos), Action::RemixVideo)
+    },
+    Route {
+        id: Some((IdKind::Opaque, "")),
+        ..row("DELETE", "/v1/videos/", Class::Owned, Action::DeleteVideo)
+    },
+    // Read here, never sent on: the page is made of the gateway's own records.
+    row("GET", "/v1/videos", Class::Free, Action::ListVideos),
+    // Free upstream, and so here; but what it makes is owned.
+    row("POST", "/v1/videos/characters", Class::Free, Action::CreateCharacter),
+    Route {
+        id: Some((IdKind::Opaque, "")),
+        ..row("GET", "/v1/videos/characters/", Class::Owned, Action::ReadCharacter)
+    },
     row("GET", "/v1/access", Class::Local, Action::Access),
     Route {
         id: Some((IdKind::Opaque, "")),
@@ -177,7 +226,8 @@ impl Route {
 }
 
 impl IdKind {
-    fn fits(self, id: &str) -> bool {
+    /// Whether an id is of this kind.
+    pub fn fits(self, id: &str) -> bool {
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
         let mut bytes = id.bytes();
         (1..=ID_BYTES_MAX).contains(&id.len())

@@ -15,7 +15,7 @@ use super::in_flight::InFlight;
 use super::learn::Learner;
 use super::metrics;
 use super::observe::Observer;
-use super::responses::Owners;
+use super::owners::Owners;
 use crate::access::Terms;
 use crate::access::record::EndRecord;
 use crate::journal::Ticket;

@@ -36,6 +36,9 @@ fn attempt(books: &mut Books, batch: &[Record]) -> Result<Applied, LedgerError> 
         for numbered in posting::numbered(record) {
             booking.take(numbered)?;
         }
+        if let Record::Made(made) = record {
+            booking.inserts.made(made)?;
+        }
     }
     let applied = booking.finish()?;
     transaction.commit()?;

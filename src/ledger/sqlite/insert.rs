@@ -4,7 +4,7 @@ use rusqlite::{CachedStatement, Connection, OptionalExtension, ffi, params};
 
 use super::cache::Head;
 use super::columns::{Count, Owned};
-use crate::access::record::{EndRecord, GrantOrigin, GrantRecord};
+use crate::access::record::{EndRecord, GrantOrigin, GrantRecord, MadeRecord};
 use crate::ledger::LedgerError;
 use crate::ledger::posting::{BookedBalance, Numbered, Purses, Update};
 use crate::ledger::text;
@@ -23,6 +23,7 @@ pub(super) struct Inserts<'c> {
     record: CachedStatement<'c>,
     balance: CachedStatement<'c>,
     resource: CachedStatement<'c>,
+    made: CachedStatement<'c>,
     event_digest: CachedStatement<'c>,
     record_digest: CachedStatement<'c>,
 }
@@ -58,6 +59,12 @@ impl<'c> Inserts<'c> {
             resource: connection.prepare_cached(
                 "INSERT INTO resources (id, account, user, context_tokens) VALUES (?1, ?2, ?3, ?4) \
                  ON CONFLICT DO UPDATE SET context_tokens = excluded.context_tokens WHERE account = excluded.account",
+            )?,
+            made: connection.prepare_cached(
+                "INSERT INTO resources (id, account, user, context_tokens, kind, made_at, model, seconds, size) \
+                 VALUES (?1, ?2, ?3, 0, ?4, ?5, ?6, ?7, ?8) ON CONFLICT DO UPDATE SET kind = excluded.kind, \
+                 made_at = excluded.made_at, model = excluded.model, seconds = excluded.seconds, \
+                 size = excluded.size WHERE account = excluded.account",
             )?,
             event_digest: connection.prepare_cached(
                 "SELECT digest FROM usage_events WHERE decision = ?1 AND account = ?2 AND seq = ?3",
@@ -153,6 +160,22 @@ impl<'c> Inserts<'c> {
             self.resource.execute(params![resource, end.account, end.user, Count(used.tokens())])?;
         }
         Ok(true)
+    }
+
+    /// Notes whose a thing made upstream is.
+    pub(super) fn made(&mut self, made: &MadeRecord) -> rusqlite::Result<()> {
+        let video = made.video.as_ref();
+        self.made.execute(params![
+            made.resource,
+            made.account,
+            made.user,
+            if video.is_some() { "video" } else { "character" },
+            made.made_at,
+            video.map(|video| &video.model),
+            video.map(|video| Count(video.seconds)),
+            video.and_then(|video| video.size.as_ref()),
+        ])?;
+        Ok(())
     }
 
     fn grant(&mut self, record: &GrantRecord, purses: &mut Purses<'_>) -> Result<bool, LedgerError> {

@@ -8,7 +8,7 @@ use super::sweep::at_floor;
 use super::{Live, MemoryMeter, lock};
 use crate::access::balance::GrantState;
 use crate::access::ledgered::{BookedGrant, Gap};
-use crate::access::record::{GrantOrigin, GrantRecord, HoldRecord, Outcome, Record};
+use crate::access::record::{GrantOrigin, GrantRecord, HoldRecord, MadeRecord, Outcome, Record};
 use crate::access::{Account, Terms};
 use crate::journal::{self, Journal};
 use crate::ledger::rows::{GrantRow, Restored};
@@ -56,13 +56,14 @@ pub enum RecoverError {
 pub struct Restoring {
     live: Live,
     open: HashMap<DecisionId, Box<HoldRecord>>,
+    made: Vec<MadeRecord>,
     recovered: Recovered,
 }
 
 impl Restoring {
     /// Nothing restored yet.
     pub fn new(clock: Clock) -> Self {
-        Self { live: Live::new(clock), open: HashMap::new(), recovered: Recovered::default() }
+        Self { live: Live::new(clock), open: HashMap::new(), made: Vec::new(), recovered: Recovered::default() }
     }
 
     /// Sets live state to what the books say, row by row.
@@ -97,6 +98,7 @@ impl Restoring {
             Record::End(end) => {
                 self.open.remove(&end.decision);
             }
+            Record::Made(made) => self.made.push(made),
             Record::Grant(_) | Record::Expiry(_) => {}
         }
         Ok(())
@@ -106,6 +108,11 @@ impl Restoring {
     /// be gone, since the books have them.
     pub fn keep_open(&mut self, open: &HashSet<journal::Id>) {
         self.open.retain(|decision, _| open.contains(decision.as_bytes()));
+    }
+
+    /// What was made upstream, as far as the journal still tells of it: the books may not have it yet.
+    pub fn take_made(&mut self) -> Vec<MadeRecord> {
+        std::mem::take(&mut self.made)
     }
 
     /// The policies that the open holds were decided by.
@@ -145,6 +152,7 @@ impl Restoring {
             Record::End(end) => state.replay_end(end, CounterKey::of_balance),
             Record::Grant(grant) => self.replay_grant(&mut state, grant),
             Record::Expiry(expiry) => state.replay_expiry(expiry),
+            Record::Made(_) => Ok(()),
         };
         replayed.map_err(|source| RecoverError::Gap { account, source })
     }

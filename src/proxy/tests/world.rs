@@ -143,6 +143,8 @@ impl World {
             directory,
             meter: Arc::new(Brittle { meter: Arc::clone(&meter), breaks: Arc::clone(&brittle) }),
             ledger: Arc::clone(&ledger),
+            journal: Arc::clone(&journal),
+            made: Vec::new(),
             blocks,
             upstream: upstream::Settings {
                 base_url: format!("http://{}", wishes.upstream.unwrap_or(upstream_address))
