@@ -26,6 +26,8 @@ pub enum Record {
     Grant(GrantRecord),
     /// Grants expired.
     Expiry(ExpiryRecord),
+    /// A call goes on after its answer; its end follows.
+    Job(JobRecord),
 }
 
 /// Reservations of a request in flight.
@@ -61,6 +63,46 @@ pub struct HoldRecord {
     pub charges: GuardCharges,
     /// What policy issued with it: numbered records of their own.
     pub issued: Vec<GrantRecord>,
+}
+
+/// A call whose answer is not its end: what it makes is made in the background. Journalled beside its hold, which lives
+/// until the job's end is known, or its deadline.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobRecord {
+    /// The decision.
+    pub decision: DecisionId,
+    /// Who pays.
+    pub account: AccountId,
+    /// Who calls.
+    pub user: UserId,
+    /// What is made.
+    pub kind: JobKind,
+    /// The upstream's id of it, which belongs to the account.
+    pub resource: Arc<str>,
+    /// When the upstream took it on.
+    pub began_at: Timestamp,
+    /// When it ends if nobody tells its end before.
+    pub expires_at: Timestamp,
+}
+
+/// What a job makes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum JobKind {
+    /// A video: whole, or nothing is charged.
+    Video,
+    /// A background response: charged by its usage, however it ends.
+    Response,
+}
+
+impl JobKind {
+    /// The word for it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Video => "video",
+            Self::Response => "response",
+        }
+    }
 }
 
 /// The end of a hold.
@@ -359,16 +401,17 @@ impl Record {
     pub fn at(&self) -> Timestamp {
         match self {
             Self::Hold(hold) => hold.held_at,
+            Self::Job(job) => job.began_at,
             Self::End(end) => end.ended_at,
             Self::Grant(grant) => grant.granted_at,
             Self::Expiry(expiry) => expiry.expired_at,
         }
     }
 
-    /// Its place in the account's sequence; a hold has none of its own.
+    /// Its place in the account's sequence; a hold and a job have none of their own.
     pub fn seq(&self) -> Option<Seq> {
         match self {
-            Self::Hold(_) => None,
+            Self::Hold(_) | Self::Job(_) => None,
             Self::End(end) => Some(end.seq),
             Self::Grant(grant) => Some(grant.seq),
             Self::Expiry(expiry) => Some(expiry.seq),
@@ -379,6 +422,7 @@ impl Record {
     pub fn account(&self) -> AccountId {
         match self {
             Self::Hold(hold) => hold.account,
+            Self::Job(job) => job.account,
             Self::End(end) => end.account,
             Self::Grant(grant) => grant.account,
             Self::Expiry(expiry) => expiry.account,
