@@ -17,8 +17,8 @@ pub mod memory;
 
 use async_trait::async_trait;
 
-use crate::access::record::{EndRecord, Ending, GrantRecord};
-use crate::access::{Ask, Block, Demand, Extended, GrantOrder, Held, Standing};
+use crate::access::record::{EndRecord, Ending, GrantRecord, JobRecord};
+use crate::access::{Ask, Block, Demand, Extended, GrantOrder, Held, Standing, Terms};
 use crate::journal::Ticket;
 use crate::policy::compiled::{FeatureIndex, PlanIndex, Policy};
 use crate::units::{AccountId, DecisionId, GrantId, Timestamp, UserId};
@@ -68,6 +68,14 @@ pub trait Meter: Send + Sync + 'static {
         decision: DecisionId,
         expires_at: Timestamp,
     ) -> Result<(), MeterError>;
+
+    /// Makes a hold a job: what it paid for is made in the background, and it lives until that ends or until
+    /// `job.expires_at`, over restarts too. Again with the same resource changes nothing. After an error of the journal
+    /// it is a job all the same, for as long as this process lives.
+    async fn begin_job(&self, job: JobRecord) -> Result<Ticket, MeterError>;
+
+    /// The open jobs.
+    async fn jobs(&self) -> Result<Vec<JobRecord>, MeterError>;
 
     /// Ends a hold with what was used.
     async fn finish(
@@ -162,6 +170,8 @@ pub struct InFlight {
     pub feature: crate::policy::compiled::Name,
     /// The model.
     pub model: std::sync::Arc<str>,
+    /// What it was decided and is priced by.
+    pub terms: Terms,
 }
 
 /// What a sweep did.

@@ -3,8 +3,8 @@
 //! | file | idea |
 //! |---|---|
 //! | `routes`, `body` | what is asked for at all; reading it within bounds |
-//! | `demand`, `observe`, `learn` | what a request asks for, what its answer used, what calls like it use; pure |
-//! | `admit`, `finish` | what has to hold before a request leaves; what it is charged when it has ended |
+//! | `demand`, `learn` | what a request asks for, what calls like it use; pure |
+//! | `admit` | what has to hold before a request leaves |
 //! | `settlement`, `in_flight` | the end of every hold; its renewal until then |
 //! | `owners` | whose what was made upstream is |
 //! | `keys`, `client` | who calls, and in what words to answer |
@@ -22,16 +22,15 @@ pub mod body;
 pub mod client;
 pub mod decision_view;
 pub mod demand;
-pub mod finish;
 pub mod gateway;
 pub mod headers;
 pub mod in_flight;
 pub mod keys;
 pub mod learn;
+pub mod exchange;
 mod local;
 pub mod metrics;
 pub mod multipart;
-pub mod observe;
 pub mod owners;
 pub mod passing;
 pub mod refusal;
@@ -46,3 +45,6 @@ mod structured;
 #[cfg(test)]
 mod tests;
 pub mod upstream;
+
+pub use crate::observe;
+pub use crate::observe::finish;

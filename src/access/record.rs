@@ -26,6 +26,8 @@ pub enum Record {
     Grant(GrantRecord),
     /// Grants expired.
     Expiry(ExpiryRecord),
+    /// A call goes on after its answer; its end follows.
+    Job(JobRecord),
     /// Something was made upstream, which belongs to its account from then on.
     Made(MadeRecord),
 }
@@ -63,6 +65,46 @@ pub struct HoldRecord {
     pub charges: GuardCharges,
     /// What policy issued with it: numbered records of their own.
     pub issued: Vec<GrantRecord>,
+}
+
+/// A call whose answer is not its end: what it makes is made in the background. Journalled beside its hold, which lives
+/// until the job's end is known, or its deadline.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobRecord {
+    /// The decision.
+    pub decision: DecisionId,
+    /// Who pays.
+    pub account: AccountId,
+    /// Who calls.
+    pub user: UserId,
+    /// What is made.
+    pub kind: JobKind,
+    /// The upstream's id of it, which belongs to the account.
+    pub resource: Arc<str>,
+    /// When the upstream took it on.
+    pub began_at: Timestamp,
+    /// When it ends if nobody tells its end before.
+    pub expires_at: Timestamp,
+}
+
+/// What a job makes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum JobKind {
+    /// A video: whole, or nothing is charged.
+    Video,
+    /// A background response: charged by its usage, however it ends.
+    Response,
+}
+
+impl JobKind {
+    /// The word for it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Video => "video",
+            Self::Response => "response",
+        }
+    }
 }
 
 /// Something that was made upstream. It changes no count and no money, and has no place in the account's sequence.
@@ -387,6 +429,7 @@ impl Record {
     pub fn at(&self) -> Timestamp {
         match self {
             Self::Hold(hold) => hold.held_at,
+            Self::Job(job) => job.began_at,
             Self::End(end) => end.ended_at,
             Self::Grant(grant) => grant.granted_at,
             Self::Expiry(expiry) => expiry.expired_at,
@@ -394,10 +437,10 @@ impl Record {
         }
     }
 
-    /// Its place in the account's sequence; a hold has none of its own, and what was made neither.
+    /// Its place in the account's sequence; a hold, a job and what was made have none of their own.
     pub fn seq(&self) -> Option<Seq> {
         match self {
-            Self::Hold(_) | Self::Made(_) => None,
+            Self::Hold(_) | Self::Job(_) | Self::Made(_) => None,
             Self::End(end) => Some(end.seq),
             Self::Grant(grant) => Some(grant.seq),
             Self::Expiry(expiry) => Some(expiry.seq),
@@ -408,6 +451,7 @@ impl Record {
     pub fn account(&self) -> AccountId {
         match self {
             Self::Hold(hold) => hold.account,
+            Self::Job(job) => job.account,
             Self::End(end) => end.account,
             Self::Grant(grant) => grant.account,
             Self::Expiry(expiry) => expiry.account,

@@ -103,7 +103,7 @@ pub fn numbered(record: &Record) -> impl Iterator<Item = Numbered<'_>> {
         Record::End(end) => (&[][..], Some(Numbered::End(end))),
         Record::Grant(grant) => (&[][..], Some(Numbered::Grant(grant))),
         Record::Expiry(expiry) => (&[][..], Some(Numbered::Expiry(expiry))),
-        Record::Made(_) => (&[][..], None),
+        Record::Job(_) | Record::Made(_) => (&[][..], None),
     };
     issued.iter().map(Numbered::Grant).chain(other)
 }

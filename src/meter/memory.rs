@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 
 use super::{Explained, ExplainedAllow, InFlight, Meter, MeterError, MeterStats, Swept, Verdict};
-use crate::access::record::{EndRecord, Ending, GrantRecord, Record};
+use crate::access::record::{EndRecord, Ending, GrantRecord, JobRecord, Record};
 use crate::access::{Account, Ask, Demand, Extended, GrantOrder, NoSuchHold, Standing};
 use crate::journal::{AppendError, Frame, Health, Journal, Tag, Ticket};
 use crate::policy::compiled::{FeatureIndex, PlanIndex, Policy};
@@ -86,12 +86,25 @@ impl MemoryMeter {
     fn journal(&self, record: &Record) -> Result<Ticket, AppendError> {
         let (tag, id) = match record {
             Record::Hold(hold) => (Tag::Hold, *hold.decision.as_bytes()),
+            // Kept with the hold's own frame for as long as that is open.
+            Record::Job(job) => (Tag::Hold, *job.decision.as_bytes()),
             Record::End(end) => (Tag::End, *end.decision.as_bytes()),
             Record::Grant(_) | Record::Expiry(_) | Record::Made(_) => (Tag::Other, [0; 16]),
         };
         // Serialising values made of numbers, strings and lists into memory cannot fail.
         let bytes = postcard::to_stdvec(record).unwrap_or_default();
         self.journal.append(Frame { tag, id, payload: &bytes })
+    }
+
+    /// The holds that are open now, each with its account.
+    fn open(&self) -> Vec<(DecisionId, Arc<Mutex<Account>>)> {
+        let mut open = Vec::new();
+        for shard in &self.live.shards {
+            let shard = lock(shard);
+            let account = |id| shard.accounts.get(id).map(Arc::clone);
+            open.extend(shard.open.iter().filter_map(|(decision, id)| Some((*decision, account(id)?))));
+        }
+        open
     }
 
     fn end(
@@ -173,6 +186,21 @@ impl Meter for MemoryMeter {
         Ok(lock(&self.live.account(id)).renew(decision, expires_at)?)
     }
 
+    async fn begin_job(&self, job: JobRecord) -> Result<Ticket, MeterError> {
+        let account = self.live.account(job.account);
+        let mut account = lock(&account);
+        account.begin_job(job.clone())?;
+        self.journal(&Record::Job(job)).map_err(MeterError::Journal)
+    }
+
+    async fn jobs(&self) -> Result<Vec<JobRecord>, MeterError> {
+        let mut jobs = Vec::new();
+        for (decision, account) in self.open() {
+            jobs.extend(lock(&account).hold_of(decision).and_then(|hold| hold.job.as_deref().cloned()));
+        }
+        Ok(jobs)
+    }
+
     async fn finish(
         &self,
         id: AccountId,
@@ -243,6 +271,7 @@ impl Meter for MemoryMeter {
             demand: hold.demand.clone(),
             feature: hold.terms.feature().name.clone(),
             model: hold.terms.model.clone(),
+            terms: hold.terms.clone(),
         }))
     }
 

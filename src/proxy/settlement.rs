@@ -157,6 +157,13 @@ impl Settlement {
         }
     }
 
+    /// Lets the call go without ending it: it has become a job, which ends by itself.
+    pub fn hand_over(&mut self) -> Option<Box<Call>> {
+        let call = self.call.take()?;
+        self.settlements.in_flight.forget(call.decision);
+        Some(call)
+    }
+
     /// Ends the call. The ticket tells when the end is durable; `None`: it had ended before, or the journal is closed.
     pub async fn end(&mut self, cause: Cause) -> Option<Ticket> {
         let call = self.call.take()?;

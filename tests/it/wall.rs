@@ -14,12 +14,30 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("config", &["units", "policy", "telemetry"]),
     ("simulate", &["units", "telemetry"]),
     ("access", &["units", "policy"]),
+    ("observe", &["units", "telemetry", "policy", "access"]),
     ("journal", &["units", "telemetry"]),
     ("ledger", &["units", "telemetry", "policy", "access"]),
     ("meter", &["units", "telemetry", "policy", "access", "journal", "ledger"]),
-    ("settle", &["units", "telemetry", "policy", "access", "journal", "ledger", "meter"]),
+    (
+        "settle",
+        &["units", "telemetry", "policy", "config", "access", "observe", "journal", "ledger", "meter"],
+    ),
     ("audit", &["units", "telemetry", "policy", "access", "ledger"]),
-    ("proxy", &["units", "telemetry", "policy", "config", "access", "journal", "ledger", "meter", "settle"]),
+    (
+        "proxy",
+        &[
+            "units",
+            "telemetry",
+            "policy",
+            "config",
+            "access",
+            "observe",
+            "journal",
+            "ledger",
+            "meter",
+            "settle",
+        ],
+    ),
     (
         "admin",
         &[

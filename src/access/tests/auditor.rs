@@ -214,7 +214,7 @@ fn granted_less_drawn(records: &[Record]) -> BTreeMap<(Option<UserId>, CounterKe
                     add(owner(entry.scope), entry.balance, entry.amount, -1);
                 }
             }
-            Record::Made(_) => {}
+            Record::Job(_) | Record::Made(_) => {}
         }
     }
     sums

@@ -12,7 +12,7 @@ use tokio::runtime::Runtime;
 use tokio::sync::{oneshot, watch};
 
 use super::wire::{Answer, Client, request};
-use crate::access::record::{EndRecord, Ending, GrantOrigin, GrantRecord};
+use crate::access::record::{EndRecord, Ending, GrantOrigin, GrantRecord, JobRecord};
 use crate::access::{Ask, Demand, Extended, GrantOrder, Standing};
 use crate::config::Secret;
 use crate::journal::{self, Journal, Ticket};
@@ -419,6 +419,12 @@ impl Meter for Brittle {
     }
     async fn renew(&self, account: AccountId, decision: DecisionId, at: Timestamp) -> Result<(), MeterError> {
         self.meter.renew(account, decision, at).await
+    }
+    async fn begin_job(&self, job: JobRecord) -> Result<Ticket, MeterError> {
+        self.meter.begin_job(job).await
+    }
+    async fn jobs(&self) -> Result<Vec<JobRecord>, MeterError> {
+        self.meter.jobs().await
     }
     async fn finish(
         &self,

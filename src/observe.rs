@@ -8,6 +8,7 @@
 
 pub mod chat_filter;
 mod ending;
+pub mod finish;
 pub mod json;
 pub mod sse;
 pub mod usage;
