@@ -45,6 +45,7 @@ mod structured;
 #[cfg(test)]
 mod tests;
 pub mod upstream;
+mod videos;
 
 pub use crate::observe;
 pub use crate::observe::finish;

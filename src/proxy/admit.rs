@@ -4,6 +4,7 @@
 //! sends changes any state but its own connection's. From the hold on, the [`Settlement`](super::settlement) ends it.
 
 mod body;
+pub(super) mod video;
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -12,6 +13,8 @@ use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING, UPGRADE};
 use pingora::proxy::Session;
 
+pub(super) use body::refusal as refused_body;
+
 use super::client::Dialect;
 use super::demand::{self, Asked};
 use super::finish::Cause;
@@ -19,6 +22,7 @@ use super::gateway::Shared;
 use super::headers::Scene;
 use super::keys::{Key, Malformed};
 use super::metrics;
+use super::videos;
 use super::observe::ChatFilter;
 use super::passing::Outgoing;
 use super::refusal::{Code, Refusal};
@@ -61,6 +65,8 @@ pub(super) struct Known {
     /// The id in its path.
     pub(super) id: String,
     pub(super) target: Vec<u8>,
+    /// What stands behind the question mark, as it came.
+    pub(super) query: String,
     pub(super) now: Timestamp,
 }
 
@@ -122,6 +128,7 @@ pub(super) fn identify(shared: &Shared, session: &Session, request: &mut Request
         class: found.route.class,
         id: found.id.to_owned(),
         target: found.target(shared.upstream.path()),
+        query: if found.route.action == Action::ListVideos { found.query.to_owned() } else { String::new() },
         now,
     })
 }
@@ -130,7 +137,11 @@ pub(super) fn identify(shared: &Shared, session: &Session, request: &mut Request
 pub(super) async fn pass(shared: &Shared, session: &mut Session, known: Known) -> Result<Stage, Refused> {
     let mut free = Free { outgoing: Outgoing { target: known.target, ..Outgoing::default() }, deletes: None };
     if known.class == Class::Owned {
-        owned(shared, &known.caller, &known.id, None).await?;
+        let kind = Kind::of(known.action);
+        owned(shared, &known.caller, kind, &known.id, None).await?;
+        if known.action == Action::ReadVideoContent {
+            videos::settled(shared, &known.id).await?;
+        }
         free.deletes = (known.action == Action::DeleteResponse).then_some(known.id);
     }
     let body = shared.bodies.read(session).await.map_err(|error| body::refusal(&error))?;
@@ -187,22 +198,21 @@ pub(super) async fn meter(
     })))
 }
 
-/// Finds the terms and estimates the demand. No price, no call.
-async fn price(shared: &Shared, known: &Known, api: Api, asked: &Asked) -> Result<Priced, Refused> {
-    let caller = &known.caller;
+/// What a call to `model` is decided by.
+fn terms(shared: &Shared, caller: &Caller, api: Api, model: &str) -> Result<Terms, Refused> {
     let policy = shared.policies.current();
     let (Some(feature), Some(plan)) = (policy.feature_of(api), policy.plan(&caller.plan)) else {
         tracing::warn!(account.id = %caller.account, plan = &*caller.plan, "the policy has no such plan or product");
         return Err(Refusal::Block(Block::because(Reason::NotInPlan)).into());
     };
-    let terms = Terms {
-        policy,
-        plan,
-        feature,
-        model: Arc::from(asked.model.as_str()),
-        tier: asked.service_tier.as_deref().map(Arc::from),
-        size: None,
-    };
+    Ok(Terms { policy, plan, feature, model: Arc::from(model), tier: None, size: None })
+}
+
+/// Finds the terms and estimates the demand. No price, no call.
+async fn price(shared: &Shared, known: &Known, api: Api, asked: &Asked) -> Result<Priced, Refused> {
+    let caller = &known.caller;
+    let tier = asked.service_tier.as_deref().map(Arc::from);
+    let terms = Terms { tier, ..terms(shared, caller, api, &asked.model)? };
     let input_by_size = asked.input_tokens_estimate.saturating_add(context_of(shared, caller, asked).await?);
     let usual = shared.learner.output_p95(caller.user, &terms.model).saturating_mul(asked.choices);
     let bound = asked.max_output_tokens.map_or(u64::MAX, |tokens| tokens.saturating_mul(asked.choices));
@@ -305,7 +315,7 @@ async fn blocked(shared: &Shared, known: &Known, priced: Priced, block: Block) -
 async fn context_of(shared: &Shared, caller: &Caller, asked: &Asked) -> Result<u64, Refusal> {
     let mut tokens: u64 = 0;
     for named in &asked.responses {
-        let owner = owned(shared, caller, &named.id, Some(named.param)).await?;
+        let owner = owned(shared, caller, Kind::Response, &named.id, Some(named.param)).await?;
         if let Owned::Response { context_tokens } = owner.what {
             tokens = tokens.saturating_add(context_tokens);
         }
@@ -313,18 +323,57 @@ async fn context_of(shared: &Shared, caller: &Caller, asked: &Asked) -> Result<u
     Ok(tokens)
 }
 
-/// The response `id`, if it is the caller's account's. Nobody is told of another's.
-async fn owned(
+/// What an id is the id of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Response,
+    Video,
+    Character,
+}
+
+impl Kind {
+    /// What an owned route is about.
+    fn of(action: Action) -> Self {
+        match action {
+            Action::ReadVideo | Action::DeleteVideo | Action::ReadVideoContent => Self::Video,
+            Action::ReadCharacter => Self::Character,
+            _ => Self::Response,
+        }
+    }
+
+    fn is(self, what: &Owned) -> bool {
+        match what {
+            Owned::Response { .. } => self == Self::Response,
+            Owned::Video(_) => self == Self::Video,
+            Owned::Character => self == Self::Character,
+        }
+    }
+
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Response => "Response",
+            Self::Video => "Video",
+            Self::Character => "Character",
+        }
+    }
+}
+
+/// The thing `id`, if it is of this kind and the caller's account's. Nobody is told of another's.
+pub(super) async fn owned(
     shared: &Shared,
     caller: &Caller,
+    kind: Kind,
     id: &str,
     param: Option<&'static str>,
 ) -> Result<Owner, Refusal> {
     match shared.owners.owned_by(caller.account, id).await {
-        Ok(Some(owner)) => Ok(owner),
-        Ok(None) => Err(Refusal::NotFoundObject { what: format!("Response with id '{id}'").into(), param }),
+        Ok(Some(owner)) if kind.is(&owner.what) => Ok(owner),
+        Ok(_) => {
+            let what = format!("{} with id '{id}'", kind.as_str());
+            Err(Refusal::NotFoundObject { what: what.into(), param })
+        }
         Err(error) => {
-            tracing::error!(error = %chain(&error), "the ledger does not tell whose a response is");
+            tracing::error!(error = %chain(&error), "the ledger does not tell whose a thing is");
             Err(Refusal::StoreUnavailable)
         }
     }

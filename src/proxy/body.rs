@@ -123,6 +123,29 @@ impl Bodies {
         read.unwrap_or(Err(BodyError::TimedOut))
     }
 
+    /// The longest body that is read whole, in bytes.
+    pub fn bytes_max(&self) -> u64 {
+        u64::try_from(self.limits.bytes_max).unwrap_or(u64::MAX)
+    }
+
+    /// Reads the beginning of a body that is longer than may be read whole: 64 KiB of it, or a little more. What comes
+    /// behind is read from the session by whoever passes it on.
+    pub async fn begin(&self, session: &mut Session) -> Result<Bytes, BodyError> {
+        if session.req_header().headers.contains_key(EXPECT) {
+            session.write_continue_response().await.map_err(BodyError::Cut)?;
+        }
+        let gather = async {
+            let mut gathered = Gathered::default();
+            while gathered.len() < UNSTATED_BYTES_MAX
+                && let Some(chunk) = session.read_request_body().await.map_err(BodyError::Cut)?
+            {
+                gathered.push(chunk);
+            }
+            Ok(gathered.whole())
+        };
+        tokio::time::timeout(self.limits.timeout, gather).await.unwrap_or(Err(BodyError::TimedOut))
+    }
+
     /// The length that was told, where one was.
     fn length(&self, session: &Session) -> Result<Option<usize>, BodyError> {
         let told = session.req_header().headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok());

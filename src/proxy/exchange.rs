@@ -67,8 +67,6 @@ pub struct Upload<'a> {
     pub begun: Bytes,
     /// Reads it on its way; sealed.
     pub form: &'a mut Form,
-    /// Its length in all.
-    pub length: u64,
 }
 
 /// Why there is no answer.

@@ -3,9 +3,10 @@
 //! Pingora tells of everything but a request's death: then its context is dropped, and with it the
 //! [`Settlement`](super::settlement::Settlement).
 
-mod answer;
-mod failure;
+pub(super) mod answer;
+pub(super) mod failure;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
@@ -19,6 +20,7 @@ use pingora::{Error, ErrorSource, ErrorType};
 
 use super::body::{self, Bodies};
 use super::finish::Cause;
+use super::exchange::Exchange;
 use super::in_flight::InFlight;
 use super::learn::Learner;
 use super::request::{Metered, Request, Stage};
@@ -27,14 +29,14 @@ use super::routes::{Class, Route};
 use super::server::Task;
 use super::settlement::Settlements;
 use super::upstream::{self, Upstream};
-use super::{admit, local, metrics, passing};
+use super::{admit, local, metrics, passing, videos};
 use crate::access::record::MadeRecord;
 use crate::journal::Journal;
 use crate::ledger::Ledger;
 use crate::ledger::directory::Directory;
 use crate::meter::Meter;
 use crate::policy::live::Policies;
-use crate::settle::BlockSender;
+use crate::settle::{BlockSender, Jobs};
 use crate::units::time::Clock;
 
 /// How long a client may take to read what is written to it.
@@ -66,6 +68,10 @@ pub struct Parts {
     pub blocks: BlockSender,
     /// Where allowed requests go.
     pub upstream: upstream::Settings,
+    /// Certificates that it is trusted by, in place of the system's.
+    pub ca_file: Option<PathBuf>,
+    /// Calls whose answer is not their end.
+    pub jobs: Arc<Jobs>,
     /// Bounds on bodies.
     pub bodies: body::Limits,
 }
@@ -83,6 +89,8 @@ pub(super) struct Shared {
     pub(super) ledger: Arc<dyn Ledger>,
     pub(super) blocks: BlockSender,
     pub(super) upstream: Arc<Upstream>,
+    pub(super) exchange: Exchange,
+    pub(super) jobs: Arc<Jobs>,
     pub(super) bodies: Bodies,
     pub(super) learner: Arc<Learner>,
     pub(super) owners: Arc<Owners>,
@@ -132,6 +140,8 @@ impl Gateway {
         );
         Ok(Self(Arc::new(Shared {
             upstream: Arc::new(Upstream::new(&parts.upstream)?),
+            exchange: Exchange::new(parts.ca_file),
+            jobs: parts.jobs,
             bodies: Bodies::new(parts.bodies),
             clock: parts.clock,
             policies: parts.policies,
@@ -208,6 +218,9 @@ impl ProxyHttp for Gateway {
             Ok(known) => known,
             Err(refusal) => return answer::refuse(shared, session, request, refusal.into()).await,
         };
+        if videos::answers(known.action) {
+            return videos::answer(&self.0, session, request, known).await;
+        }
         let decided = match known.class {
             Class::Metered(api) => admit::meter(shared, session, known, api).await,
             Class::Owned | Class::Free => admit::pass(shared, session, known).await,

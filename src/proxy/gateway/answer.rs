@@ -21,7 +21,7 @@ static JSON: HeaderValue = HeaderValue::from_static("application/json");
 static NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
 
 /// Refuses a request. `Ok(true)`, as Pingora wants to hear it.
-pub(super) async fn refuse(
+pub(in crate::proxy) async fn refuse(
     shared: &Shared,
     session: &mut Session,
     request: &mut Request,
@@ -59,7 +59,7 @@ pub(super) async fn tell(
 }
 
 /// Writes an answer of the gateway's own.
-pub(super) async fn respond(session: &mut Session, response: Response) -> pingora::Result<()> {
+pub(in crate::proxy) async fn respond(session: &mut Session, response: Response) -> pingora::Result<()> {
     let Response { status, headers, body } = response;
     let mut header = ResponseHeader::build(status, Some(16))?;
     for (name, value) in headers {
@@ -146,7 +146,7 @@ fn insert(header: &mut ResponseHeader, headers: Headers) -> pingora::Result<()> 
 }
 
 /// An id for an answer that has none.
-pub(super) fn request_id() -> String {
+pub(in crate::proxy) fn request_id() -> String {
     format!("req_{:032x}", rand::random::<u128>())
 }
 
