@@ -11,6 +11,7 @@
 //!
 //! One entry for each open job, and the journal bounds those. Questions to the upstream: [`ASKING_MAX`] at once.
 
+pub mod client;
 mod ending;
 mod watch;
 
