@@ -167,6 +167,7 @@ impl Gateway {
         let reloader = Reloader {
             file: deployment.config.policy.clone(),
             policies: Arc::clone(&node.policies),
+            directory: Arc::clone(&node.directory),
             ledger: Arc::clone(&node.ledger),
             wake: Arc::clone(&operator.reload),
         };
