@@ -32,8 +32,8 @@ pub mod walk;
 
 pub use account::Account;
 pub use demand::Demand;
-pub use hold::{Ask, Extended, Held, Hold, NoSuchHold};
-pub use ledgered::GrantOrder;
+pub use hold::{Ask, Extended, Held, Hold, NoSuchHold, Proposal};
+pub use ledgered::{GrantOrder, TooMuch};
 pub use reason::{Block, Reason};
 pub use standing::Standing;
 pub use terms::Terms;

@@ -3,6 +3,7 @@
 //! It is read with the same care as the policy: every problem at once, each where it stands. Secrets stand elsewhere;
 //! the file names where.
 
+mod jobs;
 mod raw;
 mod secret;
 
@@ -16,10 +17,12 @@ use crate::policy::scalars::{Length, Text};
 use crate::policy::yaml;
 use crate::telemetry::{LogFormat, LogSettings};
 
+pub use jobs::Jobs;
 pub use secret::{Secret, SecretError, SecretSource};
 
 const MIB: u64 = 1 << 20;
 const ADMIN_TOKEN: &str = "the token of the operator's API";
+const WEBHOOK_SECRET: &str = "the secret of the upstream's webhooks";
 const UPSTREAM_KEY: &str = "the key of the upstream";
 
 /// A deployment.
@@ -39,6 +42,8 @@ pub struct Config {
     pub on_store_failure: OnStoreFailure,
     /// Where the operator's token stands.
     pub admin_token: SecretSource,
+    /// How the upstream is asked for jobs.
+    pub jobs: Jobs,
     /// Bounds.
     pub limits: Limits,
     /// Logs.
@@ -72,6 +77,8 @@ pub struct Upstream {
     pub base_url: http::Uri,
     /// Where its key stands.
     pub key: SecretSource,
+    /// Where the secret of its webhooks stands, if they are taken.
+    pub webhook_secret: Option<SecretSource>,
     /// PEM file of certificates to trust instead of the machine's.
     pub ca_file: Option<PathBuf>,
     /// How long to wait for a connection.
@@ -156,9 +163,11 @@ impl Config {
     /// Reads a text; `folder` is what its paths are relative to.
     pub fn parse(file_name: &str, text: &str, folder: &Path) -> Result<Self, Problems> {
         let mut problems = Sink::new(text);
-        let document =
+        let mut document =
             yaml::read(text, &mut problems).and_then(|node| raw::Document::decode(node, &mut problems));
-        let config = document.map(|document| Self::of(document, folder));
+        let jobs = document.as_mut().and_then(|document| document.jobs.take());
+        let jobs = jobs.map_or_else(Jobs::default, |given| jobs::checked(&given, &mut problems));
+        let config = document.map(|document| Self { jobs, ..Self::of(document, folder) });
         match config {
             Some(config) if problems.is_clean() => Ok(config),
             _ => Err(problems.into_problems(file_name)),
@@ -173,6 +182,11 @@ impl Config {
     /// The upstream's key.
     pub fn upstream_key(&self) -> Result<Secret, SecretError> {
         self.upstream.key.read(UPSTREAM_KEY)
+    }
+
+    /// The secret of the upstream's webhooks, if they are taken.
+    pub fn webhook_secret(&self) -> Result<Option<Secret>, SecretError> {
+        self.upstream.webhook_secret.as_ref().map(|source| source.read(WEBHOOK_SECRET)).transpose()
     }
 
     /// The embedded ledger's file.
@@ -201,6 +215,7 @@ impl Config {
             upstream: Upstream {
                 base_url: upstream.base_url.value.0,
                 key: secret_source(upstream.key, folder),
+                webhook_secret: upstream.webhook_secret.map(|given| secret_source(given, folder)),
                 ca_file: upstream.ca_file.map(|file| path(&file.value)),
                 connect_timeout: duration(upstream.connect_timeout, Duration::from_secs(3)),
                 read_timeout: duration(upstream.read_timeout, Duration::from_mins(10)),
@@ -209,6 +224,7 @@ impl Config {
             durability: document.durability.unwrap_or_default(),
             on_store_failure: document.on_store_failure.unwrap_or_default(),
             admin_token: secret_source(document.admin.token, folder),
+            jobs: Jobs::default(),
             limits: limits(document.limits),
             log: LogSettings {
                 format: log.as_ref().and_then(|log| log.format).unwrap_or(LogFormat::Text),

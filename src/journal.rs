@@ -120,7 +120,7 @@ pub struct Options {
     pub bytes_max: u64,
     /// When a frame counts as durable.
     pub durability: Durability,
-    /// What may wait in memory for the disk when a hold comes; ends and other frames may wait up to eight times that.
+    /// What may wait in memory for the disk when a hold comes. Ends and other frames always find room.
     pub queue_bytes_max: usize,
 }
 

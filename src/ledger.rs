@@ -64,7 +64,7 @@ pub enum LedgerError {
 #[async_trait]
 pub trait Ledger: Send + Sync + 'static {
     /// Books records in the order given, which is the order of `seq` within each account. Holds are booked as what they
-    /// issue, nothing else. Who made a thing upstream is noted; the first who did stays.
+    /// issue, jobs and what was made as whose their resource is (the first who made it stays), nothing else.
     async fn apply(&self, batch: Vec<Record>) -> Result<Applied, LedgerError>;
 
     /// Tells everything that live state is made of, as of one instant.

@@ -29,6 +29,9 @@ pub enum MeterError {
     /// The journal takes no new holds: the disk is full, a write failed, or settlement is too far behind.
     #[error("the journal takes no new holds")]
     Journal(#[source] crate::journal::AppendError),
+    /// A balance would hold more than any amount may be.
+    #[error("the balance would hold more than any amount of credits may be")]
+    TooMuch,
     /// No open hold has this id: it ended before, or never was.
     #[error("no open hold has this id")]
     NoSuchHold,

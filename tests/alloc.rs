@@ -101,22 +101,21 @@ impl Scene {
         };
         let now = Timestamp::from_ms(1_795_365_295_123);
         let mut account = Account::new(AccountId::derived(&[b"account"]));
-        account.grant(
-            GrantOrder {
-                grant: GrantId::derived(&[b"grant"]),
-                user: None,
-                balance: "wallet".into(),
-                key: CounterKey::of_balance("wallet"),
-                amount: "20".parse::<Credits>().unwrap(),
-                priority: 100,
-                expires_at: None,
-                origin: overfall::access::record::GrantOrigin::Operator {
-                    idempotency_key: "key".into(),
-                    note: None,
-                },
+        let order = GrantOrder {
+            grant: GrantId::derived(&[b"grant"]),
+            user: None,
+            balance: "wallet".into(),
+            key: CounterKey::of_balance("wallet"),
+            amount: "20".parse::<Credits>().unwrap(),
+            priority: 100,
+            expires_at: None,
+            origin: overfall::access::record::GrantOrigin::Operator {
+                idempotency_key: "key".into(),
+                note: None,
             },
-            now,
-        );
+        };
+        let (key, granted) = (order.key, account.grant(order, now).unwrap());
+        account.granted(&granted, key);
         Self { account, terms, user: UserId::derived(&[b"user"]), now }
     }
 
@@ -134,7 +133,8 @@ impl Scene {
             demand,
             lifetime: Span::from_seconds(120),
         };
-        self.account.hold(ask, self.now).unwrap();
+        let proposal = self.account.propose(ask, self.now).unwrap();
+        let _held = self.account.accept(proposal, self.now);
     }
 
     /// Decides once, and tells whether it allowed, over how many sources, and how often it allocated.

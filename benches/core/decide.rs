@@ -15,12 +15,12 @@ pub(super) fn figures(settings: &Settings) -> anyhow::Result<Vec<Figure>> {
     let now = Timestamp::from_ms(1_795_365_295_000);
     let user = world::user(1, now);
     let mut account = Account::new(world::account(1, now));
-    account.grant(world::order(1, "1000", now)?, now);
+    world::grant(&mut account, world::order(1, "1000", now)?, now)?;
     // Used once, so that windows are open, buckets have a level and the promotion is issued.
     let small = world.demand(0)?;
     let ask = world.ask(1, user, &small, now);
     let decision = ask.decision;
-    account.hold(ask, now).map_err(|block| anyhow::anyhow!("{block:?}"))?;
+    world::hold(&mut account, ask, now)?;
     account.finish(decision, small.clone(), overfall::access::record::Ending::not_sent(), now)?;
 
     let (one, all, none) = (world.demand(200)?, world.demand(2_000)?, world.demand(10_000_000)?);

@@ -68,13 +68,12 @@ impl Template {
         let world = World::of(POLICY)?;
         let now = Clock::machine().now();
         let mut account = Account::new(world::account(0, now));
-        let mut grants = vec![account.grant(world::order(0, "100", now)?, now)];
+        let mut grants = vec![world::grant(&mut account, world::order(0, "100", now)?, now)?];
         // More than a window gives, so that the promotion is issued; less than would use it up.
         let demand = world.demand(80_000)?;
         let ask = world.ask(0, world::user(0, now), &demand, now);
         let decision = ask.decision;
-        let held = account.hold(ask, now).map_err(|block| anyhow::anyhow!("{block:?}"))?;
-        grants.extend(held.record.issued);
+        grants.extend(world::hold(&mut account, ask, now)?.issued);
         let end = account.finish(decision, demand, Ending::not_sent(), now)?;
         anyhow::ensure!(grants.len() == 2 && end.counters.len() >= 4, "not a user with all kinds of state");
         Ok(Self { counters: end.counters, grants, now })

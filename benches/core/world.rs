@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use overfall::access::record::GrantOrigin;
-use overfall::access::{Ask, Demand, GrantOrder, Terms};
+use overfall::access::record::{GrantOrigin, GrantRecord, HoldRecord};
+use overfall::access::{Account, Ask, Demand, GrantOrder, Terms};
 use overfall::policy::compiled::{CounterKey, Policy};
 use overfall::policy::load;
 use overfall::units::{AccountId, DecisionId, GrantId, Quantities, Span, Timestamp, UserId};
@@ -90,6 +90,22 @@ pub(crate) fn order(number: u64, credits: &str, now: Timestamp) -> anyhow::Resul
         expires_at: None,
         origin: GrantOrigin::Operator { idempotency_key: format!("bench-{number}").into(), note: None },
     })
+}
+
+/// Carries an order out.
+pub(crate) fn grant(account: &mut Account, order: GrantOrder, now: Timestamp) -> anyhow::Result<GrantRecord> {
+    let key = order.key;
+    let granted = account.grant(order, now)?;
+    account.granted(&granted, key);
+    Ok(granted)
+}
+
+/// Holds what passes.
+pub(crate) fn hold(account: &mut Account, ask: Ask, now: Timestamp) -> anyhow::Result<HoldRecord> {
+    let proposal = account.propose(ask, now).map_err(|block| anyhow::anyhow!("{block:?}"))?;
+    let record = proposal.record(account.id);
+    let _held = account.accept(proposal, now);
+    Ok(record)
 }
 
 /// The account of a number.

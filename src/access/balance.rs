@@ -105,6 +105,11 @@ impl BalanceState {
         sum.saturating_sub(self.debt)
     }
 
+    /// All that remains of its grants, holds included. `None`: more than any amount may be.
+    pub fn remaining(&self) -> Option<Credits> {
+        self.grants.iter().try_fold(Credits::ZERO, |sum, grant| sum.checked_add(grant.remaining))
+    }
+
     /// What the balance stands at: all that remains, holds included, less what is owed.
     pub fn standing(&self) -> SignedCredits {
         let remaining =

@@ -11,8 +11,8 @@ use super::record::{GrantOrigin, GrantRecord, HoldRecord, JobRecord};
 use super::standing::Standing;
 use super::terms::Terms;
 use super::walk::{Reserved, place_of};
-use crate::policy::compiled::{Balance, Guard, GuardRule, Layer, Scope, Source, WindowLayer};
-use crate::units::{Credits, DecisionId, Span, Timestamp, UserId};
+use crate::policy::compiled::{CounterKey, Guard, GuardRule, Layer, Scope, Source, WindowLayer};
+use crate::units::{AccountId, Credits, DecisionId, Span, Timestamp, UserId};
 
 /// A request for a hold.
 #[derive(Clone, Debug)]
@@ -54,17 +54,27 @@ pub struct Hold {
     pub job: Option<Box<JobRecord>>,
 }
 
+/// What a request would take.
+#[derive(Debug)]
+pub struct Proposal {
+    hold: Hold,
+    clamped_to: Option<u64>,
+    issued: Vec<(CounterKey, GrantRecord)>,
+}
+
 /// What a caller learns of a hold that was taken.
 #[derive(Debug)]
 pub struct Held {
+    /// The decision.
+    pub decision: DecisionId,
+    /// What is held: the estimate, or what a clamp left of it.
+    pub demand: Demand,
+    /// Where it is drawn from.
+    pub draws: Draws,
     /// The output tokens that the request has been cut down to.
     pub clamped_to: Option<u64>,
-    /// The draws, for the answer's headers.
-    pub draws: Draws,
     /// What is left everywhere, after it.
     pub standing: Standing,
-    /// What the journal keeps.
-    pub record: Box<HoldRecord>,
 }
 
 /// Why a verb found no hold to act on.
@@ -73,17 +83,11 @@ pub struct Held {
 pub struct NoSuchHold;
 
 impl Account {
-    /// Decides, and takes what the decision proposes. A block takes nothing (I2).
-    ///
-    /// A decision that is held already is answered with that hold: asking twice takes once.
-    pub fn hold(&mut self, ask: Ask, now: Timestamp) -> Result<Held, Block> {
-        if let Some(hold) = self.holds.get(&ask.decision) {
-            let held = hold.demand.quantities.output_tokens;
-            let clamped_to = (held < ask.demand.quantities.output_tokens).then_some(held);
-            return Ok(self.held(hold, clamped_to, Vec::new(), now));
-        }
+    /// Decides, and says what would be taken: nothing is until [`Self::accept`], so that a decision whose record cannot
+    /// be kept is not made. A block takes nothing (I2).
+    pub fn propose(&self, ask: Ask, now: Timestamp) -> Result<Proposal, Block> {
         let draft = self.decide(&ask.terms, ask.user, &ask.demand, now)?;
-        let issued = self.issue(&ask, &draft, now);
+        let issued = self.issues(&ask, &draft, now);
         let Draft { demand, walk, charges, clamped_to } = draft;
         let hold = Hold {
             decision: ask.decision,
@@ -97,10 +101,27 @@ impl Account {
             dispatched: false,
             job: None,
         };
+        Ok(Proposal { hold, clamped_to, issued })
+    }
+
+    /// Takes what was proposed, in the state and at the instant for which it was: this cannot fail.
+    pub fn accept(&mut self, proposal: Proposal, now: Timestamp) -> Held {
+        let Proposal { hold, clamped_to, issued } = proposal;
+        for (key, grant) in &issued {
+            self.granted(grant, *key);
+        }
         self.take(&hold.terms, hold.user, &hold.draws, &hold.charges, now);
-        let held = self.held(&hold, clamped_to, issued, now);
+        let held = self.held(&hold, clamped_to, now);
         self.holds.insert(hold.decision, hold);
-        Ok(held)
+        held
+    }
+
+    /// The hold of a decision that is made already: asking twice takes once.
+    pub fn held_already(&self, ask: &Ask, now: Timestamp) -> Option<Held> {
+        let hold = self.holds.get(&ask.decision)?;
+        let held = hold.demand.quantities.output_tokens;
+        let clamped_to = (held < ask.demand.quantities.output_tokens).then_some(held);
+        Some(self.held(hold, clamped_to, now))
     }
 
     /// Moves the deadline of a hold.
@@ -220,54 +241,42 @@ impl Account {
         }
     }
 
-    /// Grants what policy issues with the first allowed draw, once for ever.
-    fn issue(&mut self, ask: &Ask, draft: &Draft, now: Timestamp) -> Vec<GrantRecord> {
-        let policy = &ask.terms.policy;
-        draft.walk.issues.iter().filter_map(|index| self.issue_one(ask, &policy[*index], now)).collect()
+    /// What policy issues with the first allowed draw, once for ever.
+    fn issues(&self, ask: &Ask, draft: &Draft, now: Timestamp) -> Vec<(CounterKey, GrantRecord)> {
+        let mut seq = self.seq;
+        let mut issued = Vec::new();
+        for balance in draft.walk.issues.iter().map(|index| &ask.terms.policy[*index]) {
+            let owner = self.owner_bytes(balance.per, &ask.user);
+            let state = self.purse(balance.per, ask.user).and_then(|purse| purse.balance(balance.key));
+            let Some(grant) = issuable(balance, state, &owner, now) else { continue };
+            seq = seq.next();
+            let record = GrantRecord {
+                seq,
+                grant: grant.id,
+                account: self.id,
+                user: (balance.per == Scope::User).then_some(ask.user),
+                balance: balance.name.clone(),
+                amount: grant.remaining,
+                repaid: Credits::ZERO,
+                priority: grant.priority,
+                expires_at: grant.expires_at,
+                granted_at: now,
+                origin: GrantOrigin::Issue { decision: ask.decision },
+            };
+            issued.push((balance.key, record));
+        }
+        issued
     }
 
-    fn issue_one(&mut self, ask: &Ask, balance: &Balance, now: Timestamp) -> Option<GrantRecord> {
-        let owner = self.owner_bytes(balance.per, &ask.user);
-        let state = self.purse(balance.per, ask.user).and_then(|purse| purse.balance(balance.key));
-        let grant = issuable(balance, state, &owner, now)?;
-        let state = self.purse_mut(balance.per, ask.user).balance_mut(balance.key);
-        state.issued = true;
-        state.insert(grant);
-        Some(GrantRecord {
-            seq: self.next_seq(),
-            grant: grant.id,
-            account: self.id,
-            user: (balance.per == Scope::User).then_some(ask.user),
-            balance: balance.name.clone(),
-            amount: grant.remaining,
-            repaid: Credits::ZERO,
-            priority: grant.priority,
-            expires_at: grant.expires_at,
-            granted_at: now,
-            origin: GrantOrigin::Issue { decision: ask.decision },
-        })
-    }
-
-    fn held(&self, hold: &Hold, clamped_to: Option<u64>, issued: Vec<GrantRecord>, now: Timestamp) -> Held {
-        let record = HoldRecord {
+    fn held(&self, hold: &Hold, clamped_to: Option<u64>, now: Timestamp) -> Held {
+        let Terms { policy, plan, feature, .. } = &hold.terms;
+        Held {
             decision: hold.decision,
-            account: self.id,
-            user: hold.user,
-            held_at: hold.held_at,
-            expires_at: hold.expires_at,
-            policy: hold.terms.policy.version,
-            plan: hold.terms.policy[hold.terms.plan].name.clone(),
-            feature: hold.terms.feature().name.clone(),
-            model: hold.terms.model.clone(),
-            tier: hold.terms.tier.clone(),
-            size: hold.terms.size.clone(),
             demand: hold.demand.clone(),
             draws: hold.draws.clone(),
-            charges: hold.charges.clone(),
-            issued,
-        };
-        let standing = self.standing(&hold.terms.policy, hold.terms.plan, hold.terms.feature, hold.user, now);
-        Held { clamped_to, draws: hold.draws.clone(), standing, record: Box::new(record) }
+            clamped_to,
+            standing: self.standing(policy, *plan, *feature, hold.user, now),
+        }
     }
 
     /// Takes a journalled hold up again after a restart: it reserves what it reserved then.
@@ -286,6 +295,35 @@ impl Account {
         };
         self.take(&hold.terms, hold.user, &hold.draws, &hold.charges, hold.held_at);
         self.holds.insert(hold.decision, hold);
+    }
+}
+
+impl Proposal {
+    /// What the journal keeps of it.
+    pub fn record(&self, account: AccountId) -> HoldRecord {
+        let Self { hold, issued, .. } = self;
+        HoldRecord {
+            decision: hold.decision,
+            account,
+            user: hold.user,
+            held_at: hold.held_at,
+            expires_at: hold.expires_at,
+            policy: hold.terms.policy.version,
+            plan: hold.terms.policy[hold.terms.plan].name.clone(),
+            feature: hold.terms.feature().name.clone(),
+            model: hold.terms.model.clone(),
+            tier: hold.terms.tier.clone(),
+            size: hold.terms.size.clone(),
+            demand: hold.demand.clone(),
+            draws: hold.draws.clone(),
+            charges: hold.charges.clone(),
+            issued: issued.iter().map(|(_, grant)| grant.clone()).collect(),
+        }
+    }
+
+    /// Whether policy issues a grant with it.
+    pub fn issues(&self) -> bool {
+        !self.issued.is_empty()
     }
 }
 

@@ -30,6 +30,11 @@ pub struct GrantOrder {
     pub origin: GrantOrigin,
 }
 
+/// Why an order is not carried out: the balance would hold more than any amount may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the balance would hold more than {} credits", Credits::MAX)]
+pub struct TooMuch;
+
 /// A record that does not follow the account's newest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("record {found:?} follows record {newest:?}: records between them are missing")]
@@ -54,32 +59,44 @@ pub struct BookedGrant {
 }
 
 impl Account {
-    /// Grants credits: seen by the very next request. A debt is paid first.
-    pub fn grant(&mut self, order: GrantOrder, now: Timestamp) -> GrantRecord {
-        let seq = self.next_seq();
-        let state = self.owner_mut(order.user).balance_mut(order.key);
-        let repaid = state.debt.min(order.amount);
-        state.debt = state.debt.saturating_sub(repaid);
-        state.insert(GrantState {
-            id: order.grant,
-            priority: order.priority,
-            expires_at: order.expires_at,
-            remaining: order.amount.saturating_sub(repaid),
-            held: Credits::ZERO,
-        });
-        GrantRecord {
-            seq,
+    /// What an order grants, once [`Self::granted`] has it: then the very next request sees it. A debt is paid first.
+    pub fn grant(&self, order: GrantOrder, now: Timestamp) -> Result<GrantRecord, TooMuch> {
+        let purse = match order.user {
+            Some(user) => self.purse(Scope::User, user),
+            None => self.purse(Scope::Account, UserId::MIN),
+        };
+        let state = purse.and_then(|purse| purse.balance(order.key));
+        let remaining = state.map_or(Some(Credits::ZERO), BalanceState::remaining);
+        remaining.and_then(|remaining| remaining.checked_add(order.amount)).ok_or(TooMuch)?;
+        let debt = state.map_or(Credits::ZERO, |state| state.debt);
+        Ok(GrantRecord {
+            seq: self.seq.next(),
             grant: order.grant,
             account: self.id,
             user: order.user,
             balance: order.balance,
             amount: order.amount,
-            repaid,
+            repaid: debt.min(order.amount),
             priority: order.priority,
             expires_at: order.expires_at,
             granted_at: now,
             origin: order.origin,
-        }
+        })
+    }
+
+    /// Puts a grant into its balance. It is the account's newest record.
+    pub fn granted(&mut self, grant: &GrantRecord, key: CounterKey) {
+        self.seq = grant.seq;
+        let state = self.owner_mut(grant.user).balance_mut(key);
+        state.issued |= matches!(grant.origin, GrantOrigin::Issue { .. });
+        state.debt = state.debt.saturating_sub(grant.repaid);
+        state.insert(GrantState {
+            id: grant.grant,
+            priority: grant.priority,
+            expires_at: grant.expires_at,
+            remaining: grant.amount.saturating_sub(grant.repaid),
+            held: Credits::ZERO,
+        });
     }
 
     /// Takes out what has expired and is not held: one record for each owner.
@@ -172,19 +189,9 @@ impl Account {
 
     /// Applies a journalled grant that the books may not have yet.
     pub fn replay_grant(&mut self, grant: &GrantRecord, key: CounterKey) -> Result<(), Gap> {
-        if !self.follows(grant.seq)? {
-            return Ok(());
+        if self.follows(grant.seq)? {
+            self.granted(grant, key);
         }
-        let state = self.owner_mut(grant.user).balance_mut(key);
-        state.issued |= matches!(grant.origin, GrantOrigin::Issue { .. });
-        state.debt = state.debt.saturating_sub(grant.repaid);
-        state.insert(GrantState {
-            id: grant.grant,
-            priority: grant.priority,
-            expires_at: grant.expires_at,
-            remaining: grant.amount.saturating_sub(grant.repaid),
-            held: Credits::ZERO,
-        });
         Ok(())
     }
 

@@ -22,7 +22,7 @@ use super::reason::{Block, Reason};
 use super::record::{
     Charge, DrawEntry, EndRecord, Ending, Grade, GrantOrigin, GrantRecord, OriginEntry, Outcome, Record,
 };
-use super::{Account, Ask, Demand, Extended, GrantOrder, Held, NoSuchHold, Standing, Terms};
+use super::{Account, Ask, Demand, Extended, GrantOrder, Held, NoSuchHold, Standing, Terms, TooMuch};
 use crate::policy::compiled::{CounterKey, Policy, Scope, Source};
 use crate::units::{
     AccountId, Amount, Credits, DecisionId, GrantId, Quantities, Seq, Span, Timestamp, Unit, UserId,
@@ -62,8 +62,12 @@ impl Rules<'_> {
     fn policy(&self) -> Arc<Policy> {
         let Self { balances, feature, guards, layers, film } = self;
         let unit = if feature.contains("unit:") { "" } else { "unit: credit," };
-        let wallet =
-            if format!("{layers}{film}").contains("balance: wallet") { "wallet: {per: account}" } else { "" };
+        // A debt is for a feature that some plan pays for.
+        let is_owed = feature.contains("debt:") && !layers.contains("balance:");
+        let payer =
+            if is_owed { format!(", payer: {{codex: {{waterfall: [{WALLET}]}}}}") } else { String::new() };
+        let is_drawn = format!("{layers}{film}{payer}").contains("balance: wallet");
+        let wallet = if is_drawn { "wallet: {per: account}" } else { "" };
         let balances = format!("{balances} {wallet}");
         let balances =
             if balances.trim().is_empty() { String::new() } else { format!("balances: {{{balances}}}") };
@@ -73,7 +77,7 @@ impl Rules<'_> {
 prices:{PRICES}
 {balances}
 features: {{codex: {{apis: [responses, chat], {unit} {feature}}}, sora: {{apis: [videos], unit: second}}}}
-plans: {{plus: {{codex: {{guards: [{guards}], waterfall: [{layers}]}}{film}}}, none: {{}}}}
+plans: {{plus: {{codex: {{guards: [{guards}], waterfall: [{layers}]}}{film}}}, none: {{}}{payer}}}
 "
         );
         let parsed = crate::policy::load::parse("test", &text);
@@ -151,12 +155,15 @@ impl World {
 
     fn take(&mut self, ask: Ask) -> Result<Held, Block> {
         let before = format!("{:?}", self.account);
-        let held = self.account.hold(ask, self.now);
-        match &held {
-            Ok(held) => self.records.push(Record::Hold(held.record.clone())),
-            Err(_) => assert_eq!(format!("{:?}", self.account), before, "I2: a block changes nothing"),
-        }
-        held
+        let proposed = self.account.propose(ask, self.now);
+        assert_eq!(
+            format!("{:?}", self.account),
+            before,
+            "I2: neither a block nor a proposal changes anything"
+        );
+        let proposal = proposed?;
+        self.records.push(Record::Hold(Box::new(proposal.record(self.account.id))));
+        Ok(self.account.accept(proposal, self.now))
     }
 
     /// Asks for so many credits.
@@ -178,7 +185,7 @@ impl World {
 
     /// Holds so many credits.
     fn hold(&mut self, credits: u64) -> DecisionId {
-        self.ask(credits).unwrap().record.decision
+        self.ask(credits).unwrap().decision
     }
 
     /// Why so many credits are not let through.
@@ -246,9 +253,23 @@ impl World {
             expires_at: expires_at_ms.map(|ms| START.plus(Span::from_ms(ms))),
             origin: GrantOrigin::Operator { idempotency_key: "key".into(), note: None },
         };
-        let record = self.account.grant(order, self.now);
+        self.carry_out(order).unwrap()
+    }
+
+    fn carry_out(&mut self, order: GrantOrder) -> Result<GrantRecord, TooMuch> {
+        let key = order.key;
+        let record = self.account.grant(order, self.now)?;
+        self.account.granted(&record, key);
         self.records.push(Record::Grant(record.clone()));
-        record
+        Ok(record)
+    }
+
+    /// What the newest hold issued.
+    fn issued(&self) -> &[GrantRecord] {
+        match self.records.last() {
+            Some(Record::Hold(hold)) => &hold.issued,
+            other => panic!("{other:?} is no hold"),
+        }
     }
 
     fn expire(&mut self) -> usize {
@@ -360,7 +381,7 @@ fn credits_of(draw: &DrawEntry) -> Credits {
 fn told(world: &World, outcome: &Result<Held, Block>) -> String {
     match outcome {
         Ok(held) => {
-            let hold = world.account.hold_of(held.record.decision).unwrap();
+            let hold = world.account.hold_of(held.decision).unwrap();
             shown(&hold.terms.entries(&held.draws))
         }
         Err(block) => block.reason.as_str().to_owned(),

@@ -73,7 +73,10 @@ impl From<LedgerError> for Refused {
 
 impl From<MeterError> for Refused {
     fn from(error: MeterError) -> Self {
-        Self::unavailable(&error)
+        match error {
+            MeterError::TooMuch => Self::invalid(format!("amount: {error}")),
+            MeterError::Journal(_) | MeterError::NoSuchHold => Self::unavailable(&error),
+        }
     }
 }
 

@@ -11,7 +11,7 @@ use utoipa::ToSchema;
 use super::Operator;
 use super::asked::Body;
 use super::error::{ErrorBody, Refused};
-use super::keys::instant_of;
+use super::keys::{ahead, instant_of};
 use super::views::{GrantView, Items};
 use crate::access::GrantOrder;
 use crate::access::balance::DEFAULT_PRIORITY;
@@ -60,6 +60,10 @@ pub(super) async fn grant(
         let conflict = || Refused::conflict("this idempotency key was used for another grant");
         return if same { Ok((StatusCode::OK, Json(GrantView::of(&known)))) } else { Err(conflict()) };
     }
+    // Only now: an order that is repeated after its credits have expired is still the same order.
+    if let Some(expires_at) = order.expires_at {
+        ahead(expires_at, operator.clock.now())?;
+    }
     let granted = operator.meter.grant(account.id, order).await?;
     let Some((record, ticket)) = granted else {
         return Err(Refused::conflict("this grant is being made right now; try again"));
@@ -87,7 +91,6 @@ impl Operator {
         headers: &HeaderMap,
         new: NewGrant,
     ) -> Result<GrantOrder, Refused> {
-        let now = self.clock.now();
         let key = idempotency_key(headers, new.idempotency_key.as_deref())?;
         let policy = self.policies.current();
         let index = policy.balance(&new.balance);
@@ -116,7 +119,7 @@ impl Operator {
             key: balance.key,
             amount,
             priority: new.priority.unwrap_or(DEFAULT_PRIORITY),
-            expires_at: new.expires_at.as_deref().map(|text| instant_of(text, now)).transpose()?,
+            expires_at: new.expires_at.as_deref().map(instant_of).transpose()?,
             origin,
         })
     }

@@ -46,7 +46,7 @@ pub(super) async fn make(
         hash: key.hash(),
         hint: key.hint().into(),
         created_at: now,
-        expires_at: new.expires_at.as_deref().map(|text| instant_of(text, now)).transpose()?,
+        expires_at: new.expires_at.as_deref().map(|text| ahead(instant_of(text)?, now)).transpose()?,
         revoked_at: None,
     };
     operator.ledger.add_key(&row).await?;
@@ -82,10 +82,15 @@ pub(super) async fn revoke(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// An instant that lies ahead.
-pub(super) fn instant_of(text: &str, now: Timestamp) -> Result<Timestamp, Refused> {
+/// An instant, RFC 3339.
+pub(super) fn instant_of(text: &str) -> Result<Timestamp, Refused> {
     let wanted = || Refused::invalid(format!("`{text}` is not an instant such as 2027-01-31T00:00:00Z"));
     let instant: jiff::Timestamp = text.parse().map_err(|_| wanted())?;
-    let at = Timestamp::from_ms(instant.as_millisecond());
-    if at > now { Ok(at) } else { Err(Refused::invalid(format!("`{text}` has passed"))) }
+    Ok(Timestamp::from_ms(instant.as_millisecond()))
+}
+
+/// The instant, if it lies ahead.
+pub(super) fn ahead(at: Timestamp, now: Timestamp) -> Result<Timestamp, Refused> {
+    let passed = || Refused::invalid(format!("expires_at: {at} has passed"));
+    (at > now).then_some(at).ok_or_else(passed)
 }

@@ -13,7 +13,9 @@ use rand::Rng;
 
 use super::output::say;
 use super::serve::{Deployment, Gateway};
-use crate::config::{Config, Durability, Limits, Listen, OnStoreFailure, Secret, SecretSource, Upstream};
+use crate::config::{
+    self, Config, Durability, Limits, Listen, OnStoreFailure, Secret, SecretSource, Upstream,
+};
 use crate::simulate;
 use crate::telemetry::LogSettings;
 use seed::Keys;
@@ -57,6 +59,7 @@ impl Demo {
         runtime.spawn(upstream.serve(std::future::pending()));
         let deployment = Deployment {
             upstream_key: Secret::new(UPSTREAM_KEY, "the simulated upstream's key")?,
+            webhook_secret: None,
             admin_token: Secret::new(&token, "the operator's token")?,
             config,
         };
@@ -79,6 +82,7 @@ impl Demo {
             upstream: Upstream {
                 base_url: format!("http://{upstream}").parse()?,
                 key: SecretSource::File(data.join("upstream-key")),
+                webhook_secret: None,
                 ca_file: None,
                 connect_timeout: Duration::from_secs(3),
                 read_timeout: Duration::from_mins(10),
@@ -87,6 +91,7 @@ impl Demo {
             durability: Durability::Strict,
             on_store_failure: OnStoreFailure::Refuse,
             admin_token: SecretSource::File(data.join("admin-token")),
+            jobs: config::Jobs::default(),
             limits: Limits { shutdown_grace: Duration::from_secs(10), ..Limits::default() },
             log: LogSettings { filter: "warn,overfall=info".to_owned(), ..LogSettings::default() },
         })

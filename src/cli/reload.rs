@@ -13,6 +13,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
 
 use crate::ledger::Ledger;
+use crate::ledger::directory::Directory;
 use crate::policy::live::Policies;
 use crate::policy::load;
 
@@ -25,6 +26,8 @@ pub(super) struct Reloader {
     pub(super) file: PathBuf,
     /// The policy in force.
     pub(super) policies: Arc<Policies>,
+    /// Who is on which plan.
+    pub(super) directory: Arc<Directory>,
     /// Keeps every policy that was ever in force.
     pub(super) ledger: Arc<dyn Ledger>,
     /// Wakes it.
@@ -42,6 +45,7 @@ impl Reloader {
             "overfall_policy_file_refused",
             "1 while the policy file is not right and an older policy is in force."
         );
+        self.warn_of_missing_plans();
         let _watcher = watch(&self.file, Arc::clone(&self.wake))?;
         let mut hangup = signal(SignalKind::hangup())?;
         loop {
@@ -58,6 +62,7 @@ impl Reloader {
         let outcome = match self.load().await {
             Ok(Some(version)) => {
                 tracing::info!(policy.version = %version, "the policy is in force");
+                self.warn_of_missing_plans();
                 "applied"
             }
             Ok(None) => "unchanged",
@@ -68,6 +73,16 @@ impl Reloader {
         };
         metrics::counter!("overfall_policy_reloads_total", "outcome" => outcome).increment(1);
         metrics::gauge!("overfall_policy_file_refused").set(if outcome == "refused" { 1.0 } else { 0.0 });
+    }
+
+    /// An account on a plan that is not there has nothing: its requests are refused until it has another plan.
+    fn warn_of_missing_plans(&self) {
+        let policy = self.policies.current();
+        for (plan, accounts) in self.directory.plans() {
+            if policy.plan(&plan).is_none() {
+                tracing::warn!(%plan, accounts, "accounts are on a plan that the policy does not have");
+            }
+        }
     }
 
     async fn load(&self) -> anyhow::Result<Option<crate::units::PolicyVersion>> {

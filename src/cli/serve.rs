@@ -23,6 +23,7 @@ use crate::journal;
 use crate::policy::compiled::Policy;
 use crate::policy::load;
 use crate::proxy::{body, gateway, server, upstream};
+use crate::settle::jobs::{Jobs, client, webhook};
 use crate::telemetry;
 use crate::units::Span;
 use crate::units::time::Clock;
@@ -50,6 +51,8 @@ pub(super) struct Deployment {
     pub(super) config: Config,
     /// The upstream's key.
     pub(super) upstream_key: Secret,
+    /// The secret of the upstream's webhooks, if they are taken.
+    pub(super) webhook_secret: Option<Secret>,
     /// The operator's token.
     pub(super) admin_token: Secret,
 }
@@ -67,8 +70,12 @@ pub(super) struct Gateway {
 impl Serve {
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
         let config = Config::load(&self.config.config)?;
-        let deployment =
-            Deployment { upstream_key: config.upstream_key()?, admin_token: config.admin_token()?, config };
+        let deployment = Deployment {
+            upstream_key: config.upstream_key()?,
+            webhook_secret: config.webhook_secret()?,
+            admin_token: config.admin_token()?,
+            config,
+        };
         let told = deployment.config.clone();
         let gateway = Gateway::open(deployment, runtime()?)?;
         gateway.run(move || {
@@ -131,6 +138,9 @@ impl Gateway {
                 "the gateway had died with holds open; they are charged at their floor"
             );
         }
+        if node.recovered.jobs > 0 {
+            tracing::info!(jobs = node.recovered.jobs, "jobs go on that were open when the gateway ended");
+        }
         let operator =
             node.operator(deployment.admin_token.clone(), Some(exposition), Arc::new(Notify::new()));
         Ok(Self { runtime, node, operator, deployment, admin })
@@ -157,6 +167,7 @@ impl Gateway {
         let reloader = Reloader {
             file: deployment.config.policy.clone(),
             policies: Arc::clone(&node.policies),
+            directory: Arc::clone(&node.directory),
             ledger: Arc::clone(&node.ledger),
             wake: Arc::clone(&operator.reload),
         };
@@ -174,7 +185,12 @@ impl Gateway {
             ready.readiness.begin();
             serving();
         });
-        let proxy = gateway::Gateway::new(parts(&node, &deployment))?;
+        let jobs = runtime.block_on(jobs(&node, &deployment))?;
+        let watcher = server::Task::new("job watcher", {
+            let jobs = Arc::clone(&jobs);
+            move |stop| jobs.watch(stop)
+        });
+        let proxy = gateway::Gateway::new(parts(&node, &deployment, jobs)?)?;
         let leaving = Arc::clone(&operator);
         let stop = async move {
             if let Err(error) = signalled.await {
@@ -183,7 +199,7 @@ impl Gateway {
             leaving.readiness.end();
             leaving.closing.store(true, Ordering::Relaxed);
         };
-        let served = server::run(&settings(&deployment.config), proxy, Vec::new(), stop);
+        let served = server::run(&settings(&deployment.config), proxy, vec![watcher], stop);
         operator.readiness.end();
         node.close();
         served?;
@@ -203,10 +219,26 @@ fn settings(config: &Config) -> server::Settings {
     }
 }
 
-fn parts(node: &Node, deployment: &Deployment) -> gateway::Parts {
+/// The jobs that go on, and whom to ask for them.
+async fn jobs(node: &Node, deployment: &Deployment) -> anyhow::Result<Arc<Jobs>> {
+    let Config { upstream, jobs, .. } = &deployment.config;
+    let client = client::Client::new(&client::Settings {
+        base_url: upstream.base_url.clone(),
+        key: deployment.upstream_key.clone(),
+        ca_file: upstream.ca_file.clone(),
+        connect_timeout: upstream.connect_timeout,
+    })?;
+    let clock = node.clock.clone();
+    Ok(Jobs::open(node.meter.clone(), Arc::new(client), clock, (*jobs).into()).await?)
+}
+
+fn parts(node: &Node, deployment: &Deployment, jobs: Arc<Jobs>) -> anyhow::Result<gateway::Parts> {
     let Config { upstream, limits, .. } = &deployment.config;
     let bytes = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
-    gateway::Parts {
+    let webhooks = deployment.webhook_secret.as_ref().map(webhook::Verifier::new).transpose()?;
+    Ok(gateway::Parts {
+        jobs,
+        webhooks,
         clock: node.clock.clone(),
         policies: Arc::clone(&node.policies),
         directory: Arc::clone(&node.directory),
@@ -221,12 +253,13 @@ fn parts(node: &Node, deployment: &Deployment) -> gateway::Parts {
             connect_timeout: upstream.connect_timeout,
             read_timeout: upstream.read_timeout,
         },
+        ca_file: upstream.ca_file.clone(),
         bodies: body::Limits {
             bytes_max: bytes(limits.body_bytes),
             buffered_bytes_max: bytes(limits.bodies_bytes),
             timeout: limits.body_time,
         },
-    }
+    })
 }
 
 /// Takes as many file descriptors as the machine allows: each request in flight needs two, and what a shell or a service

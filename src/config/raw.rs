@@ -8,7 +8,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use super::{Durability, OnStoreFailure};
 use crate::policy::decode::{At, Decode, Words, mismatch, record, shown};
 use crate::policy::problem::Sink;
-use crate::policy::scalars::{Length, Text};
+use crate::policy::scalars::{Count, Length, Text};
 use crate::policy::yaml::{Node, Value};
 use crate::telemetry::LogFormat;
 
@@ -31,6 +31,8 @@ record! {
         on_store_failure: Option<OnStoreFailure>,
         /// The operator.
         admin: Admin,
+        /// Jobs: videos and background responses.
+        jobs: Option<Jobs>,
         /// Bounds.
         limits: Option<Limits>,
         /// Logs.
@@ -67,6 +69,8 @@ record! {
         base_url: At<BaseUrl>,
         /// The key it wants; clients never see it.
         key: SecretSource,
+        /// What its webhooks are signed with, as `whsec_…`; without one, webhooks are not taken.
+        webhook_secret: Option<SecretSource>,
         /// PEM file of certificates to trust instead of the machine's.
         ca_file: Option<At<Text>>,
         /// How long to wait for a connection.
@@ -99,6 +103,18 @@ record! {
         env: Option<Text>,
         /// A file whose first line it is.
         file: Option<Text>,
+    }
+}
+
+record! {
+    /// How the upstream is asked for jobs whose end nobody has told.
+    Jobs {
+        /// Questions in a second, for all jobs together.
+        polls_per_second: Option<At<Count>>,
+        /// The pause before the first question for a job, where the upstream wishes none.
+        poll_first: Option<At<Length>>,
+        /// The longest pause between two questions for a job.
+        poll_longest: Option<At<Length>>,
     }
 }
 

@@ -67,7 +67,7 @@ pub enum AppendError {
     /// Writing fails at present; told to holds only.
     #[error("the journal cannot be written at present")]
     Failed,
-    /// Too much waits for the disk.
+    /// Too much waits for the disk; told to holds only.
     #[error("too much waits to be written to the journal")]
     Backlogged,
     /// Larger than [`Journal::payload_bytes_max`](super::Journal::payload_bytes_max).

@@ -18,8 +18,6 @@ use std::time::Duration;
 
 use super::{AppendError, Frame, Refusal, Tag, format, locked};
 
-/// Ends and other frames may fill the queue this many times further than holds.
-const MUST_FACTOR: usize = 8;
 /// How long frames wait that nobody waits for.
 pub(super) const LINGER: Duration = Duration::from_millis(5);
 /// How long a sync lets others join for each caller, but one, that waited for the last.
@@ -145,7 +143,7 @@ impl Queue {
             return Err(AppendError::TooLarge { bytes: frame.payload.len() });
         }
         let mut state = locked(&self.state);
-        self.admit(&state, frame.tag, bytes)?;
+        self.admits(&state, frame.tag, bytes)?;
         format::encode(frame, &mut state.frames);
         state.queued_bytes += bytes;
         let position = state.next;
@@ -181,28 +179,26 @@ impl Queue {
         }
     }
 
-    fn admit(&self, state: &State, tag: Tag, bytes: usize) -> Result<(), AppendError> {
+    /// Ends and other frames always find room: there are no more ends than holds, and what is left out of an account's
+    /// sequence would keep the rest of it from the books.
+    fn admits(&self, state: &State, tag: Tag, bytes: usize) -> Result<(), AppendError> {
         if state.stir.closed {
             return Err(AppendError::Closed);
         }
-        let mut queue_bytes = self.bounds.queue_bytes;
-        if tag == Tag::Hold {
-            match state.refusal {
-                Some(Refusal::Failing) => return Err(AppendError::Failed),
-                Some(Refusal::Closed) => return Err(AppendError::Closed),
-                Some(Refusal::DiskFull | Refusal::BytesMax | Refusal::HoldsMax) => {
-                    return Err(AppendError::Full);
-                }
-                None if state.holds_open + state.holds_queued >= self.bounds.holds => {
-                    return Err(AppendError::Full);
-                }
-                None => {}
+        if tag != Tag::Hold {
+            return Ok(());
+        }
+        match state.refusal {
+            Some(Refusal::Failing) => return Err(AppendError::Failed),
+            Some(Refusal::Closed) => return Err(AppendError::Closed),
+            Some(Refusal::DiskFull | Refusal::BytesMax | Refusal::HoldsMax) => return Err(AppendError::Full),
+            None if state.holds_open + state.holds_queued >= self.bounds.holds => {
+                return Err(AppendError::Full);
             }
-        } else {
-            queue_bytes = queue_bytes.saturating_mul(MUST_FACTOR);
+            None => {}
         }
         // One frame may always wait, however large, or it could never be written.
-        if state.queued_bytes > 0 && state.queued_bytes + bytes > queue_bytes {
+        if state.queued_bytes > 0 && state.queued_bytes + bytes > self.bounds.queue_bytes {
             return Err(AppendError::Backlogged);
         }
         Ok(())

@@ -10,7 +10,7 @@
 
 mod shards;
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::{Mutex, PoisonError};
 
 use subtle::ConstantTimeEq;
@@ -181,6 +181,13 @@ impl Directory {
     /// The account that a user belongs to.
     pub fn account_of(&self, user: UserId) -> Option<AccountId> {
         self.users.find(of_id(user.as_bytes()), |entry| (entry.user == user).then_some(entry.account))
+    }
+
+    /// The plans that accounts are on, and how many are on each. Looks through all accounts.
+    pub fn plans(&self) -> BTreeMap<Name, usize> {
+        let mut plans = BTreeMap::new();
+        self.accounts.each(|entry| *plans.entry(Name::clone(&entry.plan)).or_default() += 1);
+        plans
     }
 
     /// How many there are of each.

@@ -16,8 +16,8 @@ use async_trait::async_trait;
 
 use super::{Explained, ExplainedAllow, InFlight, Meter, MeterError, MeterStats, Swept, Verdict};
 use crate::access::record::{EndRecord, Ending, GrantRecord, JobRecord, Record};
-use crate::access::{Account, Ask, Demand, Extended, GrantOrder, NoSuchHold, Standing};
-use crate::journal::{AppendError, Frame, Health, Journal, Tag, Ticket};
+use crate::access::{Account, Ask, Demand, Extended, GrantOrder, NoSuchHold, Standing, TooMuch};
+use crate::journal::{AppendError, Frame, Journal, Tag, Ticket};
 use crate::policy::compiled::{FeatureIndex, PlanIndex, Policy};
 use crate::units::time::Clock;
 use crate::units::{AccountId, DecisionId, GrantId, Timestamp, UserId};
@@ -130,37 +130,36 @@ impl From<NoSuchHold> for MeterError {
     }
 }
 
+impl From<TooMuch> for MeterError {
+    fn from(_: TooMuch) -> Self {
+        Self::TooMuch
+    }
+}
+
 #[async_trait]
 impl Meter for MemoryMeter {
     async fn hold(&self, id: AccountId, ask: Ask) -> Result<Verdict, MeterError> {
-        // Asked before anything is numbered: a decision that cannot be kept is not made.
-        if let Health::Refusing { .. } = self.journal.health() {
-            return Err(MeterError::Journal(AppendError::Full));
-        }
-        let decision = ask.decision;
         let account = self.live.account(id);
         let mut account = lock(&account);
         // Read under the lock, so that the instants of an account's records follow their order.
         let now = self.live.clock.now();
-        let held = match account.hold(ask, now) {
-            Ok(held) => held,
+        if let Some(held) = account.held_already(&ask, now) {
+            return Ok(Verdict::Allow(held, self.journal.flush()));
+        }
+        let proposal = match account.propose(ask, now) {
+            Ok(proposal) => proposal,
             Err(block) => return Ok(Verdict::Block(block)),
         };
-        self.live.shard(id).open.insert(decision, id);
-        if !held.record.issued.is_empty() {
+        // Queued before it is taken: a decision that cannot be kept is not made, and uses no number.
+        let record = Record::Hold(Box::new(proposal.record(id)));
+        let ticket = self.journal(&record).map_err(MeterError::Journal)?;
+        let issues = proposal.issues();
+        let held = account.accept(proposal, now);
+        self.live.shard(id).open.insert(held.decision, id);
+        if issues {
             self.live.watch_expiry(&account);
         }
-        let record = Record::Hold(held.record);
-        let appended = self.journal(&record);
-        let Record::Hold(record) = record else { return Err(MeterError::NoSuchHold) };
-        match appended {
-            Ok(ticket) => Ok(Verdict::Allow(crate::access::Held { record, ..held }, ticket)),
-            Err(error) => {
-                let _unawaited =
-                    self.end(&mut account, decision, Demand::nothing(), Ending::not_sent(), now)?;
-                Err(MeterError::Journal(error))
-            }
-        }
+        Ok(Verdict::Allow(held, ticket))
     }
 
     async fn dispatch(&self, id: AccountId, decision: DecisionId) -> Result<(), MeterError> {
@@ -220,13 +219,16 @@ impl Meter for MemoryMeter {
     ) -> Result<Option<(GrantRecord, Ticket)>, MeterError> {
         let account = self.live.account(id);
         let mut account = lock(&account);
-        if !lock(&self.live.pending_grants).insert(order.grant) {
+        if lock(&self.live.pending_grants).contains(&order.grant) {
             return Ok(None);
         }
-        let grant = account.grant(order, self.live.clock.now());
-        self.live.watch_expiry(&account);
+        let key = order.key;
+        let grant = account.grant(order, self.live.clock.now())?;
         let record = Record::Grant(grant.clone());
         let ticket = self.journal(&record).map_err(MeterError::Journal)?;
+        lock(&self.live.pending_grants).insert(grant.grant);
+        account.granted(&grant, key);
+        self.live.watch_expiry(&account);
         Ok(Some((grant, ticket)))
     }
 

@@ -148,7 +148,7 @@ record! {
         /// Forgiven per account, feature and UTC month; 0 if absent.
         forgive: Option<MoneyOrNone>,
         /// How far the waterfall's last balance may go below zero; 0 if absent.
-        debt: Option<MoneyOrNone>,
+        debt: Option<At<MoneyOrNone>>,
     }
 }
 

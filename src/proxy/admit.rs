@@ -259,13 +259,13 @@ async fn hold(shared: &Shared, known: &Known, priced: Priced) -> Result<(Decided
     let Priced { terms, decision, input_by_size, .. } = priced;
     metrics::decided(terms.feature(), metrics::ALLOWED);
     shared.in_flight.watch(account, decision, lifetime, known.now);
-    let Held { clamped_to, draws, standing, record } = held;
+    let Held { demand, draws, clamped_to, standing, .. } = held;
     let mut settlement = shared.settlements.take_charge(Call {
         account,
         user,
         decision,
         terms: terms.clone(),
-        estimate: record.demand.quantities,
+        estimate: demand.quantities,
         input_by_size,
         dispatched: false,
         status: None,

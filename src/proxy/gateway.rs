@@ -36,6 +36,7 @@ use crate::ledger::Ledger;
 use crate::ledger::directory::Directory;
 use crate::meter::Meter;
 use crate::policy::live::Policies;
+use crate::settle::jobs::webhook::Verifier;
 use crate::settle::{BlockSender, Jobs};
 use crate::units::time::Clock;
 
@@ -66,12 +67,14 @@ pub struct Parts {
     pub made: Vec<MadeRecord>,
     /// The log of blocks.
     pub blocks: BlockSender,
+    /// What is made in the background.
+    pub jobs: Arc<Jobs>,
+    /// Checks the upstream's webhooks, if they are taken.
+    pub webhooks: Option<Verifier>,
     /// Where allowed requests go.
     pub upstream: upstream::Settings,
     /// Certificates that it is trusted by, in place of the system's.
     pub ca_file: Option<PathBuf>,
-    /// Calls whose answer is not their end.
-    pub jobs: Arc<Jobs>,
     /// Bounds on bodies.
     pub bodies: body::Limits,
 }
@@ -88,9 +91,10 @@ pub(super) struct Shared {
     pub(super) meter: Arc<dyn Meter>,
     pub(super) ledger: Arc<dyn Ledger>,
     pub(super) blocks: BlockSender,
+    pub(super) jobs: Arc<Jobs>,
+    pub(super) webhooks: Option<Verifier>,
     pub(super) upstream: Arc<Upstream>,
     pub(super) exchange: Exchange,
-    pub(super) jobs: Arc<Jobs>,
     pub(super) bodies: Bodies,
     pub(super) learner: Arc<Learner>,
     pub(super) owners: Arc<Owners>,
@@ -141,7 +145,6 @@ impl Gateway {
         Ok(Self(Arc::new(Shared {
             upstream: Arc::new(Upstream::new(&parts.upstream)?),
             exchange: Exchange::new(parts.ca_file),
-            jobs: parts.jobs,
             bodies: Bodies::new(parts.bodies),
             clock: parts.clock,
             policies: parts.policies,
@@ -149,6 +152,8 @@ impl Gateway {
             meter: parts.meter,
             ledger: parts.ledger,
             blocks: parts.blocks,
+            jobs: parts.jobs,
+            webhooks: parts.webhooks,
             learner,
             owners,
             in_flight,

@@ -101,7 +101,8 @@ impl Sample {
             expires_at: None,
             origin: GrantOrigin::Operator { idempotency_key: "sample".into(), note: None },
         };
-        self.account.grant(order, self.now);
+        let (key, granted) = (order.key, self.account.grant(order, self.now).unwrap());
+        self.account.granted(&granted, key);
         self.restated()
     }
 
@@ -132,7 +133,8 @@ impl Sample {
         let demand = terms.estimate(Quantities { output_tokens, ..Quantities::default() }).unwrap();
         let decision = DecisionId::derived(&[&output_tokens.to_le_bytes(), &self.now.ms().to_le_bytes()]);
         let ask = Ask { decision, user: USER, terms, demand, lifetime: Span::from_seconds(120) };
-        self.account.hold(ask, self.now)
+        let proposal = self.account.propose(ask, self.now)?;
+        Ok(self.account.accept(proposal, self.now))
     }
 
     /// What headers are made from.

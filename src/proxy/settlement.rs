@@ -213,7 +213,7 @@ fn untold(decision: DecisionId, error: &MeterError) {
         MeterError::NoSuchHold => {
             tracing::warn!(decision.id = %decision, "a call ended after its deadline had ended it");
         }
-        MeterError::Journal(_) => {
+        MeterError::Journal(_) | MeterError::TooMuch => {
             tracing::error!(decision.id = %decision, error = %chain(error), "the end of a call is not journalled");
         }
     }

@@ -11,8 +11,10 @@
 //!
 //! One entry for each open job, and the journal bounds those. Questions to the upstream: [`ASKING_MAX`] at once.
 
+pub mod client;
 mod ending;
 mod watch;
+pub mod webhook;
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -182,6 +184,17 @@ impl Jobs {
     /// Has the watcher ask for a job after so long: as the upstream wished.
     pub fn ask_after(&self, resource: &str, after: Span) {
         self.index().reschedule(resource, self.clock.now().plus(self.pace.wished(after)));
+    }
+
+    /// Has the watcher ask for a job before all others: it is said to have changed.
+    pub fn ask_soon(&self, resource: &str) {
+        self.index().reschedule(resource, Timestamp::default());
+    }
+
+    /// Takes in that a job was deleted upstream by its owner: it ends, as if cancelled, without a word of its use.
+    pub async fn deleted(&self, resource: &str) -> Result<Option<Ticket>, MeterError> {
+        let Some(job) = self.job(resource) else { return Ok(None) };
+        self.end(&job, |held| Some(ending::of_deleted(&job, held))).await
     }
 
     /// Asks the upstream for the job now and learns it. What the upstream does not know runs, for all that can be told:

@@ -1,5 +1,7 @@
 //! The operator's side: accounts, keys, grants, policy, health, metrics, and the same by commands.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use crate::harness::admin::text;
@@ -90,12 +92,22 @@ async fn a_repeated_order_is_the_same_grant_and_another_one_under_its_key_a_conf
         json!({"balance": "wallet", "amount": "-1", "idempotency_key": "a"}),
         json!({"balance": "wallet", "amount": "1.0000001", "idempotency_key": "a"}),
         json!({"balance": "wallet", "amount": "9007199254.740992", "idempotency_key": "a"}),
+        // With what is there it is more than any amount may be.
+        json!({"balance": "wallet", "amount": "9007199254.740991", "idempotency_key": "a"}),
         json!({"balance": "wallet", "amount": "2", "idempotency_key": "a", "expires_at": "2020-01-01T00:00:00Z"}),
         json!({"balance": "wallet", "amount": "2", "idempotency_key": "a", "user": caller.user}),
     ] {
         let (status, told) = gateway.admin.call("POST", &path, Some(&wrong));
         assert!((400..500).contains(&status), "{wrong}: {status} {told}");
     }
+    let soon = overfall::units::time::Clock::machine().now().plus(overfall::units::Span::from_ms(500));
+    let brief = json!({"balance": "wallet", "amount": "1", "idempotency_key": "brief",
+        "expires_at": soon.to_string()});
+    let (status, first_brief) = gateway.admin.call("POST", &path, Some(&brief));
+    assert_eq!(status, 201, "{first_brief}");
+    tokio::time::sleep(Duration::from_millis(600)).await;
+    let (status, again) = gateway.admin.call("POST", &path, Some(&brief));
+    assert_eq!((status, &again["id"]), (200, &first_brief["id"]), "also when it has expired: {again}");
     gateway.stop();
     gateway.restart();
     let (status, again) = gateway.admin.call("POST", &path, Some(&order));

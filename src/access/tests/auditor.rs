@@ -22,7 +22,7 @@ pub(super) struct Auditor {
 impl Auditor {
     /// A hold was taken: I3, and I4 for what it took.
     pub(super) fn held(&mut self, world: &World, held: &Held) {
-        let hold = world.account.hold_of(held.record.decision).unwrap();
+        let hold = world.account.hold_of(held.decision).unwrap();
         let unit = hold.terms.feature().unit;
         let entries = hold.terms.entries(&hold.draws);
         let covered = covered(&entries);

@@ -123,12 +123,13 @@ fn the_first_allowed_draw_issues_in_the_same_hold() {
     assert_eq!(world.block(21).reason, Reason::CreditsExhausted);
     assert_eq!((world.available(), world.account.seq), (vec![20, 0], Seq(0)));
     let held = world.ask(5).unwrap();
-    let [issued] = held.record.issued.as_slice() else { panic!("one issue") };
+    let [issued] = world.issued() else { panic!("one issue") };
     assert_eq!((issued.seq, issued.amount, issued.user), (Seq(1), whole(20), Some(world.user)));
-    assert_eq!(issued.origin, GrantOrigin::Issue { decision: held.record.decision });
+    assert_eq!(issued.origin, GrantOrigin::Issue { decision: held.decision });
     assert_eq!(issued.expires_at.map(World::since_start), Some(3 * HOUR));
     assert_eq!(world.available(), [15, 0]);
-    assert!(world.ask(5).unwrap().record.issued.is_empty(), "once");
+    world.hold(5);
+    assert_eq!(world.issued(), [], "once");
 }
 
 #[test]
@@ -217,4 +218,26 @@ fn while_a_balance_is_in_debt_it_gives_0_and_issues_nothing() {
     // The next grant pays first, and then the issue is there.
     assert_eq!(world.grant_to("launch", 1, 2, 100, None).repaid, whole(2));
     assert_eq!(shown(&world.spend(21).draws), "daily 1, launch-offer 20");
+}
+
+#[test]
+fn a_grant_that_makes_a_balance_too_large_is_refused_and_changes_nothing() {
+    let mut world = Rules { layers: WALLET, ..Rules::default() }.open();
+    world.grant(1, 10);
+    let order = |amount| GrantOrder {
+        grant: grant_id(2),
+        user: None,
+        balance: "wallet".into(),
+        key: CounterKey::of_balance("wallet"),
+        amount,
+        priority: 100,
+        expires_at: None,
+        origin: GrantOrigin::Operator { idempotency_key: "key".into(), note: None },
+    };
+    let room = Credits::MAX.saturating_sub(whole(10));
+    let (fits, too_much) = (order(room), order(Credits::MAX));
+    let state = format!("{:?}", world.account);
+    assert_eq!(world.carry_out(too_much), Err(TooMuch));
+    assert_eq!(format!("{:?}", world.account), state);
+    assert_eq!(world.carry_out(fits).map(|record| record.amount), Ok(room));
 }

@@ -18,7 +18,7 @@ fn what_can_be_afforded_below_the_estimate_and_above_the_minimum_is_the_amount()
         let held = world.ask_of("coin", 10, 90);
         assert_eq!(held.as_ref().ok().map(|held| held.clamped_to), clamped_to, "{credits}");
         if let Ok(held) = held {
-            assert_eq!(held.record.demand.quantities.output_tokens, clamped_to.unwrap().unwrap_or(90));
+            assert_eq!(held.demand.quantities.output_tokens, clamped_to.unwrap().unwrap_or(90));
             assert_eq!(world.available(), [0], "{credits}");
         }
     }
@@ -101,7 +101,7 @@ fn the_amount_is_the_most_that_passes() {
             expires_at: None,
             origin: GrantOrigin::Operator { idempotency_key: "key".into(), note: None },
         };
-        world.account.grant(order, world.now);
+        world.carry_out(order).unwrap();
         let cost = |output: u64| (11 + 3 * output).div_ceil(10);
         let best = (3..=100).rev().find(|output| cost(*output) <= credits);
         let held = world.ask_of("grain", 11, 100).ok();
@@ -114,7 +114,7 @@ fn the_amount_is_the_most_that_passes() {
 fn asking_twice_tells_the_clamp_twice() {
     let mut world = world(20, "", 50);
     let ask = world.next_ask("coin", tokens(10, 90));
-    for _ in 0..2 {
-        assert_eq!(world.account.hold(ask.clone(), world.now).unwrap().clamped_to, Some(40));
-    }
+    let again = ask.clone();
+    assert_eq!(world.take(ask).unwrap().clamped_to, Some(40));
+    assert_eq!(world.account.held_already(&again, world.now).unwrap().clamped_to, Some(40));
 }

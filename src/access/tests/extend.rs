@@ -50,7 +50,7 @@ fn an_extension_reserves_what_the_whole_costs_and_not_an_average() {
     );
     let mut world = Rules { feature: "unit: token", layers: &layers, ..Rules::default() }.open();
     world.grant(1, 1000);
-    let decision = world.ask_of("uneven", 10, 0).unwrap().record.decision;
+    let decision = world.ask_of("uneven", 10, 0).unwrap().decision;
     assert_eq!(drawn(&world, decision), "free 5, credits 5");
     assert_eq!(world.extend(decision, "uneven", 10, 10), Extended::Held);
     // 15 of 20 tokens that cost 110 in all: 82.5.

@@ -64,7 +64,7 @@ fn what_a_lost_hold_has_left_free_pays_the_debt_at_the_next_end() {
     let mut world = Rules { feature: "overage: {debt: 9}", layers: &layers, ..Rules::default() }.open();
     world.grant(1, 10);
     let lost = world.hold(60);
-    let over = world.ask_of("free", 0, 1).unwrap().record.decision;
+    let over = world.ask_of("free", 0, 1).unwrap().decision;
     let used = world.terms("coin").estimate(tokens(0, 4)).unwrap();
     world.end(over, used, completed()).unwrap();
     assert_eq!(world.stands_at("wallet"), 6);

@@ -225,7 +225,7 @@ proptest! {
             }
             let Ok(held) = run.world.by(0).ask_of("coin", asked.0, asked.1) else { return None };
             run.world.now = run.world.now.plus(Span::from_ms(wait));
-            run.world.finish_with(held.record.decision, tokens(asked.0, used));
+            run.world.finish_with(held.decision, tokens(asked.0, used));
             Some(run.world.standing())
         };
         let (saved, spent) = (left(less.min(more)), left(less.max(more)));

@@ -133,7 +133,7 @@ fn next_counts_the_clamp() {
     let mut world = Rules { feature, guards, layers: WALLET, ..Rules::default() }.open();
     world.grant(1, 100);
     world.at(HOUR - 1000).spend(10);
-    let decision = world.ask_of("free", 50, 0).unwrap().record.decision;
+    let decision = world.ask_of("free", 50, 0).unwrap().decision;
     world.finish_with(decision, tokens(50, 0));
     let block = world.ask_of("coin", 0, 30).unwrap_err();
     assert_eq!(block.reason, Reason::SpendCapReached);
@@ -181,7 +181,7 @@ proptest! {
         for (wait, input, output, used) in plan.before {
             world.now = world.now.plus(Span::from_ms(wait));
             if let Ok(held) = world.ask_of("coin", input, output) && used <= 200 {
-                world.finish_with(held.record.decision, tokens(input, output * used / 100));
+                world.finish_with(held.decision, tokens(input, output * used / 100));
             }
         }
         let ask = world.next_ask("coin", tokens(plan.asked.0, plan.asked.1));

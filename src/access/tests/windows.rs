@@ -146,7 +146,7 @@ fn what_comes_back_to_an_instance_with_a_successor_leaves_the_successor_alone() 
 #[test]
 fn a_finish_that_needs_more_than_was_held_opens_a_window_if_none_is_open() {
     let mut world = world(FIVE_HOURS);
-    let decision = world.ask_of("free", 0, 1).unwrap().record.decision;
+    let decision = world.ask_of("free", 0, 1).unwrap().decision;
     assert_eq!(world.standing().windows[0].resets_at, None);
     let used = world.terms("coin").estimate(tokens(0, 5)).unwrap();
     world.at(HOUR).end(decision, used, completed()).unwrap();

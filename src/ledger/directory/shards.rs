@@ -75,6 +75,11 @@ impl<T: Entry> Shards<T> {
         })
     }
 
+    /// Looks at every entry, one list at a time.
+    pub(super) fn each(&self, mut look: impl FnMut(&T)) {
+        self.0.iter().for_each(|shard| read(shard).iter().for_each(&mut look));
+    }
+
     /// How many entries there are.
     pub(super) fn len(&self) -> usize {
         self.0.iter().map(|shard| read(shard).len()).sum()

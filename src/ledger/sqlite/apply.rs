@@ -33,6 +33,9 @@ fn attempt(books: &mut Books, batch: &[Record]) -> Result<Applied, LedgerError> 
         applied: Applied::default(),
     };
     for record in batch {
+        if let Record::Job(job) = record {
+            booking.inserts.job(job)?;
+        }
         for numbered in posting::numbered(record) {
             booking.take(numbered)?;
         }

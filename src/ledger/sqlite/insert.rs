@@ -4,7 +4,7 @@ use rusqlite::{CachedStatement, Connection, OptionalExtension, ffi, params};
 
 use super::cache::Head;
 use super::columns::{Count, Owned};
-use crate::access::record::{EndRecord, GrantOrigin, GrantRecord, MadeRecord};
+use crate::access::record::{EndRecord, GrantOrigin, GrantRecord, JobRecord, MadeRecord};
 use crate::ledger::LedgerError;
 use crate::ledger::posting::{BookedBalance, Numbered, Purses, Update};
 use crate::ledger::text;
@@ -23,6 +23,7 @@ pub(super) struct Inserts<'c> {
     record: CachedStatement<'c>,
     balance: CachedStatement<'c>,
     resource: CachedStatement<'c>,
+    job: CachedStatement<'c>,
     made: CachedStatement<'c>,
     event_digest: CachedStatement<'c>,
     record_digest: CachedStatement<'c>,
@@ -59,6 +60,11 @@ impl<'c> Inserts<'c> {
             resource: connection.prepare_cached(
                 "INSERT INTO resources (id, account, user, context_tokens) VALUES (?1, ?2, ?3, ?4) \
                  ON CONFLICT DO UPDATE SET context_tokens = excluded.context_tokens WHERE account = excluded.account",
+            )?,
+            // A job that has ended says nothing new: what it made may be deleted by now.
+            job: connection.prepare_cached(
+                "INSERT INTO resources (id, account, user, context_tokens) SELECT ?1, ?2, ?3, 0 \
+                 WHERE NOT EXISTS (SELECT 1 FROM usage_events WHERE decision = ?4) ON CONFLICT DO NOTHING",
             )?,
             made: connection.prepare_cached(
                 "INSERT INTO resources (id, account, user, context_tokens, kind, made_at, model, seconds, size) \
@@ -107,6 +113,12 @@ impl<'c> Inserts<'c> {
         };
         self.record.execute(params![record.account(), record.seq(), kind, digest])?;
         Ok(true)
+    }
+
+    /// Books whose a job's resource is, before its end is known. Again is a no-op.
+    pub(super) fn job(&mut self, job: &JobRecord) -> rusqlite::Result<()> {
+        self.job.execute(params![job.resource, job.account, job.user, job.decision])?;
+        Ok(())
     }
 
     fn call(&mut self, end: &EndRecord, digest: &[u8; 16], head: &mut Head) -> Result<bool, LedgerError> {

@@ -117,7 +117,7 @@ fn compile(name: &str, feature: &raw::Feature) -> Feature {
         forgiven_key: CounterKey::of_forgiven(name),
         overage: Overage {
             forgive: credits(overage.and_then(|overage| overage.forgive)),
-            debt: credits(overage.and_then(|overage| overage.debt)),
+            debt: credits(overage.and_then(|overage| overage.debt.as_ref()).map(|debt| debt.value)),
         },
         clamp: feature
             .clamp

@@ -65,8 +65,11 @@ pub(super) fn check(
         }
         compiled.push(Plan { name: Arc::from(name.value.as_str()), waterfalls });
     }
-    if let Some(balances) = balances.filter(|_| whole) {
-        check_drawn(balances, &drawn, problems);
+    if whole {
+        check_debts(features, &compiled, problems);
+        if let Some(balances) = balances {
+            check_drawn(balances, &drawn, problems);
+        }
     }
     compiled
 }
@@ -235,6 +238,23 @@ fn twice(name: &str, at: &Place, first: usize, problems: &mut Sink<'_>) {
         "each name once within a feature of a plan, guards and layers together",
     );
     problem.hint(format!("the first is in line {first}"));
+}
+
+/// A debt stands on a waterfall's last balance: a feature that draws from none in any plan owes to nobody.
+fn check_debts(features: &Features, plans: &[Plan], problems: &mut Sink<'_>) {
+    for (nth, (name, feature)) in features.entries.iter().enumerate() {
+        let overage = feature.as_ref().and_then(|feature| feature.value.overage.as_ref());
+        let debt = overage.and_then(|overage| overage.debt.as_ref()).filter(|debt| !debt.value.0.is_zero());
+        let layers = plans.iter().filter_map(|plan| plan.waterfalls.get(nth)?.as_ref());
+        let mut layers = layers.flat_map(|waterfall| &waterfall.layers).peekable();
+        if let (Some(debt), true) = (debt, layers.peek().is_some())
+            && !layers.any(|layer| matches!(layer.source, Source::Balance(_)))
+        {
+            let found = format!("a debt where no plan draws {} from a balance", quoted(&name.value));
+            let problem = problems.report(&debt.at, found, "a debt beside a layer with `balance`");
+            problem.hint("leave `debt` out: what no window covers is forgiven up to `forgive`");
+        }
+    }
 }
 
 fn check_drawn(balances: &Balances, drawn: &HashSet<usize>, problems: &mut Sink<'_>) {

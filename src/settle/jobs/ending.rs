@@ -3,14 +3,15 @@
 //! | what it shows | charged |
 //! |---|---|
 //! | a video that is completed | what is held: its seconds were known at creation; fewer, if it tells fewer |
-//! | a video that failed, was moderated or cancelled | nothing |
+//! | a video that failed, was moderated or cancelled, or was deleted before its end | nothing |
 //! | a response that ended | its usage; without usage its input and what it shows of its output |
+//! | a response that was deleted before its end | its input, as estimated |
 //! | anything else | it has not ended |
 
 use serde_json::Value;
 
 use crate::access::Demand;
-use crate::access::record::{Ending, Grade, JobRecord, Outcome};
+use crate::access::record::{Ending, Grade, JobKind, JobRecord, Outcome};
 use crate::meter::InFlight;
 use crate::observe::finish::{Cause, Facts};
 use crate::observe::{Observed, Observer, Shape};
@@ -40,6 +41,26 @@ pub(super) fn of_video(job: &JobRecord, held: &InFlight, object: &Value) -> Opti
         resource: Some(job.resource.clone()),
     };
     Some((used, ending))
+}
+
+/// The end of what was deleted before it ended.
+pub(super) fn of_deleted(job: &JobRecord, held: &InFlight) -> Ended {
+    let used = match job.kind {
+        JobKind::Video => Demand::nothing(),
+        JobKind::Response => {
+            let quantities = Quantities { output_tokens: 0, ..held.demand.quantities.clone() };
+            held.terms.estimate(quantities).unwrap_or_else(|_| held.demand.clone())
+        }
+    };
+    let ending = Ending {
+        outcome: Outcome::Cancelled,
+        grade: Grade::Floor,
+        reached_upstream: true,
+        status: Some(STATUS),
+        tier: held.terms.tier.clone(),
+        resource: Some(job.resource.clone()),
+    };
+    (used, ending)
 }
 
 /// What a completed video is charged as.

@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use super::{ASKING_MAX, Jobs, Told};
 use crate::access::record::JobRecord;
+use crate::config;
 use crate::telemetry::chain;
 use crate::units::Span;
 
@@ -33,9 +34,10 @@ pub struct Pace {
     pub longest: Span,
 }
 
-impl Default for Pace {
-    fn default() -> Self {
-        Self { polls_per_second: 10, first: Span::from_seconds(10), longest: Span::from_seconds(60) }
+impl From<config::Jobs> for Pace {
+    fn from(jobs: config::Jobs) -> Self {
+        let config::Jobs { polls_per_second, poll_first: first, poll_longest: longest } = jobs;
+        Self { polls_per_second, first, longest }
     }
 }
 

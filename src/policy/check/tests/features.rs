@@ -12,6 +12,10 @@ const EDITS: &[(&str, &str)] = &[
     ("unit: credit}", "unit: credit, when_exhausted: stop, websocket: true}"),
     ("unit: credit}", "unit: credit, websocket: yes}"),
     ("unit: credit}", "unit: credit, overage: {forgive: unlimited, debt: -1}}"),
+    (
+        "unit: credit}\nplans:",
+        "unit: credit}\n  film: {apis: [videos], unit: second, overage: {debt: 5}}\nplans:\n  film: {film: {waterfall: [{name: daily, kind: free_tier, per: user, windows: [{allow: 5, every: 1h, starts: first_use}]}]}}",
+    ),
     ("unit: credit}", "unit: credit, clamp: {minimum_output_tokens: 0}}"),
     ("unit: credit}", "unit: credit, deadlines: {request: 0s}}"),
     (
@@ -66,6 +70,10 @@ fn features_own_their_apis_and_use_what_is_built() {
         8:80 features.codex.overage.debt: the number `-1`
             allowed: an amount of credits such as 12 or 0.5, or 0 for none
             hint: not a decimal number of credits, such as 12 or 0.5
+    "unit: credit}\nplans:" -> "unit: credit}\n  film: {apis: [videos], unit: second, overage: {debt: 5}}\nplans:\n  film: {film: {waterfall: [{name: daily, kind: free_tier, per: user, windows: [{allow: 5, every: 1h, starts: first_use}]}]}}"
+        9:56 features.film.overage.debt: a debt where no plan draws `film` from a balance
+            allowed: a debt beside a layer with `balance`
+            hint: leave `debt` out: what no window covers is forgiven up to `forgive`
     "unit: credit}" -> "unit: credit, clamp: {minimum_output_tokens: 0}}"
         8:75 features.codex.clamp.minimum_output_tokens: the number `0`
             allowed: a whole number of at least 1
