@@ -14,6 +14,7 @@ use super::generation::{Generation, Id, Setting, quoted};
 use super::request::{Call, decoded};
 use super::responses::{Answer, State, compaction, deleted, input_items, input_tokens, response_events};
 use super::store::Stored;
+use super::videos::{Download, VideoRoute};
 use super::{BODY_BYTES_MAX, Shared};
 
 /// How a request is answered.
@@ -26,6 +27,7 @@ pub(super) struct Plan {
 pub(super) enum Content {
     Json(Bytes),
     Events(Events),
+    Download(Download),
     Error(ApiError),
     Empty,
     HangUp,
@@ -71,6 +73,9 @@ impl Shared {
         if !self.is_authorized(&head.headers) {
             return plain(ApiError::invalid_key());
         }
+        if let Some(route) = VideoRoute::of(&head.method, head.uri.path()) {
+            return self.plan_video(route, head, body, number);
+        }
         let Some(route) = Route::of(&head.method, head.uri.path()) else {
             return plain(ApiError::not_found(format!("Invalid URL ({} {})", head.method, head.uri.path())));
         };
@@ -108,7 +113,7 @@ impl Shared {
         told == Some(key.as_bytes())
     }
 
-    fn behaviour(&self, model: &str, headers: &HeaderMap) -> Result<Behaviour, WordError> {
+    pub(super) fn behaviour(&self, model: &str, headers: &HeaderMap) -> Result<Behaviour, WordError> {
         let mut behaviour = self.options.behaviour.clone().with_model(model)?;
         for words in headers.get_all(HEADER) {
             let words = words.to_str().map_err(|_| WordError { word: HEADER.to_owned() })?;
