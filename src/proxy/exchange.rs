@@ -87,12 +87,11 @@ pub enum ExchangeError {
 }
 
 impl ExchangeError {
-    /// Whether the upstream may have the whole request.
-    pub fn is_sent(&self) -> bool {
+    /// Whether anything of the request has reached the upstream.
+    pub fn has_left(&self) -> bool {
         match self {
             Self::Upstream(error) => !is_connect(error.etype()),
-            Self::Answer(_) => true,
-            Self::Form(_) | Self::Client(_) => false,
+            Self::Answer(_) | Self::Form(_) | Self::Client(_) => true,
         }
     }
 }

@@ -5,5 +5,7 @@ mod bodies;
 mod faults;
 mod owned;
 mod refusals;
+mod uploads;
+mod videos;
 mod wire;
 mod world;

@@ -48,8 +48,10 @@ prices:
   - model: "gpt-5.5*"
     per_million_tokens: {input: 125, cached_input: 12.5, output: 750}
     tiers: {priority: 2}
+  - model: "sora-2-pro*"
+    per_second: {720x1280: 7.5, 1024x1792: 12.5}
   - model: "sora-2*"
-    per_second: {720x1280: 2.5}
+    per_second: {720x1280: 2.5, 1280x720: 2.5}
 balances:
   wallet: {per: account}
 features:
@@ -62,6 +64,9 @@ plans:
   payg:
     codex:
       guards: [{name: in-flight, concurrent: 50, per: user}]
+      waterfall: [{name: credits, kind: prepaid, balance: wallet}]
+    sora:
+      guards: [{name: jobs, concurrent: 30, per: user}]
       waterfall: [{name: credits, kind: prepaid, balance: wallet}]
   nothing: {}
 "#;
@@ -110,6 +115,7 @@ pub(super) struct World {
     pub(super) other: Person,
     pub(super) poor: Person,
     policies: Arc<Policies>,
+    upstream: tokio::task::JoinHandle<()>,
     pub(super) runtime: Runtime,
     stop: Option<oneshot::Sender<()>>,
     server: Option<JoinHandle<()>>,
@@ -132,7 +138,7 @@ impl World {
         let (ledger, journal, meter) = stores(folder.path(), &clock);
         let policies = Arc::new(Policies::new(Arc::clone(&policy)));
         let directory = Arc::new(Directory::new());
-        let (upstream_address, seen) = runtime.block_on(async { simulated() });
+        let (upstream_address, seen, upstream) = runtime.block_on(async { simulated() });
         let person = |name: &str, plan: &str| runtime.block_on(person(&*ledger, &directory, name, plan));
         let (anna, other, poor) = (person("anna", "payg"), person("other", "payg"), person("poor", "payg"));
         for (person, credits) in [(&anna, wishes.credits), (&other, "1000")] {
@@ -200,6 +206,7 @@ impl World {
             other,
             poor,
             policies,
+            upstream,
             runtime,
             stop: Some(stop),
             server: Some(server),
@@ -278,6 +285,11 @@ impl World {
         self.seen.requests()
     }
 
+    /// Ends the simulated upstream, as a crash would.
+    pub(super) fn stop_upstream(&self) {
+        self.upstream.abort();
+    }
+
     /// Asks the gateway to stop, and waits until it has.
     pub(super) fn stop(&mut self) {
         drop(self.stop.take());
@@ -314,7 +326,7 @@ fn stores(folder: &std::path::Path, clock: &Clock) -> (Arc<dyn Ledger>, Arc<Jour
 }
 
 /// A simulated upstream that serves as long as the runtime lives.
-fn simulated() -> (SocketAddr, Seen) {
+fn simulated() -> (SocketAddr, Seen, tokio::task::JoinHandle<()>) {
     let options = simulate::Options {
         key: Some(UPSTREAM_KEY.to_owned()),
         recorded_body_bytes_max: 16 << 20,
@@ -322,8 +334,7 @@ fn simulated() -> (SocketAddr, Seen) {
     };
     let upstream = simulate::Upstream::bind((Ipv4Addr::LOCALHOST, 0).into(), options).expect("an upstream");
     let (address, seen) = (upstream.local_addr(), upstream.seen());
-    tokio::spawn(upstream.serve(std::future::pending()));
-    (address, seen)
+    (address, seen, tokio::spawn(upstream.serve(std::future::pending())))
 }
 
 /// An upstream that gives one answer, these bytes, and closes the connection.

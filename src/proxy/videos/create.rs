@@ -14,7 +14,7 @@ use pingora::http::RequestHeader;
 use pingora::proxy::Session;
 use serde_json::Value;
 
-use super::{accepted_key, ask, learn, object, outward, refusal_of, refuse, tell};
+use super::{REQUEST_ID, accepted_key, ask, learn, object, outward, refusal_of, refuse, tell};
 use crate::access::record::{JobKind, JobRecord, MadeRecord, MadeVideo};
 use crate::journal::{NotDurable, Ticket};
 use crate::observe::finish::Cause;
@@ -54,7 +54,8 @@ pub(super) async fn video(
     let now = shared.clock.now();
     match made {
         Ok(reply) => {
-            let request_id = decided.decision.to_string();
+            let told = reply.header.headers.get(&REQUEST_ID).and_then(|id| id.to_str().ok());
+            let request_id = told.map_or_else(|| decided.decision.to_string(), str::to_owned);
             let headers = decided.headers(request.dialect, &request_id, now);
             tell(shared, session, request, reply, Some(headers)).await
         }
@@ -100,7 +101,7 @@ async fn dispatched(
         }
     }
     let reply = send(shared, session, known, sent).await.map_err(|error| {
-        if !error.is_sent()
+        if !error.has_left()
             && let Some(call) = settlement.call()
         {
             call.dispatched = false;
