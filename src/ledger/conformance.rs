@@ -42,6 +42,7 @@ macro_rules! conformance {
             a_key_is_revoked_once,
             what_was_made_upstream_has_one_owner,
             a_users_videos_are_listed_in_order_from_any_place,
+            a_job_belongs_to_its_account_from_its_beginning,
             a_policy_is_kept_under_its_version,
             the_log_of_blocks_keeps_the_newest,
         }

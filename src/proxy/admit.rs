@@ -13,8 +13,7 @@ use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING, UPGRADE};
 use pingora::proxy::Session;
 
-pub(super) use body::refusal as refused_body;
-
+use super::background::Background;
 use super::client::Dialect;
 use super::demand::{self, Asked};
 use super::finish::Cause;
@@ -22,7 +21,6 @@ use super::gateway::Shared;
 use super::headers::Scene;
 use super::keys::{Key, Malformed};
 use super::metrics;
-use super::videos;
 use super::observe::ChatFilter;
 use super::passing::Outgoing;
 use super::refusal::{Code, Refusal};
@@ -36,6 +34,7 @@ use crate::ledger::rows::{AccountStatus, BlockRow, Owned, Owner};
 use crate::meter::Verdict;
 use crate::policy::compiled::{Api, FeatureIndex, PlanIndex, Policy};
 use crate::policy::prices::Rates;
+use crate::settle::jobs::RetrieveError;
 use crate::telemetry::chain;
 use crate::units::{DecisionId, Quantities, Timestamp};
 
@@ -135,14 +134,20 @@ pub(super) fn identify(shared: &Shared, session: &Session, request: &mut Request
 
 /// Lets a request on that costs nothing.
 pub(super) async fn pass(shared: &Shared, session: &mut Session, known: Known) -> Result<Stage, Refused> {
-    let mut free = Free { outgoing: Outgoing { target: known.target, ..Outgoing::default() }, deletes: None };
+    let mut free =
+        Free { outgoing: Outgoing { target: known.target, ..Outgoing::default() }, ..Free::default() };
     if known.class == Class::Owned {
         let kind = Kind::of(known.action);
         owned(shared, &known.caller, kind, &known.id, None).await?;
-        if known.action == Action::ReadVideoContent {
-            videos::settled(shared, &known.id).await?;
+        match known.action {
+            Action::DeleteResponse => {
+                ended(shared, &known.id).await?;
+                free.deletes = Some(known.id);
+            }
+            Action::ReadVideoContent => ended(shared, &known.id).await?,
+            Action::ReadResponse | Action::CancelResponse => free.about = Some(known.id),
+            _ => {}
         }
-        free.deletes = (known.action == Action::DeleteResponse).then_some(known.id);
     }
     let body = shared.bodies.read(session).await.map_err(|error| body::refusal(&error))?;
     match known.action {
@@ -175,9 +180,6 @@ pub(super) async fn meter(
     let sent = shared.bodies.read(session).await.map_err(|error| body::refusal(&error))?;
     let plain = body::plain(shared, session, &sent).await?;
     let asked = body::parse(kind, plain.as_ref().unwrap_or(&sent)).await?;
-    if asked.background {
-        return Err(Refusal::NotBuilt { what: "`background: true`", param: Some("background") }.into());
-    }
     let adds_usage = kind == demand::Api::Chat && asked.stream && !asked.include_usage;
     let priced = price(shared, &known, api, &asked).await?;
     let (decided, settlement) = hold(shared, &known, priced).await?;
@@ -195,6 +197,8 @@ pub(super) async fn meter(
         action: known.action,
         filter: adds_usage.then(ChatFilter::default),
         streams: false,
+        background: (asked.background && kind == demand::Api::Responses)
+            .then(|| Background::new(Arc::clone(&shared.jobs), shared.clock.clone())),
     })))
 }
 
@@ -377,6 +381,25 @@ pub(super) async fn owned(
             Err(Refusal::StoreUnavailable)
         }
     }
+}
+
+/// Learns the end of a job before what it made is given away, or gone. One that still runs is no reason to wait.
+pub(super) async fn ended(shared: &Shared, id: &str) -> Result<(), Refusal> {
+    if shared.jobs.is_ended(id) {
+        return Ok(());
+    }
+    shared.jobs.retrieve(id).await.map(drop).map_err(|error| {
+        tracing::warn!(error = %chain(&error), "the end of a job cannot be told");
+        match error {
+            RetrieveError::Upstream(_) => Refusal::Overloaded,
+            RetrieveError::Meter(_) | RetrieveError::NotDurable(_) => Refusal::StoreUnavailable,
+        }
+    })
+}
+
+/// What a body that was not taken is refused with.
+pub(super) fn body_refusal(error: &super::body::BodyError) -> Refusal {
+    body::refusal(error)
 }
 
 fn bad(message: &'static str, code: Code) -> Refusal {

@@ -29,7 +29,7 @@ use super::routes::{Class, Route};
 use super::server::Task;
 use super::settlement::Settlements;
 use super::upstream::{self, Upstream};
-use super::{admit, local, metrics, passing, videos};
+use super::{admit, local, metrics, passing, videos, webhooks};
 use crate::access::record::MadeRecord;
 use crate::journal::Journal;
 use crate::ledger::Ledger;
@@ -219,6 +219,12 @@ impl ProxyHttp for Gateway {
 
     async fn request_filter(&self, session: &mut Session, request: &mut Request) -> pingora::Result<bool> {
         let shared = &*self.0;
+        if webhooks::is_one(session) {
+            return match webhooks::take(shared, session, request).await {
+                Ok(taken) => answer::tell(session, request, taken).await,
+                Err(refusal) => answer::refuse(shared, session, request, refusal.into()).await,
+            };
+        }
         let known = match admit::identify(shared, session, request) {
             Ok(known) => known,
             Err(refusal) => return answer::refuse(shared, session, request, refusal.into()).await,
@@ -333,12 +339,16 @@ impl ProxyHttp for Gateway {
         end_of_stream: bool,
         request: &mut Request,
     ) -> pingora::Result<Option<Duration>> {
-        if let Some(metered) = request.metered() {
-            *body = metered.pass(body.take());
-            if end_of_stream {
-                answer::append(body, metered.conclude());
-                metered.settlement.end_now(Cause::Ended);
+        match &mut request.stage {
+            Stage::Metered(metered) => {
+                *body = metered.pass(body.take());
+                if end_of_stream {
+                    answer::append(body, metered.conclude());
+                    metered.settlement.end_now(Cause::Ended);
+                }
             }
+            Stage::Free(free) => free.pass(body.as_deref(), end_of_stream),
+            Stage::Arrived | Stage::Answered => {}
         }
         Ok(None)
     }

@@ -32,7 +32,6 @@ use super::refusal::Refusal;
 use super::request::{Request, Stage};
 use super::routes::Action;
 use crate::access::record::JobKind;
-use crate::settle::jobs::RetrieveError;
 use crate::telemetry::chain;
 
 static POLL_AFTER: HeaderName = HeaderName::from_static("openai-poll-after-ms");
@@ -77,29 +76,10 @@ pub(super) async fn answer(
     }
 }
 
-/// Has the end of a video's job on record before its content, or its place, is given away: whoever has a finished video
-/// has paid for it.
-pub(super) async fn settled(shared: &Shared, id: &str) -> Result<(), Refusal> {
-    if shared.jobs.is_ended(id) {
-        return Ok(());
-    }
-    match shared.jobs.retrieve(id).await {
-        Ok(_) => Ok(()),
-        Err(RetrieveError::Upstream(error)) => {
-            tracing::warn!(error = %chain(&error), "the upstream does not tell how a video stands");
-            Err(Refusal::Overloaded)
-        }
-        Err(error) => {
-            tracing::error!(error = %chain(&error), "the end of a video is not on record");
-            Err(Refusal::StoreUnavailable)
-        }
-    }
-}
-
 /// Shows how a video stands, and learns it.
 async fn poll(shared: &Shared, session: &mut Session, known: &Known) -> Result<Reply, Refused> {
     admit::owned(shared, &known.caller, Kind::Video, &known.id, None).await?;
-    shared.bodies.read(session).await.map_err(|error| admit::refused_body(&error))?;
+    shared.bodies.read(session).await.map_err(|error| admit::body_refusal(&error))?;
     let mut reply = pass(shared, session, known).await?;
     if reply.header.status.is_success()
         && let Some(object) = object(&reply.body)
@@ -115,16 +95,11 @@ async fn poll(shared: &Shared, session: &mut Session, known: &Known) -> Result<R
 /// Deletes a video, whose job ends with it.
 async fn delete(shared: &Shared, session: &mut Session, known: &Known) -> Result<Reply, Refused> {
     admit::owned(shared, &known.caller, Kind::Video, &known.id, None).await?;
-    shared.bodies.read(session).await.map_err(|error| admit::refused_body(&error))?;
-    settled(shared, &known.id).await?;
+    shared.bodies.read(session).await.map_err(|error| admit::body_refusal(&error))?;
+    admit::ended(shared, &known.id).await?;
     let reply = pass(shared, session, known).await?;
     if reply.header.status.is_success() {
-        if !shared.jobs.is_ended(&known.id) {
-            learn(shared, &serde_json::json!({"id": known.id, "status": "cancelled"})).await;
-        }
-        if let Err(error) = shared.owners.forget(&known.id).await {
-            tracing::warn!(error = %chain(&error), "a deleted video stays on the books");
-        }
+        answer::deleted(shared, &known.id).await;
     }
     Ok(reply)
 }
@@ -165,7 +140,7 @@ fn refusal_of(error: &ExchangeError) -> Refusal {
             Refusal::UpstreamUnreachable
         }
         ExchangeError::Form(error) => admit::video::refused(error),
-        ExchangeError::Client(_) => admit::refused_body(&super::body::BodyError::TimedOut),
+        ExchangeError::Client(_) => admit::body_refusal(&super::body::BodyError::TimedOut),
     }
 }
 

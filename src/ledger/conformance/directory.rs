@@ -2,7 +2,7 @@
 
 use super::{Shared, booked, with_account};
 use crate::access::reason::{Block, Reason};
-use crate::access::record::{MadeRecord, MadeVideo, Record};
+use crate::access::record::{JobKind, JobRecord, MadeRecord, MadeVideo, Record};
 use crate::ledger::LedgerError;
 use crate::ledger::rows::{AccountStatus, BlockRow, Owned, Owner, Page, VideosFrom};
 use crate::ledger::samples::{POLICY, Sample, credits, grant_id};
@@ -151,6 +151,39 @@ pub(crate) async fn a_users_videos_are_listed_in_order_from_any_place(ledger: Sh
     assert_eq!(ledger.owner_of("e").await.unwrap().unwrap().what, Owned::Character);
     ledger.disown("b").await.unwrap();
     assert_eq!(list(user, None, true, 9).await, "dac");
+}
+
+/// I14, I7: what a job makes has its owner before it is made, however often that is told, and not again after its end.
+pub(crate) async fn a_job_belongs_to_its_account_from_its_beginning(ledger: Shared) {
+    let (mut sample, other) = (with_account(&ledger, 1).await, with_account(&ledger, 2).await);
+    let mut end = sample.end(&[], 1);
+    let job = JobRecord {
+        decision: end.decision,
+        account: sample.account.id,
+        user: sample.user.id,
+        kind: JobKind::Response,
+        resource: "resp_1".into(),
+        began_at: Timestamp::from_ms(1),
+        expires_at: Timestamp::from_ms(2),
+    };
+    let theirs = JobRecord { account: other.account.id, user: other.user.id, ..job.clone() };
+    let owner = |context_tokens| Owner {
+        account: sample.account.id,
+        user: sample.user.id,
+        made_at: Timestamp::from_ms(0),
+        what: Owned::Response { context_tokens },
+    };
+    for job in [&job, &theirs, &job] {
+        let applied = ledger.apply(vec![Record::Job(job.clone())]).await.unwrap();
+        assert_eq!(applied, booked(0), "it is no part of the sequence");
+        assert_eq!(ledger.owner_of("resp_1").await.unwrap(), Some(owner(0)));
+    }
+    end.ending.resource = Some("resp_1".into());
+    ledger.apply(vec![Record::Job(job.clone()), Record::End(Box::new(end))]).await.unwrap();
+    assert_eq!(ledger.owner_of("resp_1").await.unwrap(), Some(owner(120)));
+    ledger.disown("resp_1").await.unwrap();
+    ledger.apply(vec![Record::Job(job)]).await.unwrap();
+    assert_eq!(ledger.owner_of("resp_1").await.unwrap(), None, "it ended, and what it made is deleted");
 }
 
 /// A snapshot never changes.

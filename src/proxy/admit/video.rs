@@ -236,7 +236,7 @@ fn same(param: &'static str, stated: Option<&str>, of_source: Option<&str>) -> R
 
 fn unknown(param: &'static str) -> Refusal {
     let message = format!("Unknown parameter: '{param}'.").into();
-    Refusal::BadRequest { param: Some(param.into()), message, code: Code::UnsupportedParameter }
+    Refusal::BadRequest { param: Some(param.into()), message, code: Code::InvalidValue }
 }
 
 /// Prices what is wanted. No price, no call.

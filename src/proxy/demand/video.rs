@@ -251,7 +251,7 @@ fn invalid(name: &str, expected: &str) -> Refused {
 
 fn unknown(name: &str) -> Refused {
     let message = format!("Unknown parameter: '{name}'.");
-    Refused::Bad(BadRequest { param: param_of(name), message, code: Some("unsupported_parameter") })
+    Refused::Bad(BadRequest { param: param_of(name), message, code: Some("invalid_value") })
 }
 
 fn twice(name: &str) -> Refused {
