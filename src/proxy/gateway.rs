@@ -19,12 +19,12 @@ use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorSource, ErrorType};
 
 use super::body::{self, Bodies};
-use super::finish::Cause;
 use super::exchange::Exchange;
+use super::finish::Cause;
 use super::in_flight::InFlight;
 use super::learn::Learner;
-use super::request::{Metered, Request, Stage};
 use super::owners::Owners;
+use super::request::{Metered, Request, Stage};
 use super::routes::{Class, Route};
 use super::server::Task;
 use super::settlement::Settlements;
@@ -135,7 +135,7 @@ impl Gateway {
     pub fn new(parts: Parts) -> Result<Self, upstream::SettingsError> {
         metrics::describe();
         let (in_flight, learner) = (InFlight::new(), Arc::new(Learner::default()));
-        let owners = Owners::new(Arc::clone(&parts.ledger), Arc::clone(&parts.journal), parts.made);
+        let owners = Owners::new(Arc::clone(&parts.ledger), Arc::clone(&parts.journal), &parts.made);
         let settlements = Settlements::new(
             Arc::clone(&parts.meter),
             Arc::clone(&in_flight),
@@ -230,7 +230,8 @@ impl ProxyHttp for Gateway {
             Err(refusal) => return answer::refuse(shared, session, request, refusal.into()).await,
         };
         if videos::answers(known.action) {
-            return videos::answer(&self.0, session, request, known).await;
+            // Boxed: most requests are others, and carry none of its state.
+            return Box::pin(videos::answer(&self.0, session, request, known)).await;
         }
         let decided = match known.class {
             Class::Metered(api) => admit::meter(shared, session, known, api).await,

@@ -220,9 +220,7 @@ impl Form {
     /// Lets `count` bytes of a part go.
     fn pass(&mut self, count: usize, kept: bool) -> Result<(), FormError> {
         let passed = self.held.drain(..count);
-        if kept
-            && let Some(Field { name, value: Value::Text(value) }) = self.fields.last_mut()
-        {
+        if kept && let Some(Field { name, value: Value::Text(value) }) = self.fields.last_mut() {
             value.extend(passed);
             if value.len() > VALUE_MAX {
                 return Err(FormError::TooLong(name.clone()));
@@ -279,7 +277,9 @@ fn part(head: &[u8]) -> Result<Part, FormError> {
     for line in head.split("\r\n") {
         let (name, value) = line.split_once(':').ok_or(ODD)?;
         let token = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
-        if name.is_empty() || !name.bytes().all(token) || value.chars().any(|char| char.is_control() && char != '\t')
+        if name.is_empty()
+            || !name.bytes().all(token)
+            || value.chars().any(|char| char.is_control() && char != '\t')
         {
             return Err(ODD);
         }

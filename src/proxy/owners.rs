@@ -38,9 +38,11 @@ struct Newest {
 
 impl Owners {
     /// Owners by the books of `ledger`, and by what the `journal` still tells.
-    pub fn new(ledger: Arc<dyn Ledger>, journal: Arc<Journal>, told: Vec<MadeRecord>) -> Arc<Self> {
+    pub fn new(ledger: Arc<dyn Ledger>, journal: Arc<Journal>, told: &[MadeRecord]) -> Arc<Self> {
         let owners = Self { ledger, journal, newest: Mutex::default() };
-        told.iter().for_each(|made| owners.note_made(made));
+        for made in told {
+            owners.note_made(made);
+        }
         Arc::new(owners)
     }
 
@@ -79,7 +81,9 @@ impl Owners {
         let mut all: Vec<_> = self.ledger.videos_of(user, from.clone(), Page(count)).await?;
         all.extend(newest.into_iter().filter(|(id, at)| {
             let place = (*at, Arc::clone(id));
-            from.after.as_ref().is_none_or(|after| if from.newest_first { place < *after } else { place > *after })
+            from.after
+                .as_ref()
+                .is_none_or(|after| if from.newest_first { place < *after } else { place > *after })
         }));
         if from.newest_first {
             all.sort_unstable_by_key(|(id, at)| Reverse((*at, Arc::clone(id))));

@@ -161,10 +161,7 @@ pub static TABLE: [Route; 23] = [
     // Codex asks for its catalogue with its own version.
     Route { queries: &["client_version"], ..row("GET", "/v1/models", Class::Free, Action::ListModels) },
     Route { id: Some((IdKind::Model, "")), ..row("GET", "/v1/models/", Class::Free, Action::DescribeModel) },
-    Route {
-        id: Some((IdKind::Opaque, "")),
-        ..row("GET", "/v1/videos/", Class::Owned, Action::ReadVideo)
-    },
+    Route { id: Some((IdKind::Opaque, "")), ..row("GET", "/v1/videos/", Class::Owned, Action::ReadVideo) },
     Route {
         id: Some((IdKind::Opaque, "/content")),
         queries: &["variant"],

@@ -63,7 +63,7 @@ pub(super) async fn answer(
 ) -> pingora::Result<bool> {
     let answered = match known.action {
         Action::CreateVideo | Action::RemixVideo | Action::EditVideo | Action::ExtendVideo => {
-            return create::video(shared, session, request, known).await;
+            return Box::pin(create::video(shared, session, request, known)).await;
         }
         Action::CreateCharacter => create::character(shared, session, &known).await,
         Action::ListVideos => list::page(shared, &known).await.map_err(Refused::from),
@@ -112,7 +112,11 @@ async fn pass(shared: &Shared, session: &Session, known: &Known) -> Result<Reply
 }
 
 /// The head of a request as it leaves.
-fn outward(shared: &Shared, mut header: RequestHeader, outgoing: &Outgoing) -> Result<RequestHeader, Refusal> {
+fn outward(
+    shared: &Shared,
+    mut header: RequestHeader,
+    outgoing: &Outgoing,
+) -> Result<RequestHeader, Refusal> {
     match passing::outward(&mut header, outgoing, &shared.upstream) {
         Ok(()) => Ok(header),
         Err(error) => {
@@ -150,10 +154,7 @@ fn accepted_key(reply: Reply) -> Result<Reply, Refusal> {
         return Ok(reply);
     }
     metrics::upstream_error("auth");
-    tracing::error!(
-        status = reply.header.status.as_u16(),
-        "the upstream does not accept the gateway's key"
-    );
+    tracing::error!(status = reply.header.status.as_u16(), "the upstream does not accept the gateway's key");
     Err(Refusal::UpstreamAuth)
 }
 

@@ -60,11 +60,18 @@ pub struct Behaviour {
     pub own_limits: bool,
     /// Compresses the answer if `Accept-Encoding` has gzip.
     pub gzip: bool,
-    /// How a video job ends that does not complete; `ending` says so too.
+    /// What is asked of a video.
+    pub video: Film,
+}
+
+/// What is asked of a video.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Film {
+    /// Whether moderation ends its job, which fails by `ending` too.
     pub moderated: bool,
-    /// Shows the end of a video job in the answer to its creation.
+    /// Whether the end of its job is in the answer to its creation.
     pub at_once: bool,
-    /// Bytes of a video's content.
+    /// Bytes of its content.
     pub content_bytes: u64,
 }
 
@@ -162,9 +169,7 @@ impl Default for Behaviour {
             echo: false,
             own_limits: false,
             gzip: false,
-            moderated: false,
-            at_once: false,
-            content_bytes: 4096,
+            video: Film { moderated: false, at_once: false, content_bytes: 4096 },
         }
     }
 }
@@ -299,13 +304,13 @@ pub const WORDS: &[Word] = &[
         set(&mut b.own_limits, Some(true))
     }),
     word("moderated", "", "a video job fails by moderation; with failed it just fails", |b, _| {
-        set(&mut b.moderated, Some(true))
+        set(&mut b.video.moderated, Some(true))
     }),
     word("at-once", "", "a video job's end is in the answer to its creation", |b, _| {
-        set(&mut b.at_once, Some(true))
+        set(&mut b.video.at_once, Some(true))
     }),
     word("content", "KIB", "a video's content is so long (default 4)", |b, v| {
-        set(&mut b.content_bytes, number(v, CONTENT_MAX_KIB).map(|kib| kib << 10))
+        set(&mut b.video.content_bytes, number(v, CONTENT_MAX_KIB).map(|kib| kib << 10))
     }),
     word("gzip", "", "compress the answer if Accept-Encoding has gzip", |b, _| set(&mut b.gzip, Some(true))),
 ];

@@ -190,7 +190,7 @@ impl Shared {
         match route {
             VideoRoute::Create | VideoRoute::Edit | VideoRoute::Extend | VideoRoute::Remix(_) => {
                 let video = self.make(route, fields, model, behaviour, id)?;
-                let shown = if behaviour.at_once { video.shown(video.ends_at) } else { video.queued() };
+                let shown = if behaviour.video.at_once { video.shown(video.ends_at) } else { video.queued() };
                 self.videos.keep(video);
                 Ok(content(&shown))
             }
@@ -206,7 +206,8 @@ impl Shared {
             }
             VideoRoute::Character(id) => {
                 let found = self.videos.lock().characters.get(id).cloned();
-                let found = found.ok_or_else(|| ApiError::not_found(format!("Character '{id}' not found.")))?;
+                let found =
+                    found.ok_or_else(|| ApiError::not_found(format!("Character '{id}' not found.")))?;
                 Ok(content(&found))
             }
             VideoRoute::List => {
@@ -226,7 +227,7 @@ impl Shared {
                 if video.shown(now)["status"] != "completed" {
                     return Err(ApiError::not_found("The video is not ready.".to_owned()));
                 }
-                Ok(Content::Download(Download::of(video.behaviour.content_bytes, head)))
+                Ok(Content::Download(Download::of(video.behaviour.video.content_bytes, head)))
             }
         }
     }
@@ -273,7 +274,12 @@ impl Shared {
 impl Video {
     fn queued(&self) -> Value {
         let mut video = self.shown(self.made_at);
-        let members = [("status", json!("queued")), ("progress", json!(0)), ("completed_at", Value::Null), ("error", Value::Null)];
+        let members = [
+            ("status", json!("queued")),
+            ("progress", json!(0)),
+            ("completed_at", Value::Null),
+            ("error", Value::Null),
+        ];
         for (name, value) in members {
             video[name] = value;
         }
@@ -283,7 +289,7 @@ impl Video {
     /// The object as it is shown at `now`.
     fn shown(&self, now: Timestamp) -> Value {
         let seconds = |at: Timestamp| at.ms().div_euclid(1000);
-        let failure = match (&self.behaviour.ending, self.behaviour.moderated) {
+        let failure = match (&self.behaviour.ending, self.behaviour.video.moderated) {
             (_, true) => Some(("moderation_blocked", "The request was blocked by moderation.")),
             (Ending::Done, false) => None,
             _ => Some(("video_generation_failed", "The video could not be made.")),
@@ -295,7 +301,8 @@ impl Video {
             (true, None) => "completed",
         };
         let completed = status == "completed";
-        let error = failure.filter(|_| ended).map(|(code, message)| json!({"code": code, "message": message}));
+        let error =
+            failure.filter(|_| ended).map(|(code, message)| json!({"code": code, "message": message}));
         json!({
             "id": self.id, "object": "video", "model": self.model, "status": status,
             "progress": if completed { 100 } else { 0 },

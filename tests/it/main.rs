@@ -35,4 +35,5 @@ mod sources;
 mod stores;
 mod timing;
 mod torture;
+mod videos;
 mod wall;

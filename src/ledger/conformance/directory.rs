@@ -131,7 +131,11 @@ pub(crate) async fn a_users_videos_are_listed_in_order_from_any_place(ledger: Sh
         let mut batch: Vec<_> =
             all.iter().map(|(id, at, video)| Record::Made(made(&sample, id, *at, *video))).collect();
         batch.extend([made(&other, "f", 4, true), made(&other, "a", 1, true)].map(Record::Made));
-        assert_eq!(ledger.apply(batch).await.unwrap(), booked(0), "again is a no-op, and nothing is numbered");
+        assert_eq!(
+            ledger.apply(batch).await.unwrap(),
+            booked(0),
+            "again is a no-op, and nothing is numbered"
+        );
     }
     let list = async |user, after: Option<(i64, &str)>, newest_first, page| {
         let after = after.map(|(at, id)| (Timestamp::from_ms(at), id.into()));

@@ -9,9 +9,7 @@ use super::sweep::at_floor;
 use super::{Live, MemoryMeter, lock};
 use crate::access::balance::GrantState;
 use crate::access::ledgered::{BookedGrant, Gap};
-use crate::access::record::{
-    GrantOrigin, GrantRecord, HoldRecord, JobRecord, MadeRecord, Outcome, Record,
-};
+use crate::access::record::{GrantOrigin, GrantRecord, HoldRecord, JobRecord, MadeRecord, Outcome, Record};
 use crate::access::{Account, Terms};
 use crate::journal::{self, Journal};
 use crate::ledger::rows::{GrantRow, Restored};

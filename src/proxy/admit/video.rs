@@ -169,9 +169,8 @@ async fn parse(
 async fn wanted(shared: &Shared, known: &Known, asked: AskedVideo) -> Result<Wanted, Refusal> {
     characters(shared, &known.caller, &asked).await?;
     let named = match known.action {
-        Action::RemixVideo if asked.source.is_some() => return Err(unknown("video")),
+        Action::RemixVideo | Action::CreateVideo if asked.source.is_some() => return Err(unknown("video")),
         Action::RemixVideo => Some(Source::Stored(known.id.clone())),
-        Action::CreateVideo if asked.source.is_some() => return Err(unknown("video")),
         Action::CreateVideo => None,
         _ if asked.source.is_none() => {
             let message = "Missing required parameter: 'video'.".into();

@@ -93,7 +93,9 @@ impl AskedVideo {
 
     fn member(&mut self, name: &str, raw: &RawValue) -> Result<(), Refused> {
         match name {
-            "model" => self.model = scalar::text("model", raw).map_err(Refused::Bad)?.map(model).transpose()?,
+            "model" => {
+                self.model = scalar::text("model", raw).map_err(Refused::Bad)?.map(model).transpose()?;
+            }
             "seconds" => {
                 let text = raw.get();
                 let digits = text.strip_prefix('"').and_then(|text| text.strip_suffix('"')).unwrap_or(text);
@@ -159,12 +161,7 @@ fn is_character(name: &str) -> bool {
 }
 
 /// What an object names as `key`, beside which it may have `others`; `None` where it names nothing.
-fn named(
-    param: &'static str,
-    key: &str,
-    others: &[&str],
-    raw: &RawValue,
-) -> Result<Option<String>, Refused> {
+fn named(param: &'static str, key: &str, others: &[&str], raw: &RawValue) -> Result<Option<String>, Refused> {
     if raw.get() == "null" {
         return Ok(None);
     }

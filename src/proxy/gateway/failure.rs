@@ -4,8 +4,8 @@ use pingora::proxy::{FailToProxy, Session};
 use pingora::{Error, ErrorSource, ErrorType};
 
 use super::{Shared, answer};
-use crate::proxy::finish::Cause;
 use crate::proxy::exchange::is_connect;
+use crate::proxy::finish::Cause;
 use crate::proxy::metrics;
 use crate::proxy::refusal::{self, Context, Refusal};
 use crate::proxy::request::{Metered, Request, Stage};

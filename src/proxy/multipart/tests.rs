@@ -57,7 +57,10 @@ fn what_could_be_read_in_two_ways_is_refused() {
         ("a delimiter within a line", form(&[(plain, b"a--XyZ")])),
         ("a delimiter that begins another word", form(&[(plain, b"a\r\n--XyZw\r\n")])),
         ("a delimiter with blanks behind it", form(&[(plain, b"a\r\n--XyZ \r\n")])),
-        ("a delimiter right behind a head", b"--XyZ\r\nContent-Disposition: form-data; name=\"a\"\r\n\r\n--XyZ--".to_vec()),
+        (
+            "a delimiter right behind a head",
+            b"--XyZ\r\nContent-Disposition: form-data; name=\"a\"\r\n\r\n--XyZ--".to_vec(),
+        ),
         ("a delimiter in a head", form(&[("name=\"a\"; filename=\"--XyZ\"", b"a")])),
         ("two names", form(&[("name=\"prompt\"; name=\"model\"", b"a")])),
         ("an extended name", form(&[("name=\"prompt\"; name*=UTF-8''model", b"a")])),
@@ -84,7 +87,10 @@ fn a_boundary_is_named_once_and_plainly() {
         ("multipart/form-data; boundary=abc", Some("abc")),
         ("Multipart/Form-Data;charset=utf-8; Boundary=\"a b\"", None),
         ("multipart/form-data; boundary=\"a:b\"; charset=utf-8", Some("a:b")),
-        ("multipart/form-data; boundary=----formdata-undici-012345678901", Some("----formdata-undici-012345678901")),
+        (
+            "multipart/form-data; boundary=----formdata-undici-012345678901",
+            Some("----formdata-undici-012345678901"),
+        ),
         ("multipart/form-data; boundary=a; boundary=b", None),
         ("multipart/form-data; boundary=", None),
         ("multipart/form-data", None),
@@ -98,7 +104,11 @@ fn a_boundary_is_named_once_and_plainly() {
 
 #[test]
 fn a_sealed_form_takes_no_watched_field_any_more() {
-    let sent = form(&[("name=\"model\"", b"a"), ("name=\"file\"; filename=\"f\"", &[7; 300]), ("name=\"prompt\"", b"p")]);
+    let sent = form(&[
+        ("name=\"model\"", b"a"),
+        ("name=\"file\"; filename=\"f\"", &[7; 300]),
+        ("name=\"prompt\"", b"p"),
+    ]);
     let late = form(&[("name=\"file\"; filename=\"f\"", &[7; 300]), ("name=\"seconds\"", b"900")]);
     for (sent, outcome) in [(sent, Ok(())), (late, Err(FormError::Late("seconds".to_owned())))] {
         let mut form = Form::new(TYPE, watched).expect("a form");

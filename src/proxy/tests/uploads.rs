@@ -13,7 +13,8 @@ const KIND: &str = "content-type: multipart/form-data; boundary=0123456789abcdef
 fn form(fields: &[(&str, &str)], file: Option<(&str, usize)>, behind: &[(&str, &str)]) -> Vec<u8> {
     let mut form = Vec::new();
     let mut field = |name: &str, value: &[u8], extra: &str| {
-        let head = format!("--0123456789abcdef\r\nContent-Disposition: form-data; name=\"{name}\"{extra}\r\n\r\n");
+        let head =
+            format!("--0123456789abcdef\r\nContent-Disposition: form-data; name=\"{name}\"{extra}\r\n\r\n");
         form.extend_from_slice(head.as_bytes());
         form.extend_from_slice(value);
         form.extend_from_slice(b"\r\n");
@@ -56,7 +57,8 @@ fn a_form_is_priced_by_its_fields_and_arrives_byte_for_byte_whatever_its_size() 
 #[test]
 fn defaults_stand_where_a_form_says_nothing() {
     let world = World::new();
-    let answer = world.ask("POST", "/v1/videos", &world.anna.key, KIND, &form(&[("prompt", "a cat")], None, &[]));
+    let answer =
+        world.ask("POST", "/v1/videos", &world.anna.key, KIND, &form(&[("prompt", "a cat")], None, &[]));
     assert!(answer.header("x-access-sources").contains("take=\"10\""), "{answer:?}");
 }
 
@@ -125,7 +127,11 @@ fn what_is_no_form_is_refused_before_any_hold() {
         ("content-type: application/json\r\ncontent-type: multipart/form-data; boundary=a\r\n", &good, 400),
         ("content-type: application/json\r\n", &good, 400),
         ("content-type: application/json\r\n", json_large.as_bytes(), 413),
-        ("content-encoding: gzip\r\ncontent-type: multipart/form-data; boundary=0123456789abcdef\r\n", &large, 415),
+        (
+            "content-encoding: gzip\r\ncontent-type: multipart/form-data; boundary=0123456789abcdef\r\n",
+            &large,
+            415,
+        ),
     ] {
         let answer = world.ask("POST", "/v1/videos", key, headers, body);
         assert_eq!(answer.status, status, "{headers} {answer:?}");

@@ -43,7 +43,10 @@ fn a_video_is_held_at_creation_and_charged_once_it_is_there() {
     assert_eq!(polled.header("openai-poll-after-ms"), "", "it runs no more");
     assert!(polled.header("x-access-decision").is_empty(), "a poll is no decision");
     let row = world.booked(made.decision());
-    assert_eq!((row.outcome, row.used.seconds, row.charge.charged.to_string()), (Outcome::Completed, 4, "10".into()));
+    assert_eq!(
+        (row.outcome, row.used.seconds, row.charge.charged.to_string()),
+        (Outcome::Completed, 4, "10".into())
+    );
     for _ in 0..3 {
         get(&world, &format!("/v1/videos/{id}"), &world.anna);
     }
@@ -54,10 +57,16 @@ fn a_video_is_held_at_creation_and_charged_once_it_is_there() {
 #[test]
 fn a_running_video_is_polled_for_nothing_as_often_as_the_upstream_wishes() {
     let world = World::new();
-    for (model, wish) in [("sora-2-sim-runs=600000", "10000"), ("sora-2-sim-runs=600000+poll-after=300", "300")] {
+    for (model, wish) in
+        [("sora-2-sim-runs=600000", "10000"), ("sora-2-sim-runs=600000+poll-after=300", "300")]
+    {
         let (id, _) = make(&world, model);
         let polled = get(&world, &format!("/v1/videos/{id}"), &world.anna);
-        assert_eq!((polled.status, polled.json()["status"].as_str()), (200, Some("in_progress")), "{polled:?}");
+        assert_eq!(
+            (polled.status, polled.json()["status"].as_str()),
+            (200, Some("in_progress")),
+            "{polled:?}"
+        );
         assert_eq!(polled.header("openai-poll-after-ms"), wish);
         let content = get(&world, &format!("/v1/videos/{id}/content"), &world.anna);
         assert_eq!(content.status, 404, "not yet there: {content:?}");
@@ -151,7 +160,8 @@ fn a_running_video_that_is_deleted_is_not_charged() {
 #[test]
 fn what_is_made_out_of_a_video_is_priced_by_it() {
     let world = World::new();
-    let source = json!({"model": "sora-2-pro", "prompt": "p", "seconds": "8", "size": "1024x1792"}).to_string();
+    let source =
+        json!({"model": "sora-2-pro", "prompt": "p", "seconds": "8", "size": "1024x1792"}).to_string();
     let made = world.post("/v1/videos", &source);
     let id = id_of(&made);
     let of = |extra: Value| {
@@ -186,11 +196,16 @@ fn what_is_made_out_of_a_video_is_priced_by_it() {
         ("/v1/videos", json!({"prompt": "p", "seconds": 4000}).to_string(), "seconds"),
     ] {
         let answer = world.post(target, &body);
-        assert_eq!((answer.status, &answer.json()["error"]["param"]), (400, &json!(param)), "{target} {body}");
+        assert_eq!(
+            (answer.status, &answer.json()["error"]["param"]),
+            (400, &json!(param)),
+            "{target} {body}"
+        );
     }
     let unpriced = world.post("/v1/videos", &body("gpt-5.5"));
     assert_eq!((unpriced.status, unpriced.code().as_str()), (404, "model_not_found"));
-    let unsized_responses = world.post("/v1/responses", &json!({"model": "sora-2", "input": "x"}).to_string());
+    let unsized_responses =
+        world.post("/v1/responses", &json!({"model": "sora-2", "input": "x"}).to_string());
     assert_eq!(unsized_responses.status, 404, "what is priced by the second is no response");
 }
 
@@ -246,7 +261,11 @@ fn what_an_account_made_exists_for_nobody_else() {
     let before = world.seen.count();
     for (method, target, body, _) in &tries {
         let answer = world.ask(method, target, &world.other.key, "", body.as_bytes());
-        assert_eq!((answer.status, answer.code().as_str()), (404, "not_found"), "{method} {target} {answer:?}");
+        assert_eq!(
+            (answer.status, answer.code().as_str()),
+            (404, "not_found"),
+            "{method} {target} {answer:?}"
+        );
     }
     // Of another kind, or of none that any route makes, an id is nobody's.
     for (target, body) in [
@@ -279,7 +298,10 @@ fn a_list_shows_the_users_own_page_by_page() {
     let theirs = world.ask("POST", "/v1/videos", &world.other.key, "", body("sora-2").as_bytes());
     let theirs = id_of(&theirs);
     let empty = world.ask("GET", "/v1/videos", &world.poor.key, "", b"").json();
-    assert_eq!(empty, json!({"object": "list", "data": [], "first_id": null, "last_id": null, "has_more": false}));
+    assert_eq!(
+        empty,
+        json!({"object": "list", "data": [], "first_id": null, "last_id": null, "has_more": false})
+    );
     let made: Vec<_> = (0..7)
         .map(|_| {
             std::thread::sleep(std::time::Duration::from_millis(2));
@@ -291,7 +313,8 @@ fn a_list_shows_the_users_own_page_by_page() {
         let answer = get(&world, &format!("/v1/videos?{query}"), &world.anna);
         assert_eq!(answer.status, 200, "{query} {answer:?}");
         let page = answer.json();
-        let ids: Vec<_> = page["data"].as_array().expect("data").iter().map(|video| video["id"].clone()).collect();
+        let ids: Vec<_> =
+            page["data"].as_array().expect("data").iter().map(|video| video["id"].clone()).collect();
         assert_eq!(page["first_id"], ids.first().cloned().unwrap_or(Value::Null));
         assert_eq!(page["last_id"], ids.last().cloned().unwrap_or(Value::Null));
         let ids: Vec<_> = ids.iter().map(|id| id.as_str().expect("an id").to_owned()).collect();

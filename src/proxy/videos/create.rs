@@ -181,14 +181,12 @@ async fn made(
 fn named(reply: &Reply) -> Result<(Arc<str>, Value), Refusal> {
     let object = object(&reply.body);
     let id = object.as_ref().and_then(|object| object["id"].as_str()).filter(|id| IdKind::Opaque.fits(id));
-    match (id.map(Arc::from), object) {
-        (Some(id), Some(object)) => Ok((id, object)),
-        _ => {
-            metrics::upstream_error("protocol");
-            tracing::error!("the upstream's answer names nothing that it has made");
-            Err(Refusal::UpstreamUnreachable)
-        }
+    if let (Some(id), Some(object)) = (id.map(Arc::from), object) {
+        return Ok((id, object));
     }
+    metrics::upstream_error("protocol");
+    tracing::error!("the upstream's answer names nothing that it has made");
+    Err(Refusal::UpstreamUnreachable)
 }
 
 /// What a video is like, by what the upstream says it becomes.

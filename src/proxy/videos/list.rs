@@ -124,7 +124,8 @@ async fn one(shared: &Shared, target: Vec<u8>) -> Result<Option<Value>, Refusal>
     })?;
     let outgoing = Outgoing { target, ..Outgoing::default() };
     let header = outward(shared, header, &outgoing)?;
-    let reply = ask(shared, header, Sending::Whole(Bytes::new())).await.map_err(|error| refusal_of(&error))?;
+    let reply =
+        ask(shared, header, Sending::Whole(Bytes::new())).await.map_err(|error| refusal_of(&error))?;
     let reply = super::accepted_key(reply)?;
     match reply.header.status {
         StatusCode::OK => {}
@@ -198,7 +199,8 @@ mod tests {
         ] {
             assert_eq!(wish(query), Ok(expected), "{query}");
         }
-        for query in ["limit=101", "limit=", "limit=-1", "limit=+1", "order=up", "limit=1&limit=2", "after=a&after=b"]
+        for query in
+            ["limit=101", "limit=", "limit=-1", "limit=+1", "order=up", "limit=1&limit=2", "after=a&after=b"]
         {
             assert!(wish(query).is_err(), "{query}");
         }

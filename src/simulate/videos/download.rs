@@ -105,13 +105,20 @@ mod tests {
             let (head, ()) = request.body(()).expect("a request").into_parts();
             Download::of(200_000, &head)
         };
-        let bytes = |download: &Download| download.pieces().flat_map(|piece| piece.to_vec()).collect::<Vec<u8>>();
-        let whole = bytes(&Download::of(200_000, &http::Request::get("/").body(()).expect("a request").into_parts().0));
+        let bytes =
+            |download: &Download| download.pieces().flat_map(|piece| piece.to_vec()).collect::<Vec<u8>>();
+        let whole = bytes(&Download::of(
+            200_000,
+            &http::Request::get("/").body(()).expect("a request").into_parts().0,
+        ));
         assert_eq!(whole.len(), 200_000);
         assert_ne!(whole[..1000], whole[1000..2000]);
-        for (range, from, to) in
-            [("bytes=0-0", 0, 1), ("bytes=65521-131072", 65_521, 131_073), ("bytes=199999-", 199_999, 200_000), ("bytes=-7", 199_993, 200_000)]
-        {
+        for (range, from, to) in [
+            ("bytes=0-0", 0, 1),
+            ("bytes=65521-131072", 65_521, 131_073),
+            ("bytes=199999-", 199_999, 200_000),
+            ("bytes=-7", 199_993, 200_000),
+        ] {
             let part = download(range);
             assert_eq!(part.status, StatusCode::PARTIAL_CONTENT);
             assert_eq!(bytes(&part), whole[from..to], "{range}");

@@ -106,7 +106,10 @@ fn files_exist_for_nobody() {
         json(r#"{"input_reference": {"file_id": "file-1"}}"#),
         AskedVideo::of_form(&[text("input_reference[file_id]", "file-1")]),
     ] {
-        assert!(matches!(&refused, Err(Refused::Foreign(Foreign { kind: ForeignKind::File, .. }))), "{refused:?}");
+        assert!(
+            matches!(&refused, Err(Refused::Foreign(Foreign { kind: ForeignKind::File, .. }))),
+            "{refused:?}"
+        );
     }
 }
 
