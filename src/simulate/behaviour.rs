@@ -24,6 +24,10 @@ pub struct Behaviour {
     pub wait_ms: u64,
     /// Milliseconds between two events of a stream.
     pub pace_ms: u64,
+    /// Milliseconds that a background response is in progress.
+    pub runs_ms: u64,
+    /// When to ask for it again, in milliseconds, as a header tells.
+    pub poll_after_ms: Option<u64>,
     /// Tokens of output, or their mean where `spread` is set.
     pub output_tokens: u64,
     /// Spreads the output's length from request to request.
@@ -134,6 +138,8 @@ impl Default for Behaviour {
             reaction: Reaction::Serve,
             wait_ms: 0,
             pace_ms: 0,
+            runs_ms: 0,
+            poll_after_ms: None,
             output_tokens: 16,
             spread: None,
             events: None,
@@ -215,6 +221,12 @@ pub const WORDS: &[Word] = &[
     }),
     word("wait", "MS", "wait before the header", |b, v| set(&mut b.wait_ms, milliseconds(v))),
     word("pace", "MS", "wait between two events", |b, v| set(&mut b.pace_ms, milliseconds(v))),
+    word("runs", "MS", "a background response is in progress so long", |b, v| {
+        set(&mut b.runs_ms, milliseconds(v))
+    }),
+    word("poll-after", "MS", "openai-poll-after-ms on answers that tell of one", |b, v| {
+        set(&mut b.poll_after_ms, milliseconds(v).map(Some))
+    }),
     word("events", "N", "N text events in a stream (default one per token, at most 100)", |b, v| {
         set(&mut b.events, number(v, TOKENS_MAX).map(Some))
     }),

@@ -142,12 +142,16 @@ fn push_error_headers(headers: &mut HeaderMap, error: &ApiError) {
 fn push_common_headers(headers: &mut HeaderMap, head: &Parts, behaviour: &Behaviour, id: Id) {
     const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
     const PROCESSING_MS: HeaderName = HeaderName::from_static("openai-processing-ms");
+    const POLL_AFTER: HeaderName = HeaderName::from_static("openai-poll-after-ms");
     const VERSION: HeaderName = HeaderName::from_static("openai-version");
 
     if let Ok(value) = HeaderValue::try_from(format!("req_{id}")) {
         headers.insert(REQUEST_ID, value);
     }
     headers.insert(PROCESSING_MS, HeaderValue::from(behaviour.wait_ms));
+    if let Some(after) = behaviour.poll_after_ms {
+        headers.insert(POLL_AFTER, HeaderValue::from(after));
+    }
     headers.insert(VERSION, HeaderValue::from_static("2020-10-01"));
     if behaviour.own_limits {
         for (name, value) in OWN_LIMITS {
