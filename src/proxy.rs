@@ -6,6 +6,7 @@
 //! | `demand`, `learn` | what a request asks for, what calls like it use; pure |
 //! | `admit` | what has to hold before a request leaves |
 //! | `settlement`, `in_flight` | the end of every hold; its renewal until then |
+//! | `background`, `webhooks` | calls that become jobs; the upstream's word that one has ended |
 //! | `responses` | whose a response is |
 //! | `keys`, `client` | who calls, and in what words to answer |
 //! | `refusal`, `headers` | the one place that says no; what every answer tells |
@@ -18,6 +19,7 @@
 
 pub mod access_view;
 mod admit;
+pub mod background;
 pub mod body;
 pub mod client;
 pub mod decision_view;
@@ -43,6 +45,7 @@ mod structured;
 #[cfg(test)]
 mod tests;
 pub mod upstream;
+mod webhooks;
 
 pub use crate::observe;
 pub use crate::observe::finish;

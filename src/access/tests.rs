@@ -328,6 +328,7 @@ fn rebuilt(id: AccountId, records: &[Record]) -> Account {
                     account.replay_grant(grant, CounterKey::of_balance(&grant.balance)).unwrap();
                 }
                 Record::Expiry(expiry) => account.replay_expiry(expiry).unwrap(),
+                Record::Job(_) => {}
             }
         }
     }

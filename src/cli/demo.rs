@@ -13,7 +13,9 @@ use rand::Rng;
 
 use super::output::say;
 use super::serve::{Deployment, Gateway};
-use crate::config::{Config, Durability, Limits, Listen, OnStoreFailure, Secret, SecretSource, Upstream};
+use crate::config::{
+    self, Config, Durability, Limits, Listen, OnStoreFailure, Secret, SecretSource, Upstream,
+};
 use crate::simulate;
 use crate::telemetry::LogSettings;
 use seed::Keys;

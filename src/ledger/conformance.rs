@@ -41,6 +41,7 @@ macro_rules! conformance {
             histories_are_read_newest_first_in_pages,
             a_key_is_revoked_once,
             what_was_made_upstream_has_one_owner,
+            a_job_belongs_to_its_account_from_its_beginning,
             a_policy_is_kept_under_its_version,
             the_log_of_blocks_keeps_the_newest,
         }

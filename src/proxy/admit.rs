@@ -12,6 +12,7 @@ use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING, UPGRADE};
 use pingora::proxy::Session;
 
+use super::background::Background;
 use super::client::Dialect;
 use super::demand::{self, Asked};
 use super::finish::Cause;
@@ -128,10 +129,18 @@ pub(super) fn identify(shared: &Shared, session: &Session, request: &mut Request
 
 /// Lets a request on that costs nothing.
 pub(super) async fn pass(shared: &Shared, session: &mut Session, known: Known) -> Result<Stage, Refused> {
-    let mut free = Free { outgoing: Outgoing { target: known.target, ..Outgoing::default() }, deletes: None };
+    let mut free =
+        Free { outgoing: Outgoing { target: known.target, ..Outgoing::default() }, ..Free::default() };
     if known.class == Class::Owned {
         owned(shared, &known.caller, &known.id, None).await?;
-        free.deletes = (known.action == Action::DeleteResponse).then_some(known.id);
+        match known.action {
+            Action::DeleteResponse => {
+                ended(shared, &known.id).await?;
+                free.deletes = Some(known.id);
+            }
+            Action::ReadResponse | Action::CancelResponse => free.about = Some(known.id),
+            _ => {}
+        }
     }
     let body = shared.bodies.read(session).await.map_err(|error| body::refusal(&error))?;
     match known.action {
@@ -164,9 +173,6 @@ pub(super) async fn meter(
     let sent = shared.bodies.read(session).await.map_err(|error| body::refusal(&error))?;
     let plain = body::plain(shared, session, &sent).await?;
     let asked = body::parse(kind, plain.as_ref().unwrap_or(&sent)).await?;
-    if asked.background {
-        return Err(Refusal::NotBuilt { what: "`background: true`", param: Some("background") }.into());
-    }
     let adds_usage = kind == demand::Api::Chat && asked.stream && !asked.include_usage;
     let priced = price(shared, &known, api, &asked).await?;
     let (decided, settlement) = hold(shared, &known, priced).await?;
@@ -184,6 +190,8 @@ pub(super) async fn meter(
         action: known.action,
         filter: adds_usage.then(ChatFilter::default),
         streams: false,
+        background: (asked.background && kind == demand::Api::Responses)
+            .then(|| Background::new(Arc::clone(&shared.jobs), shared.clock.clone())),
     })))
 }
 
@@ -326,6 +334,22 @@ async fn owned(
             Err(Refusal::StoreUnavailable)
         }
     }
+}
+
+/// Learns the end of a job before what it made is gone. One that still runs is no reason to wait.
+async fn ended(shared: &Shared, id: &str) -> Result<(), Refusal> {
+    if shared.jobs.is_ended(id) {
+        return Ok(());
+    }
+    shared.jobs.retrieve(id).await.map(|_| ()).map_err(|error| {
+        tracing::warn!(error = %chain(&error), "a job's end could not be learnt before its deletion");
+        Refusal::StoreUnavailable
+    })
+}
+
+/// What a body that was not taken is refused with.
+pub(super) fn body_refusal(error: &super::body::BodyError) -> Refusal {
+    body::refusal(error)
 }
 
 fn bad(message: &'static str, code: Code) -> Refusal {

@@ -123,6 +123,21 @@ impl Bodies {
         read.unwrap_or(Err(BodyError::TimedOut))
     }
 
+    /// Reads the whole body of a request that goes nowhere from here, of at most `bytes_max`.
+    pub async fn read_small(&self, session: &mut Session, bytes_max: usize) -> Result<Vec<u8>, BodyError> {
+        let read = async {
+            let mut whole = Vec::new();
+            while let Some(chunk) = session.read_request_body().await.map_err(BodyError::Cut)? {
+                if whole.len() + chunk.len() > bytes_max {
+                    return Err(BodyError::TooLarge { bytes_max });
+                }
+                whole.extend_from_slice(&chunk);
+            }
+            Ok(whole)
+        };
+        tokio::time::timeout(self.limits.timeout, read).await.unwrap_or(Err(BodyError::TimedOut))
+    }
+
     /// The length that was told, where one was.
     fn length(&self, session: &Session) -> Result<Option<usize>, BodyError> {
         let told = session.req_header().headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok());

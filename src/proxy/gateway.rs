@@ -27,12 +27,13 @@ use super::routes::{Class, Route};
 use super::server::Task;
 use super::settlement::Settlements;
 use super::upstream::{self, Upstream};
-use super::{admit, local, metrics, passing};
+use super::{admit, local, metrics, passing, webhooks};
 use crate::ledger::Ledger;
 use crate::ledger::directory::Directory;
 use crate::meter::Meter;
 use crate::policy::live::Policies;
-use crate::settle::BlockSender;
+use crate::settle::jobs::webhook::Verifier;
+use crate::settle::{BlockSender, Jobs};
 use crate::units::time::Clock;
 
 /// How long a client may take to read what is written to it.
@@ -58,6 +59,10 @@ pub struct Parts {
     pub ledger: Arc<dyn Ledger>,
     /// The log of blocks.
     pub blocks: BlockSender,
+    /// What is made in the background.
+    pub jobs: Arc<Jobs>,
+    /// Checks the upstream's webhooks, if they are taken.
+    pub webhooks: Option<Verifier>,
     /// Where allowed requests go.
     pub upstream: upstream::Settings,
     /// Bounds on bodies.
@@ -76,6 +81,8 @@ pub(super) struct Shared {
     pub(super) meter: Arc<dyn Meter>,
     pub(super) ledger: Arc<dyn Ledger>,
     pub(super) blocks: BlockSender,
+    pub(super) jobs: Arc<Jobs>,
+    pub(super) webhooks: Option<Verifier>,
     pub(super) upstream: Arc<Upstream>,
     pub(super) bodies: Bodies,
     pub(super) learner: Arc<Learner>,
@@ -133,6 +140,8 @@ impl Gateway {
             meter: parts.meter,
             ledger: parts.ledger,
             blocks: parts.blocks,
+            jobs: parts.jobs,
+            webhooks: parts.webhooks,
             learner,
             owners,
             in_flight,
@@ -198,6 +207,12 @@ impl ProxyHttp for Gateway {
 
     async fn request_filter(&self, session: &mut Session, request: &mut Request) -> pingora::Result<bool> {
         let shared = &*self.0;
+        if webhooks::is_one(session) {
+            return match webhooks::take(shared, session, request).await {
+                Ok(taken) => answer::tell(session, request, taken).await,
+                Err(refusal) => answer::refuse(shared, session, request, refusal.into()).await,
+            };
+        }
         let known = match admit::identify(shared, session, request) {
             Ok(known) => known,
             Err(refusal) => return answer::refuse(shared, session, request, refusal.into()).await,
@@ -309,12 +324,16 @@ impl ProxyHttp for Gateway {
         end_of_stream: bool,
         request: &mut Request,
     ) -> pingora::Result<Option<Duration>> {
-        if let Some(metered) = request.metered() {
-            *body = metered.pass(body.take());
-            if end_of_stream {
-                answer::append(body, metered.conclude());
-                metered.settlement.end_now(Cause::Ended);
+        match &mut request.stage {
+            Stage::Metered(metered) => {
+                *body = metered.pass(body.take());
+                if end_of_stream {
+                    answer::append(body, metered.conclude());
+                    metered.settlement.end_now(Cause::Ended);
+                }
             }
+            Stage::Free(free) => free.pass(body.as_deref(), end_of_stream),
+            Stage::Arrived | Stage::Answered => {}
         }
         Ok(None)
     }

@@ -11,6 +11,9 @@ const ID_BYTES_MAX: usize = 128;
 /// The longest query.
 const QUERY_BYTES_MAX: usize = 2048;
 
+/// Where the upstream's webhooks go.
+pub const WEBHOOKS: &str = "/webhooks/upstream";
+
 /// What a route may cost, and who may use it. A route has exactly one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Class {
@@ -63,6 +66,8 @@ pub enum Action {
     Access,
     /// Tells what became of a decision.
     Decision,
+    /// Takes the upstream's word on a job; signed instead of keyed.
+    TakeWebhook,
 }
 
 /// One row of the table.
@@ -102,7 +107,7 @@ pub struct Matched<'a> {
 }
 
 /// The whole table, the busiest rows first.
-pub static TABLE: [Route; 12] = [
+pub static TABLE: [Route; 13] = [
     row("POST", "/v1/responses", Class::Metered(Api::Responses), Action::CreateResponse),
     row("POST", "/v1/chat/completions", Class::Metered(Api::Chat), Action::CompleteChat),
     row("POST", "/v1/responses/compact", Class::Metered(Api::Responses), Action::CompactResponse),
@@ -140,6 +145,7 @@ pub static TABLE: [Route; 12] = [
         id: Some((IdKind::Opaque, "")),
         ..row("GET", "/v1/access/decisions/", Class::Local, Action::Decision)
     },
+    row("POST", WEBHOOKS, Class::Local, Action::TakeWebhook),
 ];
 
 const fn row(method: &'static str, head: &'static str, class: Class, action: Action) -> Route {
@@ -157,6 +163,11 @@ pub fn find<'a>(method: &str, target: &'a [u8]) -> Option<Matched<'a>> {
         let id = route.id_in(method, path)?;
         Some(Matched { route, id, query })
     })
+}
+
+/// The first row that does this.
+pub fn of(action: Action) -> Option<&'static Route> {
+    TABLE.iter().find(|route| route.action == action)
 }
 
 impl Route {

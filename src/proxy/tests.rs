@@ -1,6 +1,7 @@
 //! The gateway as a client on the wire sees it: the real server, meter, journal and books, before a simulated upstream.
 
 mod answers;
+mod background;
 mod bodies;
 mod faults;
 mod owned;

@@ -306,3 +306,6 @@ fn tell(job: &JobRecord, record: &EndRecord) {
         );
     }
 }
+
+#[cfg(test)]
+mod tests;

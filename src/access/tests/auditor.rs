@@ -197,6 +197,7 @@ fn granted_less_drawn(records: &[Record]) -> BTreeMap<(Option<UserId>, CounterKe
                     add(grant.user, CounterKey::of_balance(&grant.balance), grant.amount, 1);
                 }
             }
+            Record::Job(_) => {}
             Record::Grant(grant) => add(grant.user, CounterKey::of_balance(&grant.balance), grant.amount, 1),
             Record::Expiry(expiry) => {
                 for entry in &expiry.grants {

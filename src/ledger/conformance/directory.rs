@@ -2,9 +2,9 @@
 
 use super::{Shared, with_account};
 use crate::access::reason::{Block, Reason};
-use crate::access::record::Record;
+use crate::access::record::{JobKind, JobRecord, Record};
 use crate::ledger::LedgerError;
-use crate::ledger::rows::{AccountStatus, BlockRow, Owner, Page};
+use crate::ledger::rows::{AccountStatus, Applied, BlockRow, Owner, Page};
 use crate::ledger::samples::{POLICY, Sample, credits, grant_id};
 use crate::units::{DecisionId, KeyId, Quantities, Timestamp};
 
@@ -109,6 +109,34 @@ pub(crate) async fn what_was_made_upstream_has_one_owner(ledger: Shared) {
         ledger.disown("resp_1").await.unwrap();
         assert_eq!(ledger.owner_of("resp_1").await.unwrap(), None);
     }
+}
+
+/// I14, I7: what a job makes has its owner before it is made, however often that is told, and not again after its end.
+pub(crate) async fn a_job_belongs_to_its_account_from_its_beginning(ledger: Shared) {
+    let (mut sample, other) = (with_account(&ledger, 1).await, with_account(&ledger, 2).await);
+    let mut end = sample.end(&[], 1);
+    let job = JobRecord {
+        decision: end.decision,
+        account: sample.account.id,
+        user: sample.user.id,
+        kind: JobKind::Video,
+        resource: "video_1".into(),
+        began_at: Timestamp::from_ms(1),
+        expires_at: Timestamp::from_ms(2),
+    };
+    let theirs = JobRecord { account: other.account.id, user: other.user.id, ..job.clone() };
+    let owner = |context_tokens| Owner { account: sample.account.id, user: sample.user.id, context_tokens };
+    for job in [&job, &theirs, &job] {
+        let applied = ledger.apply(vec![Record::Job(job.clone())]).await.unwrap();
+        assert_eq!(applied, Applied::default(), "it is no part of the sequence");
+        assert_eq!(ledger.owner_of("video_1").await.unwrap(), Some(owner(0)));
+    }
+    end.ending.resource = Some("video_1".into());
+    ledger.apply(vec![Record::Job(job.clone()), Record::End(Box::new(end))]).await.unwrap();
+    assert_eq!(ledger.owner_of("video_1").await.unwrap(), Some(owner(120)));
+    ledger.disown("video_1").await.unwrap();
+    ledger.apply(vec![Record::Job(job)]).await.unwrap();
+    assert_eq!(ledger.owner_of("video_1").await.unwrap(), None, "it ended, and what it made is deleted");
 }
 
 /// A snapshot never changes.

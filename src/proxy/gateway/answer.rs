@@ -1,5 +1,7 @@
 //! What the client gets: the gateway's own answers, and the head of the upstream's.
 
+use std::sync::Arc;
+
 use bytes::{Bytes, BytesMut};
 use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, TRANSFER_ENCODING};
 use http::{HeaderName, HeaderValue, StatusCode};
@@ -8,12 +10,13 @@ use pingora::proxy::Session;
 
 use super::Shared;
 use crate::proxy::admit::Refused;
+use crate::proxy::background::Watched;
 use crate::proxy::finish::Cause;
 use crate::proxy::headers::Headers;
 use crate::proxy::local;
 use crate::proxy::passing;
 use crate::proxy::refusal::{self, Context, Response};
-use crate::proxy::request::{Metered, Request, Stage};
+use crate::proxy::request::{Metered, Request, Stage, is_stream};
 use crate::telemetry::chain;
 
 static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -93,10 +96,14 @@ pub(super) async fn head(
             insert(header, metered.decided.headers(request.dialect, &request_id, shared.clock.now()))?;
         }
         Stage::Free(free) => {
-            if let Some(id) = free.deletes.take().filter(|_| accepted)
-                && let Err(error) = shared.owners.forget(&id).await
+            if let Some(id) = free.deletes.take().filter(|_| accepted) {
+                deleted(shared, &id).await;
+            }
+            if accepted
+                && let Some(id) = &free.about
+                && !shared.jobs.is_ended(id)
             {
-                tracing::warn!(error = %chain(&error), "a deleted response stays on the books");
+                free.tells = Some(Watched::new(Arc::clone(&shared.jobs), is_stream(header)));
             }
             if told_id(header).is_none() {
                 header.insert_header(REQUEST_ID.clone(), request_id())?;
@@ -108,6 +115,16 @@ pub(super) async fn head(
         session.set_keepalive(None);
     }
     Ok(())
+}
+
+/// Forgets what was deleted, and ends the job that would have made it.
+async fn deleted(shared: &Shared, id: &str) {
+    if let Err(error) = shared.jobs.deleted(id).await {
+        tracing::error!(error = %chain(&error), "the end of a deleted job is not recorded");
+    }
+    if let Err(error) = shared.owners.forget(id).await {
+        tracing::warn!(error = %chain(&error), "a deleted response stays on the books");
+    }
 }
 
 /// Ends the hold of a call that charges nothing, durably, before anybody is told.

@@ -28,14 +28,19 @@ use crate::proxy::gateway::{Gateway, Parts};
 use crate::proxy::keys::Key;
 use crate::proxy::server::{self, Listener};
 use crate::proxy::{body, upstream};
+use crate::settle::jobs::webhook::Verifier;
+use crate::settle::jobs::{Jobs, Pace, client};
 use crate::settle::{BlockLog, Settler};
 use crate::simulate::{self, Seen};
 use crate::units::time::Clock;
-use crate::units::{AccountId, Credits, DecisionId, GrantId, KeyId, Timestamp, UserId};
+use crate::units::{AccountId, Credits, DecisionId, GrantId, KeyId, Span, Timestamp, UserId};
 
 pub(super) const PATIENCE: Duration = Duration::from_secs(20);
 /// The key that the simulated upstream wants.
 pub(super) const UPSTREAM_KEY: &str = "sk-upstream-secret";
+
+/// What the upstream's webhooks are signed with.
+pub(super) const WEBHOOK_SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
 const POLICY: &str = r#"
 version: 1
@@ -137,6 +142,18 @@ impl World {
         let settler =
             Settler::new(Arc::clone(&journal), Arc::clone(&ledger), move |grant| booked.booked(grant));
         let brittle = Arc::new(AtomicBool::new(false));
+        let client = client::Client::new(&client::Settings {
+            base_url: format!("http://{upstream_address}").parse().expect("a URL"),
+            key: Secret::new(UPSTREAM_KEY, "a test").expect("a key"),
+            ca_file: None,
+            connect_timeout: Duration::from_secs(2),
+        });
+        let source = Arc::new(client.expect("a client"));
+        let pace =
+            Pace { polls_per_second: 20, first: Span::from_seconds(3600), longest: Span::from_seconds(3600) };
+        let jobs = runtime.block_on(Jobs::open(meter.clone(), source, clock.clone(), pace));
+        let jobs = jobs.expect("jobs");
+        let secret = Secret::new(WEBHOOK_SECRET, "a test").expect("a secret");
         let gateway = Gateway::new(Parts {
             clock,
             policies: Arc::clone(&policies),
@@ -144,6 +161,8 @@ impl World {
             meter: Arc::new(Brittle { meter: Arc::clone(&meter), breaks: Arc::clone(&brittle) }),
             ledger: Arc::clone(&ledger),
             blocks,
+            jobs: Arc::clone(&jobs),
+            webhooks: Some(Verifier::new(&secret).expect("a secret of webhooks")),
             upstream: upstream::Settings {
                 base_url: format!("http://{}", wishes.upstream.unwrap_or(upstream_address))
                     .parse()
@@ -156,10 +175,12 @@ impl World {
         })
         .expect("a gateway");
         let (settled, settling) = watch::channel(false);
+        let watching = Arc::clone(&jobs);
         let settlement = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             runtime.expect("a runtime").block_on(async {
-                tokio::join!(settler.run(settling.clone()), log.run(settling));
+                let watched = Arc::clone(&watching).watch(settling.clone());
+                tokio::join!(settler.run(settling.clone()), log.run(settling), watched);
             });
         });
         let (address, stop, server) = serve(gateway, wishes.grace);

@@ -92,7 +92,7 @@ pub(super) fn observe(object: &Value) -> Observed {
 
 /// The end of a background response, if it has one.
 pub(super) fn of_response(held: &InFlight, observed: &Observed) -> Option<Ended> {
-    observed.terminal?;
+    observed.terminal.filter(|_| observed.is_stated)?;
     let facts = Facts {
         terms: &held.terms,
         estimate: &held.demand.quantities,
