@@ -23,6 +23,7 @@ mod blocks;
 mod crowd;
 mod docker;
 mod faults;
+mod jobs;
 mod keys;
 mod lifecycle;
 mod operator;

@@ -309,7 +309,7 @@ async fn a_job_goes_on_over_restarts_with_all_that_it_holds() {
         let (again, recovered) = Rig::open(folder.path(), clock.clone()).await;
         assert_eq!((recovered.floored, recovered.jobs), (floored, 1));
         assert_eq!(again.left().await.0, "20", "what it holds stays held");
-        assert_eq!(again.meter.jobs().await.unwrap(), [job.clone()]);
+        assert_eq!(again.meter.jobs().await.unwrap(), std::slice::from_ref(&job));
         assert!(again.meter.in_flight(again.account, lost).await.unwrap().is_none());
         let held = again.meter.in_flight(again.account, made).await.unwrap().unwrap();
         assert_eq!(held.expires_at, job.expires_at);

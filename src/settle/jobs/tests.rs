@@ -165,11 +165,11 @@ impl Rig {
     }
 }
 
-fn video(status: &str, seconds: Value) -> Value {
+fn video(status: &str, seconds: &Value) -> Value {
     json!({"id": "video_1", "object": "video", "status": status, "seconds": seconds, "error": null})
 }
 
-fn response(status: &str, usage: Value) -> Value {
+fn response(status: &str, usage: &Value) -> Value {
     json!({"id": "resp_1", "object": "response", "status": status, "background": true, "usage": usage, "output": []})
 }
 
@@ -179,21 +179,21 @@ async fn a_job_is_charged_by_its_first_terminal_state_and_by_no_other() {
     use JobKind::{Response, Video};
     let usage = json!({"input_tokens": 12, "output_tokens": 30, "total_tokens": 42});
     let rows = [
-        (Video, video("completed", json!("8")), Outcome::Completed, Grade::Exact, "20"),
-        (Video, video("completed", json!("4")), Outcome::Completed, Grade::Exact, "10"),
-        (Video, video("completed", json!(4)), Outcome::Completed, Grade::Exact, "10"),
-        (Video, video("completed", json!("16")), Outcome::Completed, Grade::Exact, "20"),
-        (Video, video("completed", json!("0")), Outcome::Completed, Grade::Exact, "20"),
-        (Video, video("completed", Value::Null), Outcome::Completed, Grade::Exact, "20"),
-        (Video, video("failed", json!("8")), Outcome::Failed, Grade::Exact, "0"),
-        (Video, video("moderated", json!("8")), Outcome::Failed, Grade::Exact, "0"),
-        (Video, video("cancelled", json!("8")), Outcome::Cancelled, Grade::Exact, "0"),
-        (Response, response("completed", usage.clone()), Outcome::Completed, Grade::Exact, "42"),
-        (Response, response("incomplete", usage.clone()), Outcome::Incomplete, Grade::Exact, "42"),
-        (Response, response("failed", usage.clone()), Outcome::Failed, Grade::Exact, "42"),
-        (Response, response("cancelled", usage), Outcome::Cancelled, Grade::Exact, "42"),
-        (Response, response("failed", Value::Null), Outcome::Failed, Grade::Estimated, "10"),
-        (Response, response("cancelled", Value::Null), Outcome::Cancelled, Grade::Estimated, "10"),
+        (Video, video("completed", &json!("8")), Outcome::Completed, Grade::Exact, "20"),
+        (Video, video("completed", &json!("4")), Outcome::Completed, Grade::Exact, "10"),
+        (Video, video("completed", &json!(4)), Outcome::Completed, Grade::Exact, "10"),
+        (Video, video("completed", &json!("16")), Outcome::Completed, Grade::Exact, "20"),
+        (Video, video("completed", &json!("0")), Outcome::Completed, Grade::Exact, "20"),
+        (Video, video("completed", &Value::Null), Outcome::Completed, Grade::Exact, "20"),
+        (Video, video("failed", &json!("8")), Outcome::Failed, Grade::Exact, "0"),
+        (Video, video("moderated", &json!("8")), Outcome::Failed, Grade::Exact, "0"),
+        (Video, video("cancelled", &json!("8")), Outcome::Cancelled, Grade::Exact, "0"),
+        (Response, response("completed", &usage), Outcome::Completed, Grade::Exact, "42"),
+        (Response, response("incomplete", &usage), Outcome::Incomplete, Grade::Exact, "42"),
+        (Response, response("failed", &usage), Outcome::Failed, Grade::Exact, "42"),
+        (Response, response("cancelled", &usage), Outcome::Cancelled, Grade::Exact, "42"),
+        (Response, response("failed", &Value::Null), Outcome::Failed, Grade::Estimated, "10"),
+        (Response, response("cancelled", &Value::Null), Outcome::Cancelled, Grade::Estimated, "10"),
     ];
     for (kind, object, outcome, grade, charged) in rows {
         let folder = tempfile::tempdir().unwrap();
@@ -216,7 +216,8 @@ async fn a_job_is_charged_by_its_first_terminal_state_and_by_no_other() {
         assert!(!rig.jobs.is_ended(&resource));
         rig.jobs.learn(kind, &object).await.unwrap().unwrap().await.unwrap();
         assert!(rig.jobs.is_ended(&resource));
-        let again = if kind == Video { video("failed", json!("8")) } else { response("failed", Value::Null) };
+        let again =
+            if kind == Video { video("failed", &json!("8")) } else { response("failed", &Value::Null) };
         assert!(rig.jobs.learn(kind, &again).await.unwrap().is_none(), "I9: it ends once");
         let row = rig.booked(decision).await;
         assert_eq!((row.outcome, row.grade), (outcome, grade), "{object}");
@@ -233,12 +234,12 @@ async fn a_job_is_retrieved_when_somebody_has_to_know() {
     let decision = rig.begin(1, JobKind::Video, "video_1").await;
     assert_eq!(rig.jobs.retrieve("video_1").await.unwrap(), JobState::Running, "the upstream knows none");
     let say = |object| rig.script.objects.lock().unwrap().insert("video_1".to_owned(), object);
-    say(video("in_progress", json!("8")));
+    say(video("in_progress", &json!("8")));
     assert_eq!(rig.jobs.retrieve("video_1").await.unwrap(), JobState::Running);
     rig.script.away.store(true, Ordering::SeqCst);
     assert!(matches!(rig.jobs.retrieve("video_1").await, Err(RetrieveError::Upstream(_))));
     rig.script.away.store(false, Ordering::SeqCst);
-    say(video("completed", json!("8")));
+    say(video("completed", &json!("8")));
     assert_eq!(rig.jobs.retrieve("video_1").await.unwrap(), JobState::Ended);
     assert_eq!(rig.booked(decision).await.charge.charged.to_string(), "20");
     let asked = rig.script.asked.load(Ordering::SeqCst);
@@ -278,7 +279,7 @@ async fn the_watcher_asks_when_it_is_time_and_again_while_the_upstream_is_away()
     let folder = tempfile::tempdir().unwrap();
     let rig = Rig::new(folder.path()).await;
     let decision = rig.begin(1, JobKind::Video, "video_1").await;
-    rig.script.objects.lock().unwrap().insert("video_1".to_owned(), video("completed", json!("8")));
+    rig.script.objects.lock().unwrap().insert("video_1".to_owned(), video("completed", &json!("8")));
     rig.script.away.store(true, Ordering::SeqCst);
     let asked = || rig.script.asked.load(Ordering::SeqCst);
     rig.clock.advance(Span::from_ms(9_999));
@@ -299,7 +300,7 @@ async fn a_word_of_the_upstreams_moves_the_watcher_at_once() {
     let rig = Rig::new(folder.path()).await;
     rig.begin(1, JobKind::Response, "resp_1").await;
     let usage = json!({"input_tokens": 12, "output_tokens": 30});
-    rig.script.objects.lock().unwrap().insert("resp_1".to_owned(), response("completed", usage));
+    rig.script.objects.lock().unwrap().insert("resp_1".to_owned(), response("completed", &usage));
     rig.jobs.ask_soon("resp_1");
     rig.jobs.ask_soon("nothing");
     watch_until(&rig, || rig.jobs.is_ended("resp_1")).await;
@@ -312,7 +313,7 @@ async fn a_wish_of_the_upstreams_stands_over_the_pace_within_bounds() {
     let script = Script { poll_after: Some(Span::from_ms(300)), ..Script::default() };
     let rig = Rig::with(folder.path(), script).await;
     rig.begin(1, JobKind::Video, "video_1").await;
-    rig.script.objects.lock().unwrap().insert("video_1".to_owned(), video("queued", json!("8")));
+    rig.script.objects.lock().unwrap().insert("video_1".to_owned(), video("queued", &json!("8")));
     rig.jobs.ask_after("video_1", Span::from_ms(300));
     let asked = || rig.script.asked.load(Ordering::SeqCst);
     for round in 1..4 {
@@ -344,7 +345,7 @@ async fn the_index_is_made_anew_from_what_the_meter_has_open() {
     let source = Arc::new(Arc::clone(&rig.script));
     let again = Jobs::open(rig.meter.clone(), source, rig.clock.clone(), PACE).await.unwrap();
     assert!(!again.is_ended("video_1"));
-    rig.script.objects.lock().unwrap().insert("video_1".to_owned(), video("failed", json!("8")));
+    rig.script.objects.lock().unwrap().insert("video_1".to_owned(), video("failed", &json!("8")));
     let again = Rig { jobs: again, ..rig };
     watch_until(&again, || again.jobs.is_ended("video_1")).await;
 }
