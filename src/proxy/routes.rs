@@ -84,6 +84,8 @@ pub enum Action {
     ReadVideoContent,
     /// Tells what is left.
     Access,
+    /// Tells what is left, as Codex's own service would.
+    CodexUsage,
     /// Tells what became of a decision.
     Decision,
     /// Takes the upstream's word on a job; signed instead of keyed.
@@ -128,7 +130,7 @@ pub struct Matched<'a> {
 }
 
 /// The whole table, the busiest rows first.
-pub static TABLE: [Route; 23] = [
+pub static TABLE: [Route; 25] = [
     row("POST", "/v1/responses", Class::Metered(Api::Responses), Action::CreateResponse),
     row("POST", "/v1/chat/completions", Class::Metered(Api::Chat), Action::CompleteChat),
     row("POST", "/v1/responses/compact", Class::Metered(Api::Responses), Action::CompactResponse),
@@ -192,6 +194,9 @@ pub static TABLE: [Route; 23] = [
         ..row("GET", "/v1/access/decisions/", Class::Local, Action::Decision)
     },
     row("POST", WEBHOOKS, Class::Local, Action::TakeWebhook),
+    // Which of the two Codex asks for depends on the base URL that it is given.
+    row("GET", "/api/codex/usage", Class::Local, Action::CodexUsage),
+    row("GET", "/backend-api/wham/usage", Class::Local, Action::CodexUsage),
 ];
 
 const fn row(method: &'static str, head: &'static str, class: Class, action: Action) -> Route {

@@ -324,7 +324,7 @@ fn a_list_shows_the_users_own_page_by_page() {
     assert_eq!((&ids, more, status), (&newest, false, json!("completed")));
     assert_eq!(page("order=asc").0, made);
     assert_eq!(page("limit=0"), (vec![], true, Value::Null));
-    assert_eq!(page("limit=7").1, false);
+    assert!(!page("limit=7").1);
     for (query, all) in [("limit=3", &newest), ("limit=3&order=asc", &made)] {
         let (mut walked, mut after) = (Vec::new(), String::new());
         loop {

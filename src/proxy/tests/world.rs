@@ -108,7 +108,6 @@ pub(super) struct World {
     pub(super) ledger: Arc<dyn Ledger>,
     pub(super) meter: Arc<MemoryMeter>,
     pub(super) journal: Arc<Journal>,
-    pub(super) jobs: Arc<Jobs>,
     /// Makes the meter panic when a request is about to leave.
     pub(super) brittle: Arc<AtomicBool>,
     pub(super) anna: Person,
@@ -149,17 +148,7 @@ impl World {
         let settler =
             Settler::new(Arc::clone(&journal), Arc::clone(&ledger), move |grant| booked.booked(grant));
         let brittle = Arc::new(AtomicBool::new(false));
-        let client = client::Client::new(&client::Settings {
-            base_url: format!("http://{upstream_address}").parse().expect("a URL"),
-            key: Secret::new(UPSTREAM_KEY, "a test").expect("a key"),
-            ca_file: None,
-            connect_timeout: Duration::from_secs(2),
-        });
-        let source = Arc::new(client.expect("a client"));
-        let pace =
-            Pace { polls_per_second: 20, first: Span::from_seconds(3600), longest: Span::from_seconds(3600) };
-        let jobs = runtime.block_on(Jobs::open(meter.clone(), source, clock.clone(), pace));
-        let jobs = jobs.expect("jobs");
+        let jobs = runtime.block_on(jobs(&meter, &clock, upstream_address));
         let secret = Secret::new(WEBHOOK_SECRET, "a test").expect("a secret");
         let gateway = Gateway::new(Parts {
             clock,
@@ -200,7 +189,6 @@ impl World {
             ledger,
             meter,
             journal,
-            jobs,
             brittle,
             anna,
             other,
@@ -323,6 +311,20 @@ fn stores(folder: &std::path::Path, clock: &Clock) -> (Arc<dyn Ledger>, Arc<Jour
     let journal = Arc::new(journal);
     let (meter, _) = Restoring::new(clock.clone()).meter(Arc::clone(&journal), |_| None).expect("a meter");
     (Arc::new(ledger), journal, Arc::new(meter))
+}
+
+/// Jobs that are asked for when a test does, and not by themselves.
+async fn jobs(meter: &Arc<MemoryMeter>, clock: &Clock, upstream: SocketAddr) -> Arc<Jobs> {
+    let client = client::Client::new(&client::Settings {
+        base_url: format!("http://{upstream}").parse().expect("a URL"),
+        key: Secret::new(UPSTREAM_KEY, "a test").expect("a key"),
+        ca_file: None,
+        connect_timeout: Duration::from_secs(2),
+    });
+    let source = Arc::new(client.expect("a client"));
+    let pace =
+        Pace { polls_per_second: 20, first: Span::from_seconds(3600), longest: Span::from_seconds(3600) };
+    Jobs::open(meter.clone(), source, clock.clone(), pace).await.expect("jobs")
 }
 
 /// A simulated upstream that serves as long as the runtime lives.
