@@ -139,6 +139,10 @@ fn told(keys: &Keys, port: u16, admin_port: u16, data: &Path, keeps: bool) -> St
     let blocked = curl(nothing, r#"{"model": "gpt-5.5", "input": "Say hello."}"#);
     let stream = curl(credits, r#"{"model": "gpt-5.5", "input": "Say hello.", "stream": true}"#)
         .replace("curl -si", "curl -siN");
+    let video = format!(
+        "curl -si http://127.0.0.1:{port}/v1/videos -H 'Authorization: Bearer {allowance}' \\\n  -F model=sora-2 -F \
+         prompt='A cat.' -F seconds=8"
+    );
     let codex = codex_told(keys, port);
     format!(
         "Overfall runs before a simulated model API. State is {state} {data}.
@@ -163,6 +167,11 @@ Blocked, and told why (see X-Access-Decision):
 A stream, paid in credits:
 
 {stream}
+
+A video, held when it is asked for and charged once it is there; GET /v1/videos/ID polls, …/ID/content downloads it
+(sora-2-sim-failed fails, sora-2-sim-moderated is moderated, and costs nothing; sora-2-sim-runs=5000 takes 5 s):
+
+{video}
 
 What is left, for its key:
 
