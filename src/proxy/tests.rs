@@ -3,6 +3,7 @@
 mod answers;
 mod background;
 mod bodies;
+mod brittle;
 mod faults;
 mod owned;
 mod refusals;

@@ -3,37 +3,37 @@
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use async_trait::async_trait;
 use tokio::runtime::Runtime;
 use tokio::sync::{oneshot, watch};
 
+use super::brittle::Brittle;
 use super::wire::{Answer, Client, request};
-use crate::access::record::{EndRecord, Ending, GrantOrigin, GrantRecord, JobRecord};
-use crate::access::{Ask, Demand, Extended, GrantOrder, Standing};
+use crate::access::GrantOrder;
+use crate::access::record::GrantOrigin;
 use crate::config::Secret;
-use crate::journal::{self, Journal, Ticket};
+use crate::journal::{self, Journal};
 use crate::ledger::Ledger;
 use crate::ledger::directory::Directory;
 use crate::ledger::rows::{AccountRow, AccountStatus, DecisionRow, KeyRow, UserRow};
 use crate::ledger::sqlite::SqliteLedger;
+use crate::meter::Meter;
 use crate::meter::memory::{MemoryMeter, Restoring};
-use crate::meter::{Explained, InFlight, Meter, MeterError, MeterStats, Swept, Verdict};
-use crate::policy::compiled::{CounterKey, FeatureIndex, PlanIndex, Policy};
+use crate::policy::compiled::{CounterKey, Policy};
 use crate::policy::live::Policies;
 use crate::proxy::gateway::{Gateway, Parts};
 use crate::proxy::keys::Key;
 use crate::proxy::server::{self, Listener};
 use crate::proxy::{body, upstream};
 use crate::settle::jobs::webhook::Verifier;
-use crate::settle::jobs::{Jobs, Pace, client};
+use crate::settle::jobs::{Jobs, Pace, Truths, client};
 use crate::settle::{BlockLog, Settler};
 use crate::simulate::{self, Seen};
 use crate::units::time::Clock;
-use crate::units::{AccountId, Credits, DecisionId, GrantId, KeyId, Span, Timestamp, UserId};
+use crate::units::{AccountId, Credits, DecisionId, GrantId, KeyId, Span, UserId};
 
 pub(super) const PATIENCE: Duration = Duration::from_secs(20);
 /// The key that the simulated upstream wants.
@@ -151,7 +151,8 @@ impl World {
         let source = Arc::new(client.expect("a client"));
         let pace =
             Pace { polls_per_second: 20, first: Span::from_seconds(3600), longest: Span::from_seconds(3600) };
-        let jobs = runtime.block_on(Jobs::open(meter.clone(), source, clock.clone(), pace));
+        let truths = Truths { ledger: Arc::clone(&ledger), policies: Arc::clone(&policies) };
+        let jobs = runtime.block_on(Jobs::open(meter.clone(), truths, source, clock.clone(), pace));
         let jobs = jobs.expect("jobs");
         let secret = Secret::new(WEBHOOK_SECRET, "a test").expect("a secret");
         let gateway = Gateway::new(Parts {
@@ -411,83 +412,4 @@ async fn grant(meter: &MemoryMeter, account: AccountId, credits: &str) {
     };
     let granted = meter.grant(account, order).await.expect("granted");
     granted.expect("new").1.await.expect("durable");
-}
-
-/// A meter that can be made to panic.
-struct Brittle {
-    meter: Arc<MemoryMeter>,
-    breaks: Arc<AtomicBool>,
-}
-
-#[async_trait]
-impl Meter for Brittle {
-    async fn hold(&self, account: AccountId, ask: Ask) -> Result<Verdict, MeterError> {
-        self.meter.hold(account, ask).await
-    }
-    async fn dispatch(&self, account: AccountId, decision: DecisionId) -> Result<(), MeterError> {
-        assert!(!self.breaks.load(Ordering::SeqCst), "as it was asked to");
-        self.meter.dispatch(account, decision).await
-    }
-    async fn extend(
-        &self,
-        account: AccountId,
-        decision: DecisionId,
-        estimate: Demand,
-    ) -> Result<Extended, MeterError> {
-        self.meter.extend(account, decision, estimate).await
-    }
-    async fn renew(&self, account: AccountId, decision: DecisionId, at: Timestamp) -> Result<(), MeterError> {
-        self.meter.renew(account, decision, at).await
-    }
-    async fn begin_job(&self, job: JobRecord) -> Result<Ticket, MeterError> {
-        self.meter.begin_job(job).await
-    }
-    async fn jobs(&self) -> Result<Vec<JobRecord>, MeterError> {
-        self.meter.jobs().await
-    }
-    async fn finish(
-        &self,
-        account: AccountId,
-        decision: DecisionId,
-        used: Demand,
-        ending: Ending,
-    ) -> Result<(Box<EndRecord>, Ticket), MeterError> {
-        self.meter.finish(account, decision, used, ending).await
-    }
-    async fn grant(
-        &self,
-        account: AccountId,
-        order: GrantOrder,
-    ) -> Result<Option<(GrantRecord, Ticket)>, MeterError> {
-        self.meter.grant(account, order).await
-    }
-    async fn is_granting(&self, grant: GrantId) -> Result<bool, MeterError> {
-        self.meter.is_granting(grant).await
-    }
-    async fn standing(
-        &self,
-        account: AccountId,
-        user: UserId,
-        policy: &Policy,
-        plan: PlanIndex,
-        feature: FeatureIndex,
-    ) -> Result<Standing, MeterError> {
-        self.meter.standing(account, user, policy, plan, feature).await
-    }
-    async fn explain(&self, account: AccountId, ask: &Ask) -> Result<Explained, MeterError> {
-        self.meter.explain(account, ask).await
-    }
-    async fn in_flight(
-        &self,
-        account: AccountId,
-        decision: DecisionId,
-    ) -> Result<Option<InFlight>, MeterError> {
-        self.meter.in_flight(account, decision).await
-    }
-    async fn sweep(&self) -> Result<Swept, MeterError> {
-        self.meter.sweep().await
-    }
-    fn stats(&self) -> MeterStats {
-        self.meter.stats()
-    }
 }
