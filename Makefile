@@ -35,7 +35,7 @@ docs: ## Check the documentation: links, and that its examples run
 unit: ## Run the unit and property tests only
 	cargo nextest run --locked --lib
 
-test: tools format lint licences advisories docs ## Run everything, the README's blocks and the SDK included
+test: tools format lint licences advisories docs ## Run everything, the README's blocks and real clients included
 	cargo nextest run --locked --lib --bins --tests --no-fail-fast
 
 torture: ## Kill the gateway 300 times under load, then audit the books

@@ -10,7 +10,7 @@
 //! | `responses` | whose a response is |
 //! | `keys`, `client` | who calls, and in what words to answer |
 //! | `refusal`, `headers` | the one place that says no; what every answer tells |
-//! | `local`, `access_view`, `decision_view` | what a client may look up |
+//! | `local`, `access_view`, `decision_view`, `codex_usage` | what a client may look up |
 //! | `upstream`, `passing` | where requests go; what of their headers goes with them, and comes back |
 //! | `gateway`, `request`, `server` | Pingora's phases, each calling one of the above; the server around them |
 //!
@@ -22,6 +22,7 @@ mod admit;
 pub mod background;
 pub mod body;
 pub mod client;
+pub mod codex_usage;
 pub mod decision_view;
 pub mod demand;
 pub mod gateway;

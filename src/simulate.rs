@@ -14,6 +14,7 @@ pub mod behaviour;
 mod body;
 mod chat;
 mod errors;
+mod function_call;
 mod generation;
 mod lengths;
 mod request;

@@ -26,6 +26,7 @@ const UPSTREAM_KEY: &str = "sk-simulated-upstream";
 
 /// `overfall demo`
 #[derive(Debug, Args)]
+#[command(after_help = simulate::behaviour::Words.to_string())]
 pub(super) struct Demo {
     /// Where clients connect, on 127.0.0.1
     #[arg(long, default_value_t = 8080)]
@@ -138,6 +139,7 @@ fn told(keys: &Keys, port: u16, admin_port: u16, data: &Path, keeps: bool) -> St
     let blocked = curl(nothing, r#"{"model": "gpt-5.5", "input": "Say hello."}"#);
     let stream = curl(credits, r#"{"model": "gpt-5.5", "input": "Say hello.", "stream": true}"#)
         .replace("curl -si", "curl -siN");
+    let codex = codex_told(keys, port);
     format!(
         "Overfall runs before a simulated model API. State is {state} {data}.
 
@@ -166,12 +168,44 @@ What is left, for its key:
 
 curl -s http://127.0.0.1:{port}/v1/access -H 'Authorization: Bearer {allowance}'
 
+{codex}
+
+The model's name asks the simulated API for faults, as gpt-5.5-sim-cut=6 does for a stream that is cut; all of them:
+
+{program} demo --help
+
 The books, proved while it runs:
 
 {program} audit -c {config}
 
 The policy is {policy}: edit it, it is read again at once. Ctrl-C ends the demo.",
         data = data.display(),
+    )
+}
+
+/// A provider for Codex CLI, and a turn that works and one that is refused.
+fn codex_told(keys: &Keys, port: u16) -> String {
+    let Keys { allowance, nothing, .. } = keys;
+    let command = |key: &str| {
+        format!(
+            "OVERFALL_KEY={key} codex exec --skip-git-repo-check \\\n  -c model_provider=overfall -m gpt-5.5 'Say hello.' </dev/null"
+        )
+    };
+    let (works, refused) = (command(allowance), command(nothing));
+    format!(
+        "Codex CLI, with this in ~/.codex/config.toml:
+
+[model_providers.overfall]
+name = \"Overfall\"
+base_url = \"http://127.0.0.1:{port}/v1\"
+env_key = \"OVERFALL_KEY\"
+wire_api = \"responses\"
+
+It works, and is refused with nothing left:
+
+{works}
+
+{refused}"
     )
 }
 

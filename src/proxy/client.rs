@@ -7,6 +7,9 @@
 use http::HeaderMap;
 use http::header::USER_AGENT;
 
+/// No plan that Codex knows, so that it shows its neutral sentence instead of an offer of somebody else.
+pub(super) const CODEX_PLAN_TYPE: &str = "overfall";
+
 /// How a client wants to be answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Dialect {
@@ -14,6 +17,31 @@ pub enum Dialect {
     OpenAi,
     /// As Codex CLI and what embeds it understand.
     Codex,
+}
+
+/// What Codex has come to the end of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reached {
+    /// Windows.
+    Limit,
+    /// Credits.
+    Credits,
+    /// A spend cap.
+    Spend,
+}
+
+impl Reached {
+    /// The word for it in Codex's protocol. The only user of an account owns it; any other is a member and has an
+    /// owner to ask.
+    pub(super) const fn as_str(self, sole_user: bool) -> &'static str {
+        match (self, sole_user) {
+            (Self::Limit, _) => "rate_limit_reached",
+            (Self::Credits, true) => "workspace_owner_credits_depleted",
+            (Self::Credits, false) => "workspace_member_credits_depleted",
+            (Self::Spend, true) => "workspace_owner_usage_limit_reached",
+            (Self::Spend, false) => "workspace_member_usage_limit_reached",
+        }
+    }
 }
 
 impl Dialect {

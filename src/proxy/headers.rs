@@ -7,7 +7,7 @@
 //! This runs for each request, so all values are written one after the other into a single buffer, and the header
 //! values are slices of it: three allocations, whatever the policy.
 
-mod codex;
+pub(super) mod codex;
 mod decision;
 mod names;
 mod openai;

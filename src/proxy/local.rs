@@ -1,19 +1,22 @@
 //! What the gateway answers by itself: what is left, and what became of a decision.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::StatusCode;
 
-use super::access_view::access_view;
+use super::access_view::{AccessView, access_view};
 use super::admit::Known;
+use super::codex_usage::{UsageView, usage_view};
 use super::decision_view::{DecisionView, Running};
 use super::gateway::Shared;
 use super::refusal::Refusal;
 use super::routes::Action;
+use crate::access::Standing;
 use crate::ledger::LedgerError;
 use crate::ledger::directory::Caller;
 use crate::meter::MeterError;
-use crate::policy::compiled::FeatureIndex;
+use crate::policy::compiled::{FeatureIndex, PlanIndex, Policy};
 use crate::telemetry::chain;
 use crate::units::{DecisionId, Span, Timestamp};
 
@@ -30,6 +33,7 @@ pub(super) type Answer = (StatusCode, Vec<u8>);
 pub(super) async fn answer(shared: &Shared, known: &Known) -> Result<Answer, Refusal> {
     let body = match known.action {
         Action::Decision => serde_json::to_vec(&decision(shared, &known.caller, &known.id, known.now).await?),
+        Action::CodexUsage => serde_json::to_vec(&codex_usage(shared, &known.caller, known.now).await?),
         _ => serde_json::to_vec(&access(shared, &known.caller, known.now).await?),
     };
     match body {
@@ -41,11 +45,21 @@ pub(super) async fn answer(shared: &Shared, known: &Known) -> Result<Answer, Ref
     }
 }
 
-async fn access(
+async fn access(shared: &Shared, caller: &Caller, now: Timestamp) -> Result<AccessView, Refusal> {
+    let (policy, plan, standings) = standings(shared, caller).await?;
+    Ok(access_view(&policy, plan, &standings, now))
+}
+
+async fn codex_usage(shared: &Shared, caller: &Caller, now: Timestamp) -> Result<UsageView, Refusal> {
+    let (policy, plan, standings) = standings(shared, caller).await?;
+    Ok(usage_view(&policy, plan, &standings, caller.sole_user, now))
+}
+
+/// What is left of every feature of the caller's plan.
+async fn standings(
     shared: &Shared,
     caller: &Caller,
-    now: Timestamp,
-) -> Result<super::access_view::AccessView, Refusal> {
+) -> Result<(Arc<Policy>, PlanIndex, Vec<(FeatureIndex, Standing)>), Refusal> {
     let policy = shared.policies.current();
     let Some(plan) = policy.plan(&caller.plan) else {
         tracing::warn!(account.id = %caller.account, plan = &*caller.plan, "the policy has no such plan");
@@ -58,7 +72,7 @@ async fn access(
             standings.push((feature, standing.map_err(|error| no_meter(&error))?));
         }
     }
-    Ok(access_view(&policy, plan, &standings, now))
+    Ok((policy, plan, standings))
 }
 
 async fn decision(

@@ -64,6 +64,8 @@ pub enum Action {
     DescribeModel,
     /// Tells what is left.
     Access,
+    /// Tells what is left, as Codex's own service would.
+    CodexUsage,
     /// Tells what became of a decision.
     Decision,
     /// Takes the upstream's word on a job; signed instead of keyed.
@@ -107,7 +109,7 @@ pub struct Matched<'a> {
 }
 
 /// The whole table, the busiest rows first.
-pub static TABLE: [Route; 13] = [
+pub static TABLE: [Route; 15] = [
     row("POST", "/v1/responses", Class::Metered(Api::Responses), Action::CreateResponse),
     row("POST", "/v1/chat/completions", Class::Metered(Api::Chat), Action::CompleteChat),
     row("POST", "/v1/responses/compact", Class::Metered(Api::Responses), Action::CompactResponse),
@@ -145,6 +147,9 @@ pub static TABLE: [Route; 13] = [
         id: Some((IdKind::Opaque, "")),
         ..row("GET", "/v1/access/decisions/", Class::Local, Action::Decision)
     },
+    // Which of the two Codex asks for depends on the base URL that it is given.
+    row("GET", "/api/codex/usage", Class::Local, Action::CodexUsage),
+    row("GET", "/backend-api/wham/usage", Class::Local, Action::CodexUsage),
     row("POST", WEBHOOKS, Class::Local, Action::TakeWebhook),
 ];
 

@@ -52,6 +52,8 @@ pub struct Behaviour {
     pub reasoning_tokens: u64,
     /// Web searches made.
     pub web_searches: u64,
+    /// The function that is called instead of telling a text, until the input has its output.
+    pub call: Option<String>,
     /// KiB by which the terminal event or the JSON body is blown up.
     pub padding_kib: u64,
     /// Sends the request's headers back as `x-echo-…`.
@@ -152,6 +154,7 @@ impl Default for Behaviour {
             written_tokens: 0,
             reasoning_tokens: 0,
             web_searches: 0,
+            call: None,
             padding_kib: 0,
             echo: false,
             own_limits: false,
@@ -280,6 +283,10 @@ pub const WORDS: &[Word] = &[
     }),
     word("web-search", "N", "N web searches, in output and tool_usage", |b, v| {
         set(&mut b.web_searches, number(v, 100))
+    }),
+    word("call", "NAME", "call this function of the request's, until the input has its output", |b, v| {
+        let plain = v.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+        set(&mut b.call, plain.then(|| Some(v.to_owned())))
     }),
     word("big", "KIB", "blow the terminal event or JSON body up by so much", |b, v| {
         set(&mut b.padding_kib, number(v, PADDING_MAX_KIB))

@@ -23,6 +23,8 @@ pub(super) struct Call<'a> {
     #[serde(borrow, default)]
     pub input: Option<&'a RawValue>,
     #[serde(borrow, default)]
+    pub tools: Option<&'a RawValue>,
+    #[serde(borrow, default)]
     pub instructions: Option<&'a RawValue>,
     #[serde(borrow, default)]
     pub messages: Option<&'a RawValue>,

@@ -5,12 +5,15 @@ mod events;
 pub(super) use events::response_events;
 
 use super::behaviour::{Ending, UsageShape};
+use super::function_call::FunctionCall;
 use super::generation::{Generation, push, quoted};
 
 /// A Responses call's answer: what is generated, and what of the request its object repeats.
 #[derive(Clone, Debug)]
 pub(super) struct Answer {
     pub generation: Generation,
+    /// Stands in the place of the message.
+    pub function_call: Option<FunctionCall>,
     /// As JSON: a string or null.
     pub previous_response_id_json: String,
     /// As asked for.
@@ -155,7 +158,15 @@ impl Answer {
             self.push_search(out, search, "completed");
             out.push(',');
         }
-        self.push_message(out, ItemState::Done);
+        self.push_item(out, ItemState::Done);
+    }
+
+    /// The function call, or the message.
+    fn push_item(&self, out: &mut String, state: ItemState) {
+        match &self.function_call {
+            Some(call) => call.push_item(out, self.generation.id, state),
+            None => self.push_message(out, state),
+        }
     }
 
     fn push_message(&self, out: &mut String, state: ItemState) {
@@ -198,7 +209,7 @@ impl Answer {
 
 /// Whether an item has only begun or is done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum ItemState {
+pub(super) enum ItemState {
     Begun,
     Done,
 }

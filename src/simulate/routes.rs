@@ -10,6 +10,7 @@ use super::behaviour::{Behaviour, Ending, HEADER, Reaction, WordError};
 use super::body::Events;
 use super::chat::ChatAnswer;
 use super::errors::ApiError;
+use super::function_call::FunctionCall;
 use super::generation::{Generation, Id, Setting, quoted};
 use super::request::{Call, decoded};
 use super::responses::{Answer, State, compaction, deleted, input_items, input_tokens, response_events};
@@ -179,8 +180,15 @@ impl Shared {
         model_of(call)?;
         let output_max = limit("max_output_tokens", call.max_output_tokens)?;
         let context = self.context_tokens(call)?;
+        let mut generation = self.generation(call, output_max, behaviour, id, context);
+        let function_call = FunctionCall::wanted(call, behaviour)?;
+        if let Some(function_call) = &function_call {
+            generation.output_tokens = function_call.tokens;
+            generation.is_clipped = false;
+        }
         let answer = Answer {
-            generation: self.generation(call, output_max, behaviour, id, context),
+            generation,
+            function_call,
             previous_response_id_json: call
                 .previous_response_id
                 .as_deref()
@@ -211,6 +219,10 @@ impl Shared {
         const CHOICES_MAX: u64 = 128;
 
         model_of(call)?;
+        if behaviour.call.is_some() {
+            let message = "Simulation: `call` is for responses.".to_owned();
+            return Err(ApiError::invalid(None, Some("model"), message));
+        }
         let choices = call.n.unwrap_or(1);
         if !(1..=CHOICES_MAX).contains(&choices) {
             let message = format!("Invalid 'n': expected 1 to {CHOICES_MAX}.");

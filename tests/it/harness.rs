@@ -3,10 +3,14 @@
 pub(crate) mod admin;
 pub(crate) mod books;
 pub(crate) mod client;
+pub(crate) mod codex;
+pub(crate) mod demo;
 pub(crate) mod gateway;
+pub(crate) mod packages;
 pub(crate) mod policies;
 pub(crate) mod ports;
 pub(crate) mod process;
+pub(crate) mod tap;
 pub(crate) mod upstream;
 pub(crate) mod wait;
 pub(crate) mod workspace;

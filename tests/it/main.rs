@@ -20,6 +20,7 @@
 mod harness;
 
 mod blocks;
+mod codex;
 mod crowd;
 mod docker;
 mod faults;
@@ -28,10 +29,10 @@ mod keys;
 mod lifecycle;
 mod operator;
 mod ownership;
-mod python;
 mod readme;
 mod requests;
 mod routes;
+mod sdks;
 mod sources;
 mod stores;
 mod timing;

@@ -40,6 +40,8 @@ async fn no_spelling_of_a_path_reaches_another_route_than_the_one_that_was_meter
         "/metrics",
         "http://127.0.0.1/v1/files",
         "/v1/access/decisions/dec_1/x",
+        "/api/codex/usage/",
+        "/backend-api/wham",
     ] {
         let request = format!(
             "POST {target} HTTP/1.1\r\nhost: x\r\n{}content-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
@@ -87,6 +89,9 @@ async fn every_route_of_the_table_does_what_it_says() {
     assert_eq!(client.get(&format!("/v1/responses/{id}")).await.expect(200).json()["id"], id.as_str());
     client.get(&format!("/v1/responses/{id}/input_items")).await.expect(200);
     client.get("/v1/access").await.expect(200);
+    for path in ["/api/codex/usage", "/backend-api/wham/usage"] {
+        assert_eq!(client.get(path).await.expect(200).json()["plan_type"], "overfall");
+    }
     let decision = made.decision();
     gateway.admin.booked(&decision);
     client.get(&format!("/v1/access/decisions/{decision}")).await.expect(200);

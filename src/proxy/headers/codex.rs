@@ -12,7 +12,7 @@ use super::names::{
     CODEX_SECONDARY_MINUTES, CODEX_SECONDARY_RESET, CODEX_SECONDARY_USED, CODEX_UNLIMITED,
 };
 use super::{Scene, Writer};
-use crate::access::standing::WindowStanding;
+use crate::access::standing::{GuardStanding, WindowStanding};
 use crate::policy::compiled::GuardRule;
 use crate::units::{Amount, Credits, Unit};
 
@@ -37,9 +37,11 @@ pub(super) fn write(writer: &mut Writer, scene: &Scene<'_>) {
     writer.end(&CODEX_BALANCE);
 }
 
-type Limited<'a> = Option<(&'a WindowStanding, Amount)>;
+/// A window that has a limit, and the limit.
+pub(in crate::proxy) type Limited<'a> = Option<(&'a WindowStanding, Amount)>;
 
-fn windows<'a>(scene: &Scene<'a>) -> (Limited<'a>, Limited<'a>) {
+/// The primary and the secondary window.
+pub(in crate::proxy) fn windows<'a>(scene: &Scene<'a>) -> (Limited<'a>, Limited<'a>) {
     let standing = &scene.standing.windows;
     let mut layers = standing.chunk_by(|left, right| left.layer == right.layer);
     let several = layers.clone().find(|layer| limited(layer).count() > 1);
@@ -72,17 +74,14 @@ fn write_window(
 }
 
 /// Rounded down: only a window that has nothing left is used up.
-pub(super) fn used_permille(left: Amount, allow: Amount) -> u64 {
+pub(in crate::proxy) fn used_permille(left: Amount, allow: Amount) -> u64 {
     let used = u128::from(allow.saturating_sub(left).get()) * PERMILLE;
     u64::try_from(used / u128::from(allow.get().max(1))).unwrap_or_default()
 }
 
 /// What balances can give, each counted once; nothing where a spend cap lets none of it through.
-fn spendable(scene: &Scene<'_>) -> Credits {
-    let capped = scene
-        .guards()
-        .any(|(guard, standing)| matches!(guard.rule, GuardRule::Spend { .. }) && standing.left == 0);
-    if capped {
+pub(in crate::proxy) fn spendable(scene: &Scene<'_>) -> Credits {
+    if spend_caps(scene).any(|cap| cap.left == 0) {
         return Credits::ZERO;
     }
     let balances = &scene.standing.balances;
@@ -90,4 +89,10 @@ fn spendable(scene: &Scene<'_>) -> Credits {
         one.debt.is_zero() && balances[..*place].iter().all(|earlier| earlier.balance != one.balance)
     });
     distinct.fold(Credits::ZERO, |sum, (_, one)| sum.saturating_add(one.available))
+}
+
+/// Every cap on what balances may give.
+pub(in crate::proxy) fn spend_caps<'a>(scene: &Scene<'a>) -> impl Iterator<Item = &'a GuardStanding> {
+    let caps = scene.guards().filter(|(guard, _)| matches!(guard.rule, GuardRule::Spend { .. }));
+    caps.map(|(_, standing)| standing)
 }

@@ -7,7 +7,7 @@ use http::StatusCode;
 use super::code::{Code, ErrorType};
 use super::{Context, Refusal, words};
 use crate::access::{Block, Reason};
-use crate::proxy::client::Dialect;
+use crate::proxy::client::{Dialect, Reached};
 use crate::units::Timestamp;
 
 /// From here on a limit is a long one: clients had better not sleep so long by themselves.
@@ -159,11 +159,7 @@ fn blocked<'a>(block: &'a Block, context: &Context<'a>) -> Answer<'a> {
         )
         .retry(Retry::NotByItself { ms: None })
         .denied_to_codex(context.dialect, || Denial {
-            reached: Some(by_role(
-                context,
-                "workspace_owner_credits_depleted",
-                "workspace_member_credits_depleted",
-            )),
+            reached: Some(Reached::Credits.as_str(context.sole_user)),
             ..Denial::default()
         }),
         Reason::SpendCapReached => Answer::new(
@@ -174,11 +170,7 @@ fn blocked<'a>(block: &'a Block, context: &Context<'a>) -> Answer<'a> {
         )
         .retry(Retry::NotByItself { ms: None })
         .denied_to_codex(context.dialect, || Denial {
-            reached: Some(by_role(
-                context,
-                "workspace_owner_usage_limit_reached",
-                "workspace_member_usage_limit_reached",
-            )),
+            reached: Some(Reached::Spend.as_str(context.sole_user)),
             resets_at: block.next,
             ..Denial::default()
         }),
@@ -206,7 +198,7 @@ fn limit_reached<'a>(block: &'a Block, wait_ms: Option<u64>, context: &Context<'
         Dialect::Codex => Retry::Unsaid,
     };
     rate_limited(words::long_limit(block, context)).retry(retry).denied_to_codex(context.dialect, || Denial {
-        reached: Some("rate_limit_reached"),
+        reached: Some(Reached::Limit.as_str(context.sole_user)),
         resets_at: block.next,
         ..Denial::default()
     })
@@ -252,11 +244,6 @@ fn unavailable<'a>(context: &Context<'_>) -> Answer<'a> {
 
 fn fault<'a>(status: StatusCode, code: Code) -> Answer<'a> {
     Answer::new(status, ErrorType::Server, code, words::fault(code))
-}
-
-/// The only user of an account owns it; any other is a member and has an owner to ask.
-const fn by_role(context: &Context<'_>, owner: &'static str, member: &'static str) -> &'static str {
-    if context.sole_user { owner } else { member }
 }
 
 fn spread(seconds: std::ops::RangeInclusive<u64>, jitter: u64) -> u64 {

@@ -5,9 +5,7 @@ use serde::Serialize;
 
 use super::answer::Answer;
 use super::code::{Code, ErrorType};
-
-/// No plan that Codex knows, so that it shows its neutral sentence instead of an offer of somebody else.
-const PLAN_TYPE: &str = "overfall";
+use crate::proxy::client::CODEX_PLAN_TYPE;
 
 #[derive(Serialize)]
 struct Body<'a> {
@@ -33,7 +31,7 @@ pub(super) fn body(answer: &Answer<'_>) -> Bytes {
         r#type: answer.kind,
         param: answer.param,
         code: answer.code,
-        plan_type: denial.map(|_| PLAN_TYPE),
+        plan_type: denial.map(|_| CODEX_PLAN_TYPE),
         resets_at: denial.and_then(|denial| denial.resets_at).map(crate::units::Timestamp::seconds_ceil),
     };
     // Strings and numbers into memory: this does not fail, and if it did, an empty body would say less, not wrong.

@@ -31,6 +31,8 @@ fn every_route_is_in_the_table_with_exactly_one_class() {
         ("GET", "/v1/models/ft:gpt-5.5:me", "free"),
         ("GET", "/v1/access", "local"),
         ("GET", "/v1/access/decisions/resp_0a-B", "local"),
+        ("GET", "/api/codex/usage", "local"),
+        ("GET", "/backend-api/wham/usage", "local"),
         ("POST", "/webhooks/upstream", "local"),
     ];
     assert_eq!(rows, expected.map(|(method, path, class)| (method, path.to_owned(), class)));

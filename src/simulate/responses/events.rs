@@ -31,6 +31,8 @@ enum Step {
     Text(u64),
     TextDone,
     PartDone,
+    Arguments,
+    ArgumentsDone,
     ItemDone,
     Terminal { again: bool },
 }
@@ -68,11 +70,13 @@ impl ResponseEvents {
                 SearchStage::Completed => Step::Search { search, stage: SearchStage::Done },
                 SearchStage::Done => self.search_or_message(search + 1),
             },
+            Step::ItemAdded if self.answer.function_call.is_some() => Step::Arguments,
             Step::ItemAdded => Step::PartAdded,
+            Step::Arguments => return self.unless_it_fails(Step::ArgumentsDone),
             Step::PartAdded => return self.text_or_end(0),
             Step::Text(text) => return self.text_or_end(text + 1),
             Step::TextDone => Step::PartDone,
-            Step::PartDone => Step::ItemDone,
+            Step::PartDone | Step::ArgumentsDone => Step::ItemDone,
             Step::ItemDone => return self.terminal(),
             Step::Terminal { again: true } => Step::Terminal { again: false },
             Step::Terminal { again: false } => return None,
@@ -88,13 +92,11 @@ impl ResponseEvents {
     }
 
     fn text_or_end(&self, text: u64) -> Option<Step> {
-        if text < self.texts {
-            Some(Step::Text(text))
-        } else if self.answer.generation.behaviour.ending == Ending::Done {
-            Some(Step::TextDone)
-        } else {
-            self.terminal()
-        }
+        if text < self.texts { Some(Step::Text(text)) } else { self.unless_it_fails(Step::TextDone) }
+    }
+
+    fn unless_it_fails(&self, next: Step) -> Option<Step> {
+        if self.answer.generation.behaviour.ending == Ending::Done { Some(next) } else { self.terminal() }
     }
 
     fn terminal(&self) -> Option<Step> {
@@ -114,7 +116,7 @@ impl ResponseEvents {
             Step::ItemAdded => self.framed("response.output_item.added", |out| {
                 self.push_place(out, Place::Output);
                 out.push_str(r#","item":"#);
-                answer.push_message(out, ItemState::Begun);
+                answer.push_item(out, ItemState::Begun);
             }),
             Step::PartAdded => self.framed("response.content_part.added", |out| {
                 self.push_place(out, Place::Content);
@@ -138,10 +140,12 @@ impl ResponseEvents {
                 out.push_str(r#","part":"#);
                 answer.push_part(out, ItemState::Done);
             }),
+            Step::Arguments => self.arguments("response.function_call_arguments.delta", "delta"),
+            Step::ArgumentsDone => self.arguments("response.function_call_arguments.done", "arguments"),
             Step::ItemDone => self.framed("response.output_item.done", |out| {
                 self.push_place(out, Place::Output);
                 out.push_str(r#","item":"#);
-                answer.push_message(out, ItemState::Done);
+                answer.push_item(out, ItemState::Done);
             }),
             Step::Terminal { .. } => self.end(),
         }
@@ -182,6 +186,16 @@ impl ResponseEvents {
             SearchStage::Completed => with_id("response.web_search_call.completed"),
             SearchStage::Done => with_item("response.output_item.done", "completed"),
         }
+    }
+
+    fn arguments(&self, kind: &str, member: &str) -> Bytes {
+        self.framed(kind, |out| {
+            self.push_place(out, Place::Output);
+            if let Some(call) = &self.answer.function_call {
+                let id = self.answer.generation.id;
+                push(out, format_args!(r#","item_id":"fc_{id}","{member}":{}"#, call.arguments_json));
+            }
+        })
     }
 
     fn with_response(&self, kind: &str, state: State) -> Bytes {

@@ -302,3 +302,43 @@ async fn models_are_listed() {
     assert_eq!(list["data"].as_array().map(Vec::len), Some(2));
     assert_has(&list["data"][0], &["id", "object", "created", "owned_by"]);
 }
+
+#[tokio::test]
+async fn a_function_is_called_until_its_output_has_come() {
+    let upstream = start(options());
+    let tools = json!([
+        {"type": "web_search"},
+        {"type": "function", "name": "exec_command", "parameters": {"required": ["cmd"], "properties": {}}},
+    ]);
+    let ask = |model: &str, input: &Value, stream: bool| {
+        json!({"model": model, "tools": tools, "input": input, "stream": stream}).to_string()
+    };
+    let asked = json!([{"role": "user", "content": "x"}]);
+    let told = respond(upstream.addr, &ask("m-sim-call=exec_command", &asked, true)).await;
+    let events: Vec<Value> = told.events().iter().map(|event| data(event).1).collect();
+    let kinds: Vec<&str> = events.iter().filter_map(|event| event["type"].as_str()).collect();
+    assert_eq!(
+        kinds,
+        [
+            "response.created",
+            "response.in_progress",
+            "response.output_item.added",
+            "response.function_call_arguments.delta",
+            "response.function_call_arguments.done",
+            "response.output_item.done",
+            "response.completed",
+        ]
+    );
+    let item = &events[5]["item"];
+    assert_eq!((&item["type"], &item["name"]), (&json!("function_call"), &json!("exec_command")));
+    assert_eq!(item["arguments"], "{\"cmd\":\"echo the sea\"}");
+    assert_eq!(events[3]["delta"], item["arguments"]);
+    assert_eq!(events[6]["response"]["output"][0], *item);
+    assert_eq!(events[6]["response"]["usage"]["output_tokens"], 6);
+
+    let done = json!([asked[0], item, {"type": "function_call_output", "call_id": item["call_id"], "output": "the sea"}]);
+    let told = respond(upstream.addr, &ask("m-sim-call=exec_command", &done, false)).await.json();
+    assert_eq!(told["output"][0]["type"], "message");
+    let told = respond(upstream.addr, &ask("m-sim-call=other", &asked, false)).await;
+    assert_eq!((told.status, &told.json()["error"]["param"]), (400, &json!("tools")));
+}
