@@ -17,8 +17,8 @@ pub mod memory;
 
 use async_trait::async_trait;
 
-use crate::access::record::{EndRecord, Ending, GrantRecord, JobRecord};
-use crate::access::{Ask, Block, Demand, Extended, GrantOrder, Held, Standing, Terms};
+use crate::access::record::{CorrectionRecord, EndRecord, Ending, GrantRecord, JobRecord};
+use crate::access::{Ask, Block, Demand, Extended, GrantOrder, Held, Prior, Standing, Terms, Uncorrectable};
 use crate::journal::Ticket;
 use crate::policy::compiled::{FeatureIndex, PlanIndex, Policy};
 use crate::units::{AccountId, DecisionId, GrantId, Timestamp, UserId};
@@ -45,6 +45,17 @@ pub enum Verdict {
     Allow(Held, Ticket),
     /// It is not; nothing was taken.
     Block(Block),
+}
+
+/// What came of a correction.
+#[derive(Debug)]
+pub enum Corrected {
+    /// It is made; the ticket tells when it is durable.
+    Now(Box<CorrectionRecord>, Ticket),
+    /// One was made before.
+    Already,
+    /// Its money stays as it is.
+    Not(Uncorrectable),
 }
 
 /// Live counts.
@@ -98,6 +109,15 @@ pub trait Meter: Send + Sync + 'static {
     ) -> Result<(Box<EndRecord>, Ticket), MeterError> {
         self.finish(account, decision, Demand::nothing(), ending).await
     }
+
+    /// Settles a call again that its deadline had ended, with a truth that came after it. The first truth counts.
+    async fn correct(
+        &self,
+        account: AccountId,
+        prior: Prior,
+        used: Demand,
+        ending: Ending,
+    ) -> Result<Corrected, MeterError>;
 
     /// Grants credits, seen by the very next request. `None` where the grant is live already.
     async fn grant(

@@ -12,7 +12,8 @@ use super::demand::Demand;
 use super::draw::{Draws, GuardCharges};
 use crate::policy::compiled::{CounterKey, Name, Scope};
 use crate::units::{
-    AccountId, Amount, Credits, DecisionId, GrantId, PolicyVersion, Seq, Timestamp, Unit, UserId,
+    AccountId, Amount, Credits, DecisionId, GrantId, PolicyVersion, Seq, SignedCredits, Timestamp, Unit,
+    UserId,
 };
 
 /// What the journal keeps.
@@ -28,6 +29,8 @@ pub enum Record {
     Expiry(ExpiryRecord),
     /// A call goes on after its answer; its end follows.
     Job(JobRecord),
+    /// The truth about a call, told after it had been ended without it.
+    Correction(Box<CorrectionRecord>),
     /// Something was made upstream, which belongs to its account from then on.
     Made(MadeRecord),
 }
@@ -342,6 +345,60 @@ pub struct Charge {
     pub charged: Credits,
 }
 
+/// The truth about a call, told after its deadline had ended it: the next revision of its money.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CorrectionRecord {
+    /// Its place in the account's sequence.
+    pub seq: Seq,
+    /// The decision.
+    pub decision: DecisionId,
+    /// Who pays.
+    pub account: AccountId,
+    /// Who called.
+    pub user: UserId,
+    /// When it was corrected.
+    pub corrected_at: Timestamp,
+    /// The policy that decided, and prices.
+    pub policy: PolicyVersion,
+    /// Its place among the monetization events of the decision; that of the end is 1.
+    pub revision: u32,
+    /// How it went.
+    pub ending: Ending,
+    /// What was used.
+    pub used: Demand,
+    /// Where the truth is drawn from, all of it.
+    pub draws: Vec<DrawEntry>,
+    /// The money of it, all of it.
+    pub charge: Charge,
+    /// What was charged before.
+    pub charged_before: Credits,
+    /// What goes back to balances, and what is taken beyond what had been.
+    pub moves: Vec<MoveEntry>,
+    /// Debts that what came back has paid.
+    pub repaid: Vec<GrantEntry>,
+    /// What came back to grants that had expired.
+    pub expired: Vec<GrantEntry>,
+    /// What the counters it touched stand at.
+    pub counters: Vec<CounterEntry>,
+}
+
+/// A change of a balance by a correction.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MoveEntry {
+    /// Whose balance.
+    pub scope: Scope,
+    /// The balance.
+    pub balance: Name,
+    /// The grant; none where it is what the balance owes.
+    pub grant: Option<GrantId>,
+    /// How much goes back; below zero, how much is taken.
+    pub amount: SignedCredits,
+    /// The grant's priority, since one that was spent is not at hand any more.
+    pub priority: u16,
+    /// When the grant expires.
+    pub expires_at: Option<Timestamp>,
+}
+
 /// What a counter stands at after a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CounterEntry {
@@ -430,6 +487,7 @@ impl Record {
         match self {
             Self::Hold(hold) => hold.held_at,
             Self::Job(job) => job.began_at,
+            Self::Correction(correction) => correction.corrected_at,
             Self::End(end) => end.ended_at,
             Self::Grant(grant) => grant.granted_at,
             Self::Expiry(expiry) => expiry.expired_at,
@@ -444,6 +502,7 @@ impl Record {
             Self::End(end) => Some(end.seq),
             Self::Grant(grant) => Some(grant.seq),
             Self::Expiry(expiry) => Some(expiry.seq),
+            Self::Correction(correction) => Some(correction.seq),
         }
     }
 
@@ -452,6 +511,7 @@ impl Record {
         match self {
             Self::Hold(hold) => hold.account,
             Self::Job(job) => job.account,
+            Self::Correction(correction) => correction.account,
             Self::End(end) => end.account,
             Self::Grant(grant) => grant.account,
             Self::Expiry(expiry) => expiry.account,

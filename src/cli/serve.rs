@@ -23,7 +23,7 @@ use crate::journal;
 use crate::policy::compiled::Policy;
 use crate::policy::load;
 use crate::proxy::{body, gateway, server, upstream};
-use crate::settle::jobs::{Jobs, client, webhook};
+use crate::settle::jobs::{Jobs, Truths, client, webhook};
 use crate::telemetry;
 use crate::units::Span;
 use crate::units::time::Clock;
@@ -229,7 +229,8 @@ async fn jobs(node: &Node, deployment: &Deployment) -> anyhow::Result<Arc<Jobs>>
         connect_timeout: upstream.connect_timeout,
     })?;
     let clock = node.clock.clone();
-    Ok(Jobs::open(node.meter.clone(), Arc::new(client), clock, (*jobs).into()).await?)
+    let truths = Truths { ledger: Arc::clone(&node.ledger), policies: Arc::clone(&node.policies) };
+    Ok(Jobs::open(node.meter.clone(), truths, Arc::new(client), clock, (*jobs).into()).await?)
 }
 
 fn parts(node: &Node, deployment: &Deployment, jobs: Arc<Jobs>) -> anyhow::Result<gateway::Parts> {

@@ -265,6 +265,8 @@ pub struct DecisionRow {
     pub held_at: Timestamp,
     /// When it ended.
     pub ended_at: Timestamp,
+    /// Of its money, the one that counts: 1, or more where a truth has come after its end. What follows is as of it.
+    pub revision: u32,
     /// What became of it.
     pub outcome: Outcome,
     /// How sure the quantities are.

@@ -14,9 +14,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 
-use super::{Explained, ExplainedAllow, InFlight, Meter, MeterError, MeterStats, Swept, Verdict};
+use super::{Corrected, Explained, ExplainedAllow, InFlight, Meter, MeterError, MeterStats, Swept, Verdict};
 use crate::access::record::{EndRecord, Ending, GrantRecord, JobRecord, Record};
-use crate::access::{Account, Ask, Demand, Extended, GrantOrder, NoSuchHold, Standing, TooMuch};
+use crate::access::{Account, Ask, Demand, Extended, GrantOrder, NoSuchHold, Prior, Standing, TooMuch};
 use crate::journal::{AppendError, Frame, Journal, Tag, Ticket};
 use crate::policy::compiled::{FeatureIndex, PlanIndex, Policy};
 use crate::units::time::Clock;
@@ -39,6 +39,9 @@ struct Live {
     expiries: Mutex<BinaryHeap<Reverse<(Timestamp, AccountId)>>>,
     /// Grants that are on their way to the books: what makes `grant` idempotent until the books do.
     pending_grants: Mutex<HashSet<GrantId>>,
+    /// Calls that were corrected by this process, or in what its journal had: one correction each. Few, since only
+    /// what outlives its deadline is corrected.
+    corrected: Mutex<HashSet<DecisionId>>,
     clock: Clock,
 }
 
@@ -55,6 +58,7 @@ impl Live {
             hasher: RandomState::new(),
             expiries: Mutex::default(),
             pending_grants: Mutex::default(),
+            corrected: Mutex::default(),
             clock,
         }
     }
@@ -89,7 +93,9 @@ impl MemoryMeter {
             // Kept with the hold's own frame for as long as that is open.
             Record::Job(job) => (Tag::Hold, *job.decision.as_bytes()),
             Record::End(end) => (Tag::End, *end.decision.as_bytes()),
-            Record::Grant(_) | Record::Expiry(_) | Record::Made(_) => (Tag::Other, [0; 16]),
+            Record::Grant(_) | Record::Expiry(_) | Record::Correction(_) | Record::Made(_) => {
+                (Tag::Other, [0; 16])
+            }
         };
         // Serialising values made of numbers, strings and lists into memory cannot fail.
         let bytes = postcard::to_stdvec(record).unwrap_or_default();
@@ -210,6 +216,29 @@ impl Meter for MemoryMeter {
         let account = self.live.account(id);
         let mut account = lock(&account);
         self.end(&mut account, decision, used, ending, self.live.clock.now())
+    }
+
+    async fn correct(
+        &self,
+        id: AccountId,
+        prior: Prior,
+        used: Demand,
+        ending: Ending,
+    ) -> Result<Corrected, MeterError> {
+        let account = self.live.account(id);
+        let mut account = lock(&account);
+        if lock(&self.live.corrected).contains(&prior.decision) {
+            return Ok(Corrected::Already);
+        }
+        let correction = match account.correct(&prior, used, ending, self.live.clock.now()) {
+            Ok(correction) => correction,
+            Err(why) => return Ok(Corrected::Not(why)),
+        };
+        lock(&self.live.corrected).insert(prior.decision);
+        self.live.watch_expiry(&account);
+        let record = Record::Correction(correction.clone());
+        let ticket = self.journal(&record).map_err(MeterError::Journal)?;
+        Ok(Corrected::Now(correction, ticket))
     }
 
     async fn grant(

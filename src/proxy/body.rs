@@ -149,6 +149,9 @@ impl Bodies {
     /// Reads the whole body of a request that goes nowhere from here, of at most `bytes_max`.
     pub async fn read_small(&self, session: &mut Session, bytes_max: usize) -> Result<Vec<u8>, BodyError> {
         let read = async {
+            if session.req_header().headers.contains_key(EXPECT) {
+                session.write_continue_response().await.map_err(BodyError::Cut)?;
+            }
             let mut whole = Vec::new();
             while let Some(chunk) = session.read_request_body().await.map_err(BodyError::Cut)? {
                 if whole.len() + chunk.len() > bytes_max {

@@ -193,10 +193,10 @@ pub static TABLE: [Route; 25] = [
         id: Some((IdKind::Opaque, "")),
         ..row("GET", "/v1/access/decisions/", Class::Local, Action::Decision)
     },
-    row("POST", WEBHOOKS, Class::Local, Action::TakeWebhook),
     // Which of the two Codex asks for depends on the base URL that it is given.
     row("GET", "/api/codex/usage", Class::Local, Action::CodexUsage),
     row("GET", "/backend-api/wham/usage", Class::Local, Action::CodexUsage),
+    row("POST", WEBHOOKS, Class::Local, Action::TakeWebhook),
 ];
 
 const fn row(method: &'static str, head: &'static str, class: Class, action: Action) -> Route {

@@ -3,33 +3,36 @@
 //! A job is its hold, which lives with it: taken at creation, ended once. Who learns its end first settles it: a poll
 //! of the client's that passes, the upstream's webhook, or the watcher, which asks by itself ([`Jobs::watch`]). All of
 //! them call [`Jobs::learn`]; the meter knows no second end (I9), so the others change nothing. A job whose end nobody
-//! learns ends at its deadline.
+//! learns ends at its deadline, and is asked for still: a truth that comes then is a correction ([`Truths`]).
 //!
 //! The meter and the journal keep the jobs; what stands here is their index by the upstream's id, made anew at a start.
 //!
 //! # Bounds
 //!
-//! One entry for each open job, and the journal bounds those. Questions to the upstream: [`ASKING_MAX`] at once.
+//! One entry for each open job, and the journal bounds those; [`LATE_MAX`] for jobs past their deadline, which are known
+//! for [`LATE_FOR`] and as long as this process lives. Questions to the upstream: [`ASKING_MAX`] at once.
 
 pub mod client;
 mod ending;
+mod late;
 mod watch;
 pub mod webhook;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use serde_json::Value;
 use tokio::sync::Semaphore;
 
-use crate::access::record::{EndRecord, JobKind, JobRecord};
+use crate::access::record::{Charge, EndRecord, Ending, JobKind, JobRecord};
 use crate::journal::{NotDurable, Ticket};
 use crate::meter::{Meter, MeterError};
 use crate::observe::Observed;
 use crate::units::time::Clock;
 use crate::units::{Span, Timestamp};
 
+pub use late::{LATE_FOR, LATE_MAX, Truths};
 pub use watch::Pace;
 
 /// Questions to the upstream that may be under way at once.
@@ -99,6 +102,7 @@ pub enum RetrieveError {
 /// The jobs of this gateway.
 pub struct Jobs {
     meter: Arc<dyn Meter>,
+    truths: Truths,
     source: Arc<dyn Source>,
     clock: Clock,
     pace: Pace,
@@ -111,6 +115,8 @@ struct Index {
     open: HashMap<Arc<str>, Open>,
     /// When each is asked for next; one that is being asked for is not in here.
     due: BTreeSet<(Timestamp, Arc<str>)>,
+    /// Those past their deadline, oldest first; some may be gone.
+    late: VecDeque<Arc<str>>,
 }
 
 struct Open {
@@ -118,19 +124,29 @@ struct Open {
     /// How long to wait after the next question that brings no end.
     pause: Span,
     due: Timestamp,
+    /// Whether its deadline has ended it.
+    late: bool,
 }
 
 impl Jobs {
     /// The jobs that `meter` has open.
     pub async fn open(
         meter: Arc<dyn Meter>,
+        truths: Truths,
         source: Arc<dyn Source>,
         clock: Clock,
         pace: Pace,
     ) -> Result<Arc<Self>, MeterError> {
         let open = meter.jobs().await?;
-        let jobs =
-            Self { meter, source, clock, pace, asking: Semaphore::new(ASKING_MAX), index: Mutex::default() };
+        let jobs = Self {
+            meter,
+            truths,
+            source,
+            clock,
+            pace,
+            asking: Semaphore::new(ASKING_MAX),
+            index: Mutex::default(),
+        };
         for job in open {
             // What ended while nobody looked is learnt at once.
             jobs.list(job, Span::ZERO);
@@ -235,8 +251,7 @@ impl Jobs {
         of: impl FnOnce(&crate::meter::InFlight) -> Option<ending::Ended>,
     ) -> Result<Option<Ticket>, MeterError> {
         let Some(held) = self.meter.in_flight(job.account, job.decision).await? else {
-            self.forget(&job.resource);
-            return Ok(None);
+            return self.correct(job, of).await;
         };
         let Some((used, ending)) = of(&held) else { return Ok(None) };
         match self.meter.finish(job.account, job.decision, used, ending).await {
@@ -245,11 +260,8 @@ impl Jobs {
                 tell(job, &record);
                 Ok(Some(ticket))
             }
-            // Somebody else was first.
-            Err(MeterError::NoSuchHold) => {
-                self.forget(&job.resource);
-                Ok(None)
-            }
+            // Somebody else was first, and has seen to the rest.
+            Err(MeterError::NoSuchHold) => Ok(None),
             Err(error) => Err(error),
         }
     }
@@ -261,9 +273,8 @@ impl Jobs {
     fn list(&self, job: JobRecord, after: Span) {
         let (resource, due) = (Arc::clone(&job.resource), self.clock.now().plus(after));
         let mut index = self.index();
-        if let Some(before) =
-            index.open.insert(Arc::clone(&resource), Open { job: Arc::new(job), pause: self.pace.first, due })
-        {
+        let open = Open { job: Arc::new(job), pause: self.pace.first, due, late: false };
+        if let Some(before) = index.open.insert(Arc::clone(&resource), open) {
             index.due.remove(&(before.due, Arc::clone(&resource)));
         }
         index.due.insert((due, resource));
@@ -294,14 +305,22 @@ impl Index {
 }
 
 fn tell(job: &JobRecord, record: &EndRecord) {
-    let outcome = record.ending.outcome.as_str();
+    let (outcome, grade) = (record.ending.outcome.as_str(), record.ending.grade.as_str());
+    let feature = metrics::SharedString::from_shared(Arc::clone(&record.feature));
+    metrics::counter!("overfall_calls_ended_total", "feature" => feature, "outcome" => outcome, "grade" => grade)
+        .increment(1);
+    tell_outcome(job, &record.ending, &record.charge);
+}
+
+fn tell_outcome(job: &JobRecord, ending: &Ending, charge: &Charge) {
+    let outcome = ending.outcome.as_str();
     metrics::counter!("overfall_jobs_ended_total", "kind" => job.kind.as_str(), "outcome" => outcome)
         .increment(1);
-    if !record.charge.excess.is_zero() {
+    if !charge.excess.is_zero() {
         tracing::error!(
-            decision.id = %record.decision,
-            account.id = %record.account,
-            excess = %record.charge.excess,
+            decision.id = %job.decision,
+            account.id = %job.account,
+            excess = %charge.excess,
             "use beyond every limit was forgiven"
         );
     }

@@ -112,6 +112,9 @@ impl Restoring {
             Record::Job(job) => {
                 self.jobs.insert(job.decision, job);
             }
+            Record::Correction(correction) => {
+                lock(&self.live.corrected).insert(correction.decision);
+            }
             Record::Made(made) => self.made.push(made),
             Record::Grant(_) | Record::Expiry(_) => {}
         }
@@ -174,6 +177,7 @@ impl Restoring {
             Record::Grant(grant) => self.replay_grant(&mut state, grant),
             Record::Expiry(expiry) => state.replay_expiry(expiry),
             Record::Job(_) | Record::Made(_) => Ok(()),
+            Record::Correction(correction) => state.replay_correction(correction, CounterKey::of_balance),
         };
         replayed.map_err(|source| RecoverError::Gap { account, source })
     }

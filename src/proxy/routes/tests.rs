@@ -41,9 +41,9 @@ fn every_route_is_in_the_table_with_exactly_one_class() {
         ("GET", "/v1/videos/characters/resp_0a-B", "owned"),
         ("GET", "/v1/access", "local"),
         ("GET", "/v1/access/decisions/resp_0a-B", "local"),
-        ("POST", "/webhooks/upstream", "local"),
         ("GET", "/api/codex/usage", "local"),
         ("GET", "/backend-api/wham/usage", "local"),
+        ("POST", "/webhooks/upstream", "local"),
     ];
     assert_eq!(rows, expected.map(|(method, path, class)| (method, path.to_owned(), class)));
     for route in &TABLE {

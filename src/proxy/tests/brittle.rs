@@ -1,4 +1,4 @@
-//! A meter that can be made to panic.
+//! A meter that can be made to panic: what a fault inside the gateway looks like to everything around it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -6,10 +6,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use async_trait::async_trait;
 
 use crate::access::record::{EndRecord, Ending, GrantRecord, JobRecord};
-use crate::access::{Ask, Demand, Extended, GrantOrder, Standing};
+use crate::access::{Ask, Demand, Extended, GrantOrder, Prior, Standing};
 use crate::journal::Ticket;
 use crate::meter::memory::MemoryMeter;
-use crate::meter::{Explained, InFlight, Meter, MeterError, MeterStats, Swept, Verdict};
+use crate::meter::{Corrected, Explained, InFlight, Meter, MeterError, MeterStats, Swept, Verdict};
 use crate::policy::compiled::{FeatureIndex, PlanIndex, Policy};
 use crate::units::{AccountId, DecisionId, GrantId, Timestamp, UserId};
 
@@ -41,6 +41,15 @@ impl Meter for Brittle {
     }
     async fn begin_job(&self, job: JobRecord) -> Result<Ticket, MeterError> {
         self.meter.begin_job(job).await
+    }
+    async fn correct(
+        &self,
+        account: AccountId,
+        prior: Prior,
+        used: Demand,
+        ending: Ending,
+    ) -> Result<Corrected, MeterError> {
+        self.meter.correct(account, prior, used, ending).await
     }
     async fn jobs(&self) -> Result<Vec<JobRecord>, MeterError> {
         self.meter.jobs().await

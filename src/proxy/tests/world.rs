@@ -29,7 +29,7 @@ use crate::proxy::keys::Key;
 use crate::proxy::server::{self, Listener};
 use crate::proxy::{body, upstream};
 use crate::settle::jobs::webhook::Verifier;
-use crate::settle::jobs::{Jobs, Pace, client};
+use crate::settle::jobs::{Jobs, Pace, Truths, client};
 use crate::settle::{BlockLog, Settler};
 use crate::simulate::{self, Seen};
 use crate::units::time::Clock;
@@ -148,7 +148,8 @@ impl World {
         let settler =
             Settler::new(Arc::clone(&journal), Arc::clone(&ledger), move |grant| booked.booked(grant));
         let brittle = Arc::new(AtomicBool::new(false));
-        let jobs = runtime.block_on(jobs(&meter, &clock, upstream_address));
+        let truths = Truths { ledger: Arc::clone(&ledger), policies: Arc::clone(&policies) };
+        let jobs = runtime.block_on(jobs(&meter, truths, &clock, upstream_address));
         let secret = Secret::new(WEBHOOK_SECRET, "a test").expect("a secret");
         let gateway = Gateway::new(Parts {
             clock,
@@ -314,7 +315,7 @@ fn stores(folder: &std::path::Path, clock: &Clock) -> (Arc<dyn Ledger>, Arc<Jour
 }
 
 /// Jobs that are asked for when a test does, and not by themselves.
-async fn jobs(meter: &Arc<MemoryMeter>, clock: &Clock, upstream: SocketAddr) -> Arc<Jobs> {
+async fn jobs(meter: &Arc<MemoryMeter>, truths: Truths, clock: &Clock, upstream: SocketAddr) -> Arc<Jobs> {
     let client = client::Client::new(&client::Settings {
         base_url: format!("http://{upstream}").parse().expect("a URL"),
         key: Secret::new(UPSTREAM_KEY, "a test").expect("a key"),
@@ -324,7 +325,7 @@ async fn jobs(meter: &Arc<MemoryMeter>, clock: &Clock, upstream: SocketAddr) -> 
     let source = Arc::new(client.expect("a client"));
     let pace =
         Pace { polls_per_second: 20, first: Span::from_seconds(3600), longest: Span::from_seconds(3600) };
-    Jobs::open(meter.clone(), source, clock.clone(), pace).await.expect("jobs")
+    Jobs::open(meter.clone(), truths, source, clock.clone(), pace).await.expect("jobs")
 }
 
 /// A simulated upstream that serves as long as the runtime lives.

@@ -125,10 +125,10 @@ impl Jobs {
     /// Has the job asked for again, unless it has ended.
     async fn next_poll(&self, job: &JobRecord, wished: Option<Span>) {
         let held = self.meter.in_flight(job.account, job.decision).await;
-        if held.is_ok_and(|held| held.is_none()) {
+        let now = self.clock.now();
+        if held.is_ok_and(|held| held.is_none()) && !self.is_worth_asking(job, now) {
             return self.forget(&job.resource);
         }
-        let now = self.clock.now();
         let mut index = self.index();
         let Some(open) = index.open.get_mut(&*job.resource) else { return };
         let pause = wished.map_or_else(|| jittered(open.pause), |after| self.pace.wished(after));
