@@ -37,4 +37,5 @@ mod sources;
 mod stores;
 mod timing;
 mod torture;
+mod upstreams;
 mod wall;

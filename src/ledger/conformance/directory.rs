@@ -2,7 +2,7 @@
 
 use super::{Shared, with_account};
 use crate::access::reason::{Block, Reason};
-use crate::access::record::{JobKind, JobRecord, Record};
+use crate::access::record::{JobKind, JobRecord, Record, Resource};
 use crate::ledger::LedgerError;
 use crate::ledger::rows::{AccountStatus, Applied, BlockRow, Owner, Page};
 use crate::ledger::samples::{POLICY, Sample, credits, grant_id};
@@ -99,11 +99,16 @@ pub(crate) async fn a_key_is_revoked_once(ledger: Shared) {
 pub(crate) async fn what_was_made_upstream_has_one_owner(ledger: Shared) {
     let (mut sample, mut other) = (with_account(&ledger, 1).await, with_account(&ledger, 2).await);
     let mut end = sample.end(&[], 1);
-    end.ending.resource = Some("resp_1".into());
+    end.ending.resource = Some(Resource { id: "resp_1".into(), upstream: Some("backup".into()) });
     let mut theirs = other.end(&[], 1);
-    theirs.ending.resource = Some("resp_1".into());
+    theirs.ending.resource = Some(Resource { id: "resp_1".into(), upstream: None });
     ledger.apply(vec![Record::End(Box::new(end)), Record::End(Box::new(theirs))]).await.unwrap();
-    let owner = Owner { account: sample.account.id, user: sample.user.id, context_tokens: 120 };
+    let owner = Owner {
+        account: sample.account.id,
+        user: sample.user.id,
+        context_tokens: 120,
+        upstream: Some("backup".into()),
+    };
     assert_eq!(ledger.owner_of("resp_1").await.unwrap(), Some(owner));
     for _ in 0..2 {
         ledger.disown("resp_1").await.unwrap();
@@ -120,18 +125,23 @@ pub(crate) async fn a_job_belongs_to_its_account_from_its_beginning(ledger: Shar
         account: sample.account.id,
         user: sample.user.id,
         kind: JobKind::Video,
-        resource: "video_1".into(),
+        resource: Resource { id: "video_1".into(), upstream: Some("second".into()) },
         began_at: Timestamp::from_ms(1),
         expires_at: Timestamp::from_ms(2),
     };
     let theirs = JobRecord { account: other.account.id, user: other.user.id, ..job.clone() };
-    let owner = |context_tokens| Owner { account: sample.account.id, user: sample.user.id, context_tokens };
+    let owner = |context_tokens| Owner {
+        account: sample.account.id,
+        user: sample.user.id,
+        context_tokens,
+        upstream: Some("second".into()),
+    };
     for job in [&job, &theirs, &job] {
         let applied = ledger.apply(vec![Record::Job(job.clone())]).await.unwrap();
         assert_eq!(applied, Applied::default(), "it is no part of the sequence");
         assert_eq!(ledger.owner_of("video_1").await.unwrap(), Some(owner(0)));
     }
-    end.ending.resource = Some("video_1".into());
+    end.ending.resource = Some(job.resource.clone());
     ledger.apply(vec![Record::Job(job.clone()), Record::End(Box::new(end))]).await.unwrap();
     assert_eq!(ledger.owner_of("video_1").await.unwrap(), Some(owner(120)));
     ledger.disown("video_1").await.unwrap();

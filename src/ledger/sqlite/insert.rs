@@ -4,7 +4,7 @@ use rusqlite::{CachedStatement, Connection, OptionalExtension, ffi, params};
 
 use super::cache::Head;
 use super::columns::{Count, Owned};
-use crate::access::record::{CorrectionRecord, EndRecord, GrantOrigin, GrantRecord, JobRecord};
+use crate::access::record::{CorrectionRecord, EndRecord, GrantOrigin, GrantRecord, JobRecord, Resource};
 use crate::ledger::LedgerError;
 use crate::ledger::posting::{BookedBalance, Numbered, Purses, Update};
 use crate::ledger::text;
@@ -70,12 +70,13 @@ impl<'c> Inserts<'c> {
                 "INSERT INTO balances (account, user, name, standing, debt, hash) VALUES (?1, ?2, ?3, 0, 0, ?4)",
             )?,
             resource: connection.prepare_cached(
-                "INSERT INTO resources (id, account, user, context_tokens) VALUES (?1, ?2, ?3, ?4) \
-                 ON CONFLICT DO UPDATE SET context_tokens = excluded.context_tokens WHERE account = excluded.account",
+                "INSERT INTO resources (id, account, user, context_tokens, upstream) VALUES (?1, ?2, ?3, ?4, ?5) \
+                 ON CONFLICT DO UPDATE SET context_tokens = excluded.context_tokens, upstream = excluded.upstream \
+                 WHERE account = excluded.account",
             )?,
             // A job that has ended says nothing new: what it made may be deleted by now.
             job: connection.prepare_cached(
-                "INSERT INTO resources (id, account, user, context_tokens) SELECT ?1, ?2, ?3, 0 \
+                "INSERT INTO resources (id, account, user, context_tokens, upstream) SELECT ?1, ?2, ?3, 0, ?5 \
                  WHERE NOT EXISTS (SELECT 1 FROM usage_events WHERE decision = ?4) ON CONFLICT DO NOTHING",
             )?,
             event_digest: connection.prepare_cached(
@@ -132,7 +133,8 @@ impl<'c> Inserts<'c> {
 
     /// Books whose a job's resource is, before its end is known. Again is a no-op.
     pub(super) fn job(&mut self, job: &JobRecord) -> rusqlite::Result<()> {
-        self.job.execute(params![job.resource, job.account, job.user, job.decision])?;
+        let Resource { id, upstream } = &job.resource;
+        self.job.execute(params![id, job.account, job.user, job.decision, upstream])?;
         Ok(())
     }
 
@@ -183,8 +185,9 @@ impl<'c> Inserts<'c> {
             charge.excess,
             charge.charged,
         ])?;
-        if let Some(resource) = &end.ending.resource {
-            self.resource.execute(params![resource, end.account, end.user, Count(used.tokens())])?;
+        if let Some(Resource { id, upstream }) = &end.ending.resource {
+            let tokens = Count(used.tokens());
+            self.resource.execute(params![id, end.account, end.user, tokens, upstream])?;
         }
         Ok(true)
     }
