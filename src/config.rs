@@ -1,4 +1,4 @@
-//! The deployment file: listeners, upstream, stores, bounds. Read once, at the start.
+//! The deployment file: listeners, upstreams, stores, bounds. Read once, at the start.
 //!
 //! It is read with the same care as the policy: every problem at once, each where it stands. Secrets stand elsewhere;
 //! the file names where.
@@ -11,19 +11,21 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::policy::compiled::Name;
 use crate::policy::decode::Decode;
 use crate::policy::problem::{Problems, Sink};
 use crate::policy::scalars::{Length, Text};
 use crate::policy::yaml;
 use crate::telemetry::{LogFormat, LogSettings};
+use crate::units::Span;
 
 pub use jobs::Jobs;
 pub use secret::{Secret, SecretError, SecretSource};
 
 const MIB: u64 = 1 << 20;
 const ADMIN_TOKEN: &str = "the token of the operator's API";
-const WEBHOOK_SECRET: &str = "the secret of the upstream's webhooks";
-const UPSTREAM_KEY: &str = "the key of the upstream";
+const WEBHOOK_SECRET: &str = "the secret of an upstream's webhooks";
+const UPSTREAM_KEY: &str = "the key of an upstream";
 
 /// A deployment.
 #[derive(Clone, Debug)]
@@ -32,8 +34,8 @@ pub struct Config {
     pub policy: PathBuf,
     /// Where it listens.
     pub listen: Listen,
-    /// What it stands before.
-    pub upstream: Upstream,
+    /// What it stands before, best first; at least one.
+    pub upstreams: Vec<Upstream>,
     /// The folder of journal and ledger.
     pub data: PathBuf,
     /// Whether a request waits for its hold to be durable.
@@ -70,9 +72,11 @@ pub struct Tls {
     pub key: PathBuf,
 }
 
-/// The model API that a gateway stands before.
+/// A model API that a gateway stands before.
 #[derive(Clone, Debug)]
 pub struct Upstream {
+    /// What it is called; unique.
+    pub name: Name,
     /// Scheme and host, perhaps a port.
     pub base_url: http::Uri,
     /// Where its key stands.
@@ -85,6 +89,38 @@ pub struct Upstream {
     pub connect_timeout: Duration,
     /// How long to wait for the next bytes of an answer.
     pub read_timeout: Duration,
+    /// When it is left alone for a while.
+    pub breaker: Breaker,
+    /// How it is asked whether it is there.
+    pub health: Option<Health>,
+}
+
+/// When an upstream is left alone for a while.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Breaker {
+    /// So many failures in a row.
+    pub failures: u16,
+    /// Within so long.
+    pub within: Span,
+    /// For so long.
+    pub pause: Span,
+}
+
+impl Default for Breaker {
+    fn default() -> Self {
+        Self { failures: 10, within: Span::from_seconds(10), pause: Span::from_seconds(5) }
+    }
+}
+
+/// How an upstream is asked whether it is there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Health {
+    /// What is asked for, from its `/` on.
+    pub path: String,
+    /// How long after one check the next begins.
+    pub every: Duration,
+    /// How long a check may take.
+    pub timeout: Duration,
 }
 
 /// Whether a request waits for its hold to be durable.
@@ -165,6 +201,9 @@ impl Config {
         let mut problems = Sink::new(text);
         let mut document =
             yaml::read(text, &mut problems).and_then(|node| raw::Document::decode(node, &mut problems));
+        if let Some(document) = &document {
+            check_names(document, &mut problems);
+        }
         let jobs = document.as_mut().and_then(|document| document.jobs.take());
         let jobs = jobs.map_or_else(Jobs::default, |given| jobs::checked(&given, &mut problems));
         let config = document.map(|document| Self { jobs, ..Self::of(document, folder) });
@@ -179,14 +218,15 @@ impl Config {
         self.admin_token.read(ADMIN_TOKEN)
     }
 
-    /// The upstream's key.
-    pub fn upstream_key(&self) -> Result<Secret, SecretError> {
-        self.upstream.key.read(UPSTREAM_KEY)
+    /// The upstreams' keys, in their order.
+    pub fn upstream_keys(&self) -> Result<Vec<Secret>, SecretError> {
+        self.upstreams.iter().map(|upstream| upstream.key.read(UPSTREAM_KEY)).collect()
     }
 
-    /// The secret of the upstream's webhooks, if they are taken.
-    pub fn webhook_secret(&self) -> Result<Option<Secret>, SecretError> {
-        self.upstream.webhook_secret.as_ref().map(|source| source.read(WEBHOOK_SECRET)).transpose()
+    /// The secrets of the upstreams' webhooks; none: they are not taken.
+    pub fn webhook_secrets(&self) -> Result<Vec<Secret>, SecretError> {
+        let sources = self.upstreams.iter().filter_map(|upstream| upstream.webhook_secret.as_ref());
+        sources.map(|source| source.read(WEBHOOK_SECRET)).collect()
     }
 
     /// The embedded ledger's file.
@@ -197,7 +237,6 @@ impl Config {
     fn of(document: raw::Document, folder: &Path) -> Self {
         let raw::Version = document.version;
         let path = |text: &Text| folder.join(&text.0);
-        let upstream = document.upstream;
         let listen = document.listen;
         let address = |given: Option<raw::Address>, port| {
             given.map_or(SocketAddr::from((Ipv4Addr::LOCALHOST, port)), |address| address.0)
@@ -212,14 +251,12 @@ impl Config {
                     .and_then(|listen| listen.tls)
                     .map(|tls| Tls { certificate: path(&tls.certificate.value), key: path(&tls.key.value) }),
             },
-            upstream: Upstream {
-                base_url: upstream.base_url.value.0,
-                key: secret_source(upstream.key, folder),
-                webhook_secret: upstream.webhook_secret.map(|given| secret_source(given, folder)),
-                ca_file: upstream.ca_file.map(|file| path(&file.value)),
-                connect_timeout: duration(upstream.connect_timeout, Duration::from_secs(3)),
-                read_timeout: duration(upstream.read_timeout, Duration::from_mins(10)),
-            },
+            upstreams: document
+                .upstreams
+                .items
+                .into_iter()
+                .map(|item| upstream(item.value, folder))
+                .collect(),
             data: path(&document.stores.data.value),
             durability: document.durability.unwrap_or_default(),
             on_store_failure: document.on_store_failure.unwrap_or_default(),
@@ -231,6 +268,43 @@ impl Config {
                 filter: log.and_then(|log| log.level).map_or_else(|| "info".to_owned(), |level| level.0),
             },
         }
+    }
+}
+
+/// A name tells an upstream from another for as long as what was made there lasts.
+fn check_names(document: &raw::Document, problems: &mut Sink<'_>) {
+    let items = &document.upstreams.items;
+    for (place, item) in items.iter().enumerate() {
+        let name = &item.value.name;
+        if items[..place].iter().any(|before| before.value.name.value.0 == name.value.0) {
+            problems.report(&name.at, "a name that another upstream has", "each name once");
+        }
+    }
+}
+
+fn upstream(given: raw::Upstream, folder: &Path) -> Upstream {
+    let default = Breaker::default();
+    let span = |given: Option<Length>, default| given.map_or(default, |length| length.0);
+    Upstream {
+        name: given.name.value.0.into(),
+        base_url: given.base_url.value.0,
+        key: secret_source(given.key, folder),
+        webhook_secret: given.webhook_secret.map(|given| secret_source(given, folder)),
+        ca_file: given.ca_file.map(|file| folder.join(&file.value.0)),
+        connect_timeout: duration(given.connect_timeout, Duration::from_secs(3)),
+        read_timeout: duration(given.read_timeout, Duration::from_mins(10)),
+        breaker: given.breaker.map_or(default, |breaker| Breaker {
+            failures: breaker
+                .failures
+                .map_or(default.failures, |count| u16::try_from(count.0).unwrap_or(u16::MAX)),
+            within: span(breaker.within, default.within),
+            pause: span(breaker.pause, default.pause),
+        }),
+        health: given.health.map(|health| Health {
+            path: health.path.0,
+            every: duration(health.every, Duration::from_secs(10)),
+            timeout: duration(health.timeout, Duration::from_secs(5)),
+        }),
     }
 }
 

@@ -17,8 +17,10 @@
 //!    │                              │ hold      all draws or none              (meter)
 //!    │                              │ journal   the hold is durable            (journal)
 //!    │◄── 429, and why ─────────────┤
+//!    │                              │ upstreams the first that is usable, or the next (proxy::upstreams)
 //!    │                              ├──────────────────────────────────────────►│
 //!    │◄── chunk by chunk ───────────┤ observe   the real usage, as it passes    │
+//!    │                              │ extend    more is held where more passes  (proxy::extension)
 //!    │                              │ finish    hold + truth → draws, numbered
 //!    │                              │ journal   the record is durable
 //!    │                              ┊ settle    usage event, monetization event, balance updates   (ledger)
@@ -37,7 +39,7 @@
 //! | [`ledger`] | the port of the books and the directory, and the embedded store: SQLite |
 //! | [`settle`] | journal → ledger; deadlines; jobs that outlive their request; the log of blocks |
 //! | [`audit`] | proves the books, from the books alone |
-//! | [`proxy`] | Pingora: routes, identity, bodies, metering, headers; one place that refuses |
+//! | [`proxy`] | Pingora: routes, identity, bodies, metering, headers, upstreams; one place that refuses |
 //! | [`admin`] | the operator's API |
 //! | [`simulate`] | a simulated model API for the demo, tests and benches |
 //! | [`config`], [`telemetry`], [`cli`] | the deployment file; logs and metrics; the command |

@@ -5,13 +5,14 @@
 //! | `routes`, `body` | what is asked for at all; reading it within bounds |
 //! | `demand`, `learn` | what a request asks for, what calls like it use; pure |
 //! | `admit` | what has to hold before a request leaves |
-//! | `settlement`, `in_flight` | the end of every hold; its renewal until then |
+//! | `settlement`, `in_flight`, `extension` | the end of every hold; its renewal until then; how it grows with a stream |
 //! | `background`, `webhooks` | calls that become jobs; the upstream's word that one has ended |
 //! | `owners` | whose what was made upstream is |
 //! | `keys`, `client` | who calls, and in what words to answer |
 //! | `refusal`, `headers` | the one place that says no; what every answer tells |
 //! | `local`, `access_view`, `decision_view`, `codex_usage` | what a client may look up |
-//! | `upstream`, `passing` | where requests go; what of their headers goes with them, and comes back |
+//! | `upstreams`, `upstream`, `breaker`, `health` | where requests go, and where else when that fails |
+//! | `passing` | what of their headers goes with them, and comes back |
 //! | `gateway`, `request`, `server` | Pingora's phases, each calling one of the above; the server around them |
 //!
 //! Pingora's phases are told of everything that happens to a request but its death: a panic or a runtime that is shut
@@ -21,13 +22,16 @@ pub mod access_view;
 mod admit;
 pub mod background;
 pub mod body;
+pub mod breaker;
 pub mod client;
 pub mod codex_usage;
 pub mod decision_view;
 pub mod demand;
 pub mod exchange;
+pub mod extension;
 pub mod gateway;
 pub mod headers;
+pub mod health;
 pub mod in_flight;
 pub mod keys;
 pub mod learn;
@@ -48,6 +52,7 @@ mod structured;
 #[cfg(test)]
 mod tests;
 pub mod upstream;
+pub mod upstreams;
 mod videos;
 mod webhooks;
 

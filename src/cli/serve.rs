@@ -22,6 +22,7 @@ use crate::config::{Config, Durability, Secret};
 use crate::journal;
 use crate::policy::compiled::Policy;
 use crate::policy::load;
+use crate::proxy::upstreams::Upstreams;
 use crate::proxy::{body, gateway, server, upstream};
 use crate::settle::jobs::{Jobs, Truths, client, webhook};
 use crate::telemetry;
@@ -49,10 +50,10 @@ pub(super) struct Serve {
 pub(super) struct Deployment {
     /// The deployment file.
     pub(super) config: Config,
-    /// The upstream's key.
-    pub(super) upstream_key: Secret,
-    /// The secret of the upstream's webhooks, if they are taken.
-    pub(super) webhook_secret: Option<Secret>,
+    /// The upstreams' keys, in their order.
+    pub(super) upstream_keys: Vec<Secret>,
+    /// The secrets of the upstreams' webhooks; none: they are not taken.
+    pub(super) webhook_secrets: Vec<Secret>,
     /// The operator's token.
     pub(super) admin_token: Secret,
 }
@@ -71,8 +72,8 @@ impl Serve {
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
         let config = Config::load(&self.config.config)?;
         let deployment = Deployment {
-            upstream_key: config.upstream_key()?,
-            webhook_secret: config.webhook_secret()?,
+            upstream_keys: config.upstream_keys()?,
+            webhook_secrets: config.webhook_secrets()?,
             admin_token: config.admin_token()?,
             config,
         };
@@ -82,7 +83,7 @@ impl Serve {
             tracing::info!(
                 gateway.address = %told.listen.gateway,
                 admin.address = %told.listen.admin,
-                upstream.url = %told.upstream.base_url,
+                upstreams = ?told.upstreams.iter().map(|upstream| upstream.base_url.to_string()).collect::<Vec<_>>(),
                 stores = "embedded",
                 data.path = %told.data.display(),
                 durability = ?told.durability,
@@ -185,12 +186,12 @@ impl Gateway {
             ready.readiness.begin();
             serving();
         });
+        let upstreams = Arc::new(Upstreams::new(&upstreams(&deployment))?);
+        let watched = Arc::clone(&upstreams);
+        operator.readiness.watch(move || watched.is_any_up());
         let jobs = runtime.block_on(jobs(&node, &deployment))?;
-        let watcher = server::Task::new("job watcher", {
-            let jobs = Arc::clone(&jobs);
-            move |stop| jobs.watch(stop)
-        });
-        let proxy = gateway::Gateway::new(parts(&node, &deployment, jobs)?)?;
+        let proxy = gateway::Gateway::new(parts(&node, &deployment, upstreams, Arc::clone(&jobs))?);
+        let watcher = server::Task::new("job watcher", move |stop| jobs.watch(stop));
         let leaving = Arc::clone(&operator);
         let stop = async move {
             if let Err(error) = signalled.await {
@@ -214,29 +215,50 @@ fn settings(config: &Config) -> server::Settings {
     server::Settings {
         listeners: vec![server::Listener { address: config.listen.gateway, tls }],
         threads: std::thread::available_parallelism().map_or(1, NonZero::get),
-        ca_file: config.upstream.ca_file.clone(),
         grace: config.limits.shutdown_grace,
     }
 }
 
 /// The jobs that go on, and whom to ask for them.
 async fn jobs(node: &Node, deployment: &Deployment) -> anyhow::Result<Arc<Jobs>> {
-    let Config { upstream, jobs, .. } = &deployment.config;
-    let client = client::Client::new(&client::Settings {
+    let keyed = deployment.config.upstreams.iter().zip(&deployment.upstream_keys);
+    let settings = keyed.map(|(upstream, key)| client::Settings {
+        name: upstream.name.clone(),
         base_url: upstream.base_url.clone(),
-        key: deployment.upstream_key.clone(),
+        key: key.clone(),
         ca_file: upstream.ca_file.clone(),
         connect_timeout: upstream.connect_timeout,
-    })?;
-    let clock = node.clock.clone();
+    });
+    let client = Arc::new(client::Client::new(settings)?);
     let truths = Truths { ledger: Arc::clone(&node.ledger), policies: Arc::clone(&node.policies) };
-    Ok(Jobs::open(node.meter.clone(), truths, Arc::new(client), clock, (*jobs).into()).await?)
+    let pace = deployment.config.jobs.into();
+    Ok(Jobs::open(node.meter.clone(), truths, client, node.clock.clone(), pace).await?)
 }
 
-fn parts(node: &Node, deployment: &Deployment, jobs: Arc<Jobs>) -> anyhow::Result<gateway::Parts> {
-    let Config { upstream, limits, .. } = &deployment.config;
+fn upstreams(deployment: &Deployment) -> Vec<upstream::Settings> {
+    let keyed = deployment.config.upstreams.iter().zip(&deployment.upstream_keys);
+    let settings = keyed.map(|(upstream, key)| upstream::Settings {
+        name: upstream.name.clone(),
+        base_url: upstream.base_url.clone(),
+        key: key.clone(),
+        ca_file: upstream.ca_file.clone(),
+        connect_timeout: upstream.connect_timeout,
+        read_timeout: upstream.read_timeout,
+        breaker: upstream.breaker,
+        health: upstream.health.clone(),
+    });
+    settings.collect()
+}
+
+fn parts(
+    node: &Node,
+    deployment: &Deployment,
+    upstreams: Arc<Upstreams>,
+    jobs: Arc<Jobs>,
+) -> anyhow::Result<gateway::Parts> {
+    let limits = &deployment.config.limits;
     let bytes = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
-    let webhooks = deployment.webhook_secret.as_ref().map(webhook::Verifier::new).transpose()?;
+    let webhooks = webhook::Verifier::new(&deployment.webhook_secrets)?;
     Ok(gateway::Parts {
         jobs,
         webhooks,
@@ -248,13 +270,7 @@ fn parts(node: &Node, deployment: &Deployment, jobs: Arc<Jobs>) -> anyhow::Resul
         journal: Arc::clone(&node.journal),
         made: node.take_made(),
         blocks: node.blocks.clone(),
-        upstream: upstream::Settings {
-            base_url: upstream.base_url.clone(),
-            key: deployment.upstream_key.clone(),
-            connect_timeout: upstream.connect_timeout,
-            read_timeout: upstream.read_timeout,
-        },
-        ca_file: upstream.ca_file.clone(),
+        upstreams,
         bodies: body::Limits {
             bytes_max: bytes(limits.body_bytes),
             buffered_bytes_max: bytes(limits.bodies_bytes),

@@ -4,13 +4,17 @@ fn problems(text: &str) -> String {
     Config::parse("overfall.yaml", text, Path::new("/etc/overfall")).unwrap_err().to_string()
 }
 
-const LEAST: &str = "version: 1\npolicy: policy.yaml\nupstream: {base_url: \"https://api.openai.com\", key: {env: KEY}}\nstores: {data: /var/lib/overfall}\nadmin: {token: {file: token}}\n";
+const LEAST: &str = "version: 1\npolicy: policy.yaml\nupstreams: [{name: openai, base_url: \"https://api.openai.com\", key: {env: KEY}}]\nstores: {data: /var/lib/overfall}\nadmin: {token: {file: token}}\n";
 
 #[test]
 fn the_deployment_file_that_we_ship_loads() {
     let config = Config::load(Path::new("config/overfall.yaml")).unwrap();
-    assert_eq!(config.upstream.base_url, "https://api.openai.com/");
-    assert_eq!(config.upstream.key, SecretSource::Env("OPENAI_API_KEY".to_owned()));
+    let [upstream] = &*config.upstreams else { panic!("one upstream: {:?}", config.upstreams) };
+    assert_eq!(
+        (&*upstream.name, upstream.base_url.to_string().as_str()),
+        ("openai", "https://api.openai.com/")
+    );
+    assert_eq!(upstream.key, SecretSource::Env("OPENAI_API_KEY".to_owned()));
     assert_eq!(config.policy, Path::new("config/policy.yaml"));
 }
 
@@ -42,6 +46,38 @@ fn every_problem_is_told_at_once_with_what_is_allowed() {
     ] {
         assert!(told.contains(part), "{part} is missing in\n{told}");
     }
+}
+
+#[test]
+fn upstreams_are_a_list_in_order_of_preference_each_with_a_name_of_its_own() {
+    let one = "{name: openai, base_url: \"https://api.openai.com\", key: {env: KEY}}";
+    let two = "{name: backup, base_url: \"https://b\", key: {env: B}, ca_file: b.pem, breaker: {failures: 3, pause: 1m}, \
+               health: {path: /v1/models}}";
+    let text = LEAST.replace(one, &format!("{one}, {two}"));
+    let config = Config::parse("overfall.yaml", &text, Path::new("/etc/overfall")).unwrap();
+    let names: Vec<_> = config.upstreams.iter().map(|upstream| &*upstream.name).collect();
+    assert_eq!(names, ["openai", "backup"]);
+    let [first, second] = &*config.upstreams else { panic!("two upstreams") };
+    assert_eq!((first.breaker, first.health.as_ref(), &first.ca_file), (Breaker::default(), None, &None));
+    assert_eq!((second.breaker.failures, second.breaker.pause), (3, Span::from_seconds(60)));
+    assert_eq!(second.breaker.within, Breaker::default().within);
+    assert_eq!(second.ca_file.as_deref(), Some(Path::new("/etc/overfall/b.pem")));
+    assert_eq!(second.health.as_ref().unwrap().path, "/v1/models");
+    for (wrong, part) in [
+        (format!("{one}, {one}"), "a name that another upstream has"),
+        (one.replace("openai,", "Open AI,"), "overfall.yaml:3:20"),
+        (
+            one.replace("{env: KEY}", "{env: KEY}, health: {path: v1}"),
+            "a path of a URL, such as `/v1/models`",
+        ),
+        (one.replace("{env: KEY}", "{env: KEY}, breaker: {failures: 0}"), "at least 1"),
+        (String::new(), "at least one item"),
+    ] {
+        let told = problems(&LEAST.replace(one, &wrong));
+        assert!(told.contains(part), "{part} is missing in\n{told}");
+    }
+    let old = LEAST.replace("upstreams: [", "upstream: ").replace("}]", "}");
+    assert!(problems(&old).contains("did you mean `upstreams`?"));
 }
 
 #[test]
@@ -77,7 +113,7 @@ fn jobs_are_asked_for_at_a_pace_that_makes_sense() {
 fn the_secret_of_webhooks_is_named_like_any_other() {
     let text = LEAST.replace("key: {env: KEY}", "key: {env: KEY}, webhook_secret: {file: hook}");
     let config = Config::parse("overfall.yaml", &text, Path::new("/etc/overfall")).unwrap();
-    assert_eq!(config.upstream.webhook_secret, Some(SecretSource::File("/etc/overfall/hook".into())));
+    assert_eq!(config.upstreams[0].webhook_secret, Some(SecretSource::File("/etc/overfall/hook".into())));
     let none = Config::parse("overfall.yaml", LEAST, Path::new("")).unwrap();
-    assert!(none.webhook_secret().unwrap().is_none());
+    assert!(none.webhook_secrets().unwrap().is_empty());
 }

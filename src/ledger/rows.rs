@@ -300,6 +300,8 @@ pub struct Owner {
     pub made_at: Timestamp,
     /// What it is.
     pub what: Owned,
+    /// The upstream that has it, by its name; none for what was made before upstreams had names.
+    pub upstream: Option<Name>,
 }
 
 /// A thing made upstream.

@@ -27,6 +27,7 @@ use super::refusal::{Code, Refusal};
 use super::request::{Decided, Free, Metered, Request, Stage};
 use super::routes::{self, Action, Class};
 use super::settlement::{Call, Settlement};
+use super::upstreams::Goal;
 use crate::access::terms::Unpriced;
 use crate::access::{Ask, Block, Demand, Held, Reason, Standing, Terms};
 use crate::ledger::directory::Caller;
@@ -75,6 +76,8 @@ struct Priced {
     demand: Demand,
     /// The tokens of the input before what has been learnt.
     input_by_size: u64,
+    /// The request's own bound on its output, in tokens.
+    output_bound: u64,
     decision: DecisionId,
 }
 
@@ -121,12 +124,15 @@ pub(super) fn identify(shared: &Shared, session: &Session, request: &mut Request
     if caller.status == AccountStatus::Suspended && found.route.class != Class::Local {
         return Err(Refusal::AccountSuspended);
     }
+    if found.route.class != Class::Local && !shared.upstreams.is_open(Goal::Any) {
+        return Err(Refusal::Overloaded);
+    }
     Ok(Known {
         caller,
         action: found.route.action,
         class: found.route.class,
         id: found.id.to_owned(),
-        target: found.target(shared.upstream.path()),
+        target: found.target(),
         query: if found.route.action == Action::ListVideos { found.query.to_owned() } else { String::new() },
         now,
     })
@@ -137,8 +143,8 @@ pub(super) async fn pass(shared: &Shared, session: &mut Session, known: Known) -
     let mut free =
         Free { outgoing: Outgoing { target: known.target, ..Outgoing::default() }, ..Free::default() };
     if known.class == Class::Owned {
-        let kind = Kind::of(known.action);
-        owned(shared, &known.caller, kind, &known.id, None).await?;
+        let found = owned(shared, &known.caller, Kind::of(known.action), &known.id, None).await?;
+        free.outgoing.goal = found.goal;
         match known.action {
             Action::DeleteResponse => {
                 ended(shared, &known.id).await?;
@@ -154,7 +160,7 @@ pub(super) async fn pass(shared: &Shared, session: &mut Session, known: Known) -
         Action::CountInputTokens => {
             let plain = body::plain(shared, session, &body).await?;
             let asked = body::parse(demand::Api::InputTokens, plain.as_ref().unwrap_or(&body)).await?;
-            context_of(shared, &known.caller, &asked).await?;
+            free.outgoing.goal = context_of(shared, &known.caller, &asked).await?.goal;
             free.outgoing.body = Some(body.into_bytes());
         }
         Action::CancelResponse => free.outgoing.body = Some(body.into_bytes()),
@@ -162,6 +168,7 @@ pub(super) async fn pass(shared: &Shared, session: &mut Session, known: Known) -
         _ if !body.bytes().is_empty() => free.outgoing.body = Some(Bytes::new()),
         _ => {}
     }
+    open(shared, free.outgoing.goal)?;
     Ok(Stage::Free(free))
 }
 
@@ -181,7 +188,9 @@ pub(super) async fn meter(
     let plain = body::plain(shared, session, &sent).await?;
     let asked = body::parse(kind, plain.as_ref().unwrap_or(&sent)).await?;
     let adds_usage = kind == demand::Api::Chat && asked.stream && !asked.include_usage;
-    let priced = price(shared, &known, api, &asked).await?;
+    let context = context_of(shared, &known.caller, &asked).await?;
+    open(shared, context.goal)?;
+    let priced = price(shared, &known, api, &asked, context.tokens).await?;
     let (decided, settlement) = hold(shared, &known, priced).await?;
     let bound = decided.clamped_to.map(|tokens| (tokens / asked.choices.max(1)).max(1));
     let text = plain.as_ref().unwrap_or(&sent).bytes();
@@ -191,7 +200,13 @@ pub(super) async fn meter(
         None => (sent, false),
     };
     Ok(Stage::Metered(Box::new(Metered {
-        outgoing: Outgoing { target: known.target, body: Some(body.into_bytes()), rewritten },
+        outgoing: Outgoing {
+            target: known.target,
+            body: Some(body.into_bytes()),
+            rewritten,
+            goal: context.goal,
+            is_sent_once: false,
+        },
         settlement,
         decided,
         action: known.action,
@@ -199,6 +214,7 @@ pub(super) async fn meter(
         streams: false,
         background: (asked.background && kind == demand::Api::Responses)
             .then(|| Background::new(Arc::clone(&shared.jobs), shared.clock.clone())),
+        stopped_at: None,
     })))
 }
 
@@ -213,16 +229,23 @@ fn terms(shared: &Shared, caller: &Caller, api: Api, model: &str) -> Result<Term
 }
 
 /// Finds the terms and estimates the demand. No price, no call.
-async fn price(shared: &Shared, known: &Known, api: Api, asked: &Asked) -> Result<Priced, Refused> {
+async fn price(
+    shared: &Shared,
+    known: &Known,
+    api: Api,
+    asked: &Asked,
+    context_tokens: u64,
+) -> Result<Priced, Refused> {
     let caller = &known.caller;
     let tier = asked.service_tier.as_deref().map(Arc::from);
     let terms = Terms { tier, ..terms(shared, caller, api, &asked.model)? };
-    let input_by_size = asked.input_tokens_estimate.saturating_add(context_of(shared, caller, asked).await?);
+    let input_by_size = asked.input_tokens_estimate.saturating_add(context_tokens);
     let usual = shared.learner.output_p95(caller.user, &terms.model).saturating_mul(asked.choices);
-    let bound = asked.max_output_tokens.map_or(u64::MAX, |tokens| tokens.saturating_mul(asked.choices));
+    let output_bound =
+        asked.max_output_tokens.map_or(u64::MAX, |tokens| tokens.saturating_mul(asked.choices));
     let estimate = Quantities {
         input_tokens: shared.learner.input_factor(&terms.model).apply(input_by_size),
-        output_tokens: usual.min(bound).max(1),
+        output_tokens: usual.min(output_bound).max(1),
         ..Quantities::default()
     };
     let decision = DecisionId::new(known.now, rand::random());
@@ -231,13 +254,13 @@ async fn price(shared: &Shared, known: &Known, api: Api, asked: &Asked) -> Resul
         // A model that is priced by the second would be free by the token.
         () if terms.row().is_none_or(|row| !matches!(row.rates, Rates::Tokens(_))) => Reason::UnpricedModel,
         () => match terms.estimate(estimate.clone()) {
-            Ok(demand) => return Ok(Priced { terms, demand, input_by_size, decision }),
+            Ok(demand) => return Ok(Priced { terms, demand, input_by_size, output_bound, decision }),
             Err(Unpriced::Model) => Reason::UnpricedModel,
             Err(Unpriced::Overflow) => Reason::NeverFits,
         },
     };
     let demand = Demand { quantities: estimate, ..Demand::nothing() };
-    let priced = Priced { terms, demand, input_by_size, decision };
+    let priced = Priced { terms, demand, input_by_size, output_bound, decision };
     Err(blocked(shared, known, priced, Block::because(reason)).await)
 }
 
@@ -260,7 +283,7 @@ async fn hold(shared: &Shared, known: &Known, priced: Priced) -> Result<(Decided
             return Err(Refusal::StoreUnavailable.into());
         }
     };
-    let Priced { terms, decision, input_by_size, .. } = priced;
+    let Priced { terms, decision, input_by_size, output_bound, .. } = priced;
     metrics::decided(terms.feature(), metrics::ALLOWED);
     shared.in_flight.watch(account, decision, lifetime, known.now);
     let Held { demand, draws, clamped_to, standing, .. } = held;
@@ -272,6 +295,9 @@ async fn hold(shared: &Shared, known: &Known, priced: Priced) -> Result<(Decided
         estimate: demand.quantities,
         input_by_size,
         dispatched: false,
+        upstream: None,
+        output_bound: clamped_to.unwrap_or(output_bound),
+        extension: None,
         status: None,
         observer: None,
         owned: false,
@@ -315,16 +341,34 @@ async fn blocked(shared: &Shared, known: &Known, priced: Priced, block: Block) -
     Refused { refusal, about }
 }
 
-/// The tokens of what the body continues, all of which has to be the caller's.
-async fn context_of(shared: &Shared, caller: &Caller, asked: &Asked) -> Result<u64, Refusal> {
-    let mut tokens: u64 = 0;
+/// What a body continues.
+#[derive(Clone, Copy, Default)]
+struct Context {
+    tokens: u64,
+    goal: Goal,
+}
+
+/// What the body continues, all of which has to be the caller's, and in one place.
+async fn context_of(shared: &Shared, caller: &Caller, asked: &Asked) -> Result<Context, Refusal> {
+    let mut context = Context::default();
     for named in &asked.responses {
-        let owner = owned(shared, caller, Kind::Response, &named.id, Some(named.param)).await?;
-        if let Owned::Response { context_tokens } = owner.what {
-            tokens = tokens.saturating_add(context_tokens);
+        let found = owned(shared, caller, Kind::Response, &named.id, Some(named.param)).await?;
+        if let Owned::Response { context_tokens } = found.owner.what {
+            context.tokens = context.tokens.saturating_add(context_tokens);
+        }
+        match context.goal {
+            Goal::Any => context.goal = found.goal,
+            goal if goal == found.goal => {}
+            Goal::Only(_) => return Err(not_found(Kind::Response, &named.id, Some(named.param))),
         }
     }
-    Ok(tokens)
+    Ok(context)
+}
+
+/// A thing that is the caller's account's, and where it is.
+pub(super) struct Found {
+    pub(super) owner: Owner,
+    pub(super) goal: Goal,
 }
 
 /// What an id is the id of.
@@ -369,18 +413,29 @@ pub(super) async fn owned(
     kind: Kind,
     id: &str,
     param: Option<&'static str>,
-) -> Result<Owner, Refusal> {
-    match shared.owners.owned_by(caller.account, id).await {
-        Ok(Some(owner)) if kind.is(&owner.what) => Ok(owner),
-        Ok(_) => {
-            let what = format!("{} with id '{id}'", kind.as_str());
-            Err(Refusal::NotFoundObject { what: what.into(), param })
-        }
+) -> Result<Found, Refusal> {
+    let owner = match shared.owners.owned_by(caller.account, id).await {
+        Ok(owner) => owner.filter(|owner| kind.is(&owner.what)).ok_or_else(|| not_found(kind, id, param))?,
         Err(error) => {
             tracing::error!(error = %chain(&error), "the ledger does not tell whose a thing is");
-            Err(Refusal::StoreUnavailable)
+            return Err(Refusal::StoreUnavailable);
         }
-    }
+    };
+    let goal = shared.upstreams.goal_of(owner.upstream.as_deref()).ok_or_else(|| {
+        let name = owner.upstream.as_deref();
+        tracing::warn!(upstream.name = name, "what an account owns is at no upstream of the list");
+        not_found(kind, id, param)
+    })?;
+    Ok(Found { owner, goal })
+}
+
+/// Refuses at once what no upstream would get.
+pub(super) fn open(shared: &Shared, goal: Goal) -> Result<(), Refusal> {
+    if shared.upstreams.is_open(goal) { Ok(()) } else { Err(Refusal::Overloaded) }
+}
+
+fn not_found(kind: Kind, id: &str, param: Option<&'static str>) -> Refusal {
+    Refusal::NotFoundObject { what: format!("{} with id '{id}'", kind.as_str()).into(), param }
 }
 
 /// Learns the end of a job before what it made is given away, or gone. One that still runs is no reason to wait.

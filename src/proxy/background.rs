@@ -16,7 +16,7 @@ use tokio::runtime::{Handle, RuntimeFlavor};
 
 use super::observe::{Observer, Shape};
 use super::settlement::{Call, Settlement};
-use crate::access::record::{JobKind, JobRecord};
+use crate::access::record::{JobKind, JobRecord, Resource};
 use crate::journal::Ticket;
 use crate::meter::MeterError;
 use crate::settle::Jobs;
@@ -118,7 +118,7 @@ fn job(call: &Call, resource: &str, now: Timestamp) -> JobRecord {
         account: call.account,
         user: call.user,
         kind: JobKind::Response,
-        resource: Arc::from(resource),
+        resource: Resource { id: Arc::from(resource), upstream: call.upstream.clone() },
         began_at: now,
         expires_at: now.plus(call.terms.feature().deadlines.background),
     }

@@ -4,10 +4,10 @@
 //! client may have it at all – a video's id has to be on record before anybody is told – the gateway asks by itself,
 //! over Pingora's own connections. Answers here are small; an upload is passed on piece by piece, and read on the way.
 //!
-//! What is not a GET gets a connection of its own: on one that has just been closed it would be lost, or made twice.
+//! What is not a GET gets a connection of its own: on one that has just been closed it would be lost, or made twice. It
+//! goes to upstreams as any request does ([`super::upstreams`]); an upload, once it has begun to leave, to one only.
 //! Bounds: an answer of [`ANSWER_MAX`]; the timeouts of the upstream's settings.
 
-use std::path::PathBuf;
 use std::sync::OnceLock;
 use std::time::Duration;
 
@@ -24,7 +24,9 @@ use pingora::{Error, ErrorType};
 use super::body::{Bodies, BodyError, Encoding};
 use super::metrics;
 use super::multipart::{Form, FormError};
-use super::upstream::Upstream;
+use super::passing::{self, Outgoing};
+use super::upstreams::{Same, Upstreams, Way};
+use crate::policy::compiled::Name;
 
 /// The longest answer, in bytes.
 pub const ANSWER_MAX: usize = 1 << 20;
@@ -32,12 +34,10 @@ pub const ANSWER_MAX: usize = 1 << 20;
 const POOL: usize = 64;
 /// How long an idle connection is kept.
 const IDLE: Duration = Duration::from_secs(50);
-/// A connection that could not be made is tried once more.
-const ATTEMPTS: u8 = 2;
 
 /// Asks upstreams.
+#[derive(Default)]
 pub struct Exchange {
-    ca_file: Option<PathBuf>,
     /// Made at first use: it reads certificates.
     connector: OnceLock<Connector>,
 }
@@ -49,6 +49,18 @@ pub struct Reply {
     pub header: ResponseHeader,
     /// Its body, decoded.
     pub body: Bytes,
+    /// The upstream that gave it; none where the gateway made it by itself.
+    pub upstream: Option<Name>,
+}
+
+/// A request.
+pub struct Asking<'a> {
+    /// Its head, as it came or as it was made.
+    pub header: RequestHeader,
+    /// What leaves, and where it may go.
+    pub outgoing: Outgoing,
+    /// Its body.
+    pub sending: Sending<'a>,
 }
 
 /// What is sent.
@@ -67,6 +79,10 @@ pub struct Upload<'a> {
     pub begun: Bytes,
     /// Reads it on its way; sealed.
     pub form: &'a mut Form,
+    /// Its length in all.
+    pub length: u64,
+    /// Whether it has begun to leave, and is gone.
+    pub has_left: bool,
 }
 
 /// Why there is no answer.
@@ -97,108 +113,134 @@ impl ExchangeError {
 }
 
 impl Exchange {
-    /// Trusts the certificates in `ca_file`, or the system's.
-    pub fn new(ca_file: Option<PathBuf>) -> Self {
-        Self { ca_file, connector: OnceLock::new() }
-    }
-
-    /// Sends a request and reads the whole answer. `header` says where, and how long the body is.
+    /// Sends a request and reads the whole answer.
     ///
     /// # Cancel safety
     ///
     /// Dropped, it closes the connection; the upstream may have got the request.
     pub async fn ask(
         &self,
-        upstream: &Upstream,
+        upstreams: &Upstreams,
         bodies: &Bodies,
-        header: RequestHeader,
-        sending: Sending<'_>,
+        asking: Asking<'_>,
     ) -> Result<Reply, ExchangeError> {
-        let repeatable = header.method == http::Method::GET;
-        let (mut session, peer, reused) = self.connect(upstream, repeatable).await?;
-        let asked = match self.attempt(&mut session, header.clone(), sending).await {
-            Err(ExchangeError::Upstream(_)) if repeatable && reused => {
-                // The connection was closed while it was idle.
-                session.shutdown().await;
-                let fresh = self.connector().get_http_session(&fresh(&peer)).await;
-                session = fresh.map_err(|error| ExchangeError::Upstream(error.into_up()))?.0;
-                self.attempt(&mut session, header, Sending::Whole(Bytes::new())).await
-            }
-            asked => asked,
-        };
-        let (header, body) = match asked {
-            Ok(answer) => answer,
-            Err(error) => {
-                session.shutdown().await;
-                return Err(error);
-            }
-        };
-        if repeatable {
-            self.connector().release_http_session(session, &peer, Some(IDLE)).await;
-        }
-        decoded(bodies, header, body).await
-    }
-
-    fn connector(&self) -> &Connector {
-        self.connector.get_or_init(|| {
-            let mut options = ConnectorOptions::new(POOL);
-            options.ca_file = self.ca_file.as_ref().map(|path| path.to_string_lossy().into_owned());
-            Connector::new(Some(options))
-        })
-    }
-
-    async fn connect(
-        &self,
-        upstream: &Upstream,
-        repeatable: bool,
-    ) -> Result<(HttpSession, HttpPeer, bool), ExchangeError> {
-        let mut failed = 0;
+        let Asking { header, outgoing, mut sending } = asking;
+        let goal = outgoing.goal;
+        let mut way = Way::default();
         loop {
-            let peer = upstream.peer().ok_or_else(|| {
-                let error = Error::explain(ErrorType::ConnectNoRoute, "the upstream's name is not resolved");
-                ExchangeError::Upstream(error.into_up())
-            })?;
-            let peer = if repeatable { peer } else { fresh(&peer) };
-            match self.connector().get_http_session(&peer).await {
-                Ok((session, reused)) => return Ok((session, peer, reused)),
-                Err(error) => {
+            let peer = upstreams.enter(&mut way, goal).ok_or_else(nowhere)?;
+            let Some(target) = upstreams.present(&way).cloned() else { return Err(nowhere()) };
+            let mut leaving = header.clone();
+            passing::outward(&mut leaving, &outgoing, &target).map_err(ExchangeError::Upstream)?;
+            if let Sending::Upload(upload) = &sending {
+                leaving.insert_header(CONTENT_LENGTH, upload.length).map_err(ExchangeError::Upstream)?;
+            }
+            let asked = self.attempt(&peer, leaving, &mut sending).await;
+            let again = sending.is_at_hand();
+            match asked {
+                Err(ExchangeError::Upstream(error)) if is_connect(error.etype()) => {
                     metrics::upstream_error("connect");
-                    failed += 1;
-                    if failed == ATTEMPTS {
-                        return Err(ExchangeError::Upstream(error.into_up()));
+                    upstreams.failed(&mut way);
+                    if !upstreams.goes_on(&way, goal, Same::Again) {
+                        return Err(ExchangeError::Upstream(error));
+                    }
+                }
+                Err(error) => {
+                    if let ExchangeError::Upstream(_) | ExchangeError::Answer(_) = error {
+                        upstreams.failed(&mut way);
+                    }
+                    return Err(error);
+                }
+                Ok((header, body)) => {
+                    let busy = matches!(header.status.as_u16(), 502 | 503);
+                    if matches!(header.status.as_u16(), 502..=504) {
+                        upstreams.failed(&mut way);
+                    } else {
+                        upstreams.succeeded(&mut way);
+                    }
+                    if !(busy && again && upstreams.goes_elsewhere(&mut way, goal)) {
+                        return decoded(bodies, header, body, target.name().clone()).await;
                     }
                 }
             }
         }
     }
 
+    fn connector(&self) -> &Connector {
+        self.connector.get_or_init(|| Connector::new(Some(ConnectorOptions::new(POOL))))
+    }
+
+    /// Sends it to one upstream. A GET on a connection that was closed while it was idle is sent once more.
     async fn attempt(
         &self,
-        session: &mut HttpSession,
+        peer: &HttpPeer,
         header: RequestHeader,
-        sending: Sending<'_>,
+        sending: &mut Sending<'_>,
     ) -> Result<(ResponseHeader, Bytes), ExchangeError> {
-        session.write_request_header(Box::new(header)).await.map_err(upstream)?;
-        let sent = match sending {
-            Sending::Whole(body) => whole(session, body).await,
-            Sending::Upload(upload) => upload.pass(session).await,
-        };
-        match sent {
-            // One that answers before it has read everything has something to say.
-            Err(ExchangeError::Upstream(error)) => {
-                read(session).await.map_err(|_| ExchangeError::Upstream(error))
-            }
-            Err(error) => Err(error),
-            Ok(()) => read(session).await,
+        let repeatable = header.method == http::Method::GET;
+        let own = fresh(peer);
+        let (mut session, reused) = self
+            .connector()
+            .get_http_session(if repeatable { peer } else { &own })
+            .await
+            .map_err(upstream)?;
+        let mut asked = exchanged(&mut session, header.clone(), sending).await;
+        if reused && matches!(asked, Err(ExchangeError::Upstream(_))) {
+            session.shutdown().await;
+            session = self.connector().get_http_session(&own).await.map_err(upstream)?.0;
+            asked = exchanged(&mut session, header, sending).await;
         }
+        match asked {
+            Ok(answer) => {
+                if repeatable {
+                    self.connector().release_http_session(session, peer, Some(IDLE)).await;
+                }
+                Ok(answer)
+            }
+            Err(error) => {
+                session.shutdown().await;
+                Err(error)
+            }
+        }
+    }
+}
+
+impl Sending<'_> {
+    /// Whether all of it is still here, to be sent again.
+    fn is_at_hand(&self) -> bool {
+        match self {
+            Self::Whole(_) => true,
+            Self::Upload(upload) => !upload.has_left,
+        }
+    }
+}
+
+async fn exchanged(
+    session: &mut HttpSession,
+    header: RequestHeader,
+    sending: &mut Sending<'_>,
+) -> Result<(ResponseHeader, Bytes), ExchangeError> {
+    session.write_request_header(Box::new(header)).await.map_err(upstream)?;
+    let sent = match sending {
+        Sending::Whole(body) => whole(session, body.clone()).await,
+        Sending::Upload(upload) => upload.pass(session).await,
+    };
+    match sent {
+        // One that answers before it has read everything has something to say.
+        Err(ExchangeError::Upstream(error)) => {
+            read(session).await.map_err(|_| ExchangeError::Upstream(error))
+        }
+        Err(error) => Err(error),
+        Ok(()) => read(session).await,
     }
 }
 
 impl Upload<'_> {
     /// Passes the form on. Each piece leaves when the next one has come, and is read before it leaves: of a form that
     /// turns out to be refused, the upstream never has the end.
-    async fn pass(self, upstream_session: &mut HttpSession) -> Result<(), ExchangeError> {
-        let mut behind = self.begun;
+    async fn pass(&mut self, upstream_session: &mut HttpSession) -> Result<(), ExchangeError> {
+        self.has_left = true;
+        let mut behind = std::mem::take(&mut self.begun);
         while let Some(piece) = self.session.read_request_body().await.map_err(ExchangeError::Client)? {
             self.form.feed(&piece).map_err(ExchangeError::Form)?;
             upstream_session.write_request_body(behind, false).await.map_err(upstream)?;
@@ -235,7 +277,12 @@ async fn read(session: &mut HttpSession) -> Result<(ResponseHeader, Bytes), Exch
 }
 
 /// The answer as it says without its framing and coding.
-async fn decoded(bodies: &Bodies, mut header: ResponseHeader, body: Bytes) -> Result<Reply, ExchangeError> {
+async fn decoded(
+    bodies: &Bodies,
+    mut header: ResponseHeader,
+    body: Bytes,
+    upstream: Name,
+) -> Result<Reply, ExchangeError> {
     let encoding = Encoding::of(&header.headers).map_err(ExchangeError::Answer)?;
     let body = match encoding {
         None => body,
@@ -247,7 +294,7 @@ async fn decoded(bodies: &Bodies, mut header: ResponseHeader, body: Bytes) -> Re
     for name in [CONTENT_LENGTH, TRANSFER_ENCODING, CONTENT_ENCODING] {
         header.remove_header(&name);
     }
-    Ok(Reply { header, body })
+    Ok(Reply { header, body, upstream: Some(upstream) })
 }
 
 /// The same peer, with connections that are shared with nobody.
@@ -255,6 +302,10 @@ fn fresh(peer: &HttpPeer) -> HttpPeer {
     let mut peer = peer.clone();
     peer.group_key = rand::random();
     peer
+}
+
+fn nowhere() -> ExchangeError {
+    ExchangeError::Upstream(Error::explain(ErrorType::ConnectNoRoute, "no upstream is usable").into_up())
 }
 
 fn upstream(error: Box<Error>) -> ExchangeError {

@@ -6,7 +6,6 @@
 pub(super) mod answer;
 pub(super) mod failure;
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
@@ -28,8 +27,8 @@ use super::request::{Metered, Request, Stage};
 use super::routes::{Class, Route};
 use super::server::Task;
 use super::settlement::Settlements;
-use super::upstream::{self, Upstream};
-use super::{admit, local, metrics, passing, videos, webhooks};
+use super::upstreams::{Same, Upstreams};
+use super::{admit, local, metrics, passing, upstreams, videos, webhooks};
 use crate::access::record::MadeRecord;
 use crate::journal::Journal;
 use crate::ledger::Ledger;
@@ -46,8 +45,6 @@ const WRITE_TIMEOUT: Duration = Duration::from_mins(1);
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 /// How often the numbers of what is under way are told.
 const TELL_EVERY: Duration = Duration::from_secs(1);
-/// A connection that could not be made is tried once more.
-const CONNECTS_FAILED_MAX: u8 = 2;
 
 /// What a gateway is made of.
 pub struct Parts {
@@ -72,9 +69,7 @@ pub struct Parts {
     /// Checks the upstream's webhooks, if they are taken.
     pub webhooks: Option<Verifier>,
     /// Where allowed requests go.
-    pub upstream: upstream::Settings,
-    /// Certificates that it is trusted by, in place of the system's.
-    pub ca_file: Option<PathBuf>,
+    pub upstreams: Arc<Upstreams>,
     /// Bounds on bodies.
     pub bodies: body::Limits,
 }
@@ -93,7 +88,7 @@ pub(super) struct Shared {
     pub(super) blocks: BlockSender,
     pub(super) jobs: Arc<Jobs>,
     pub(super) webhooks: Option<Verifier>,
-    pub(super) upstream: Arc<Upstream>,
+    pub(super) upstreams: Arc<Upstreams>,
     pub(super) exchange: Exchange,
     pub(super) bodies: Bodies,
     pub(super) learner: Arc<Learner>,
@@ -132,7 +127,7 @@ impl Intake {
 
 impl Gateway {
     /// A gateway of these parts.
-    pub fn new(parts: Parts) -> Result<Self, upstream::SettingsError> {
+    pub fn new(parts: Parts) -> Self {
         metrics::describe();
         let (in_flight, learner) = (InFlight::new(), Arc::new(Learner::default()));
         let owners = Owners::new(Arc::clone(&parts.ledger), Arc::clone(&parts.journal), &parts.made);
@@ -142,9 +137,9 @@ impl Gateway {
             Arc::clone(&owners),
             Arc::clone(&learner),
         );
-        Ok(Self(Arc::new(Shared {
-            upstream: Arc::new(Upstream::new(&parts.upstream)?),
-            exchange: Exchange::new(parts.ca_file),
+        Self(Arc::new(Shared {
+            upstreams: parts.upstreams,
+            exchange: Exchange::default(),
             bodies: Bodies::new(parts.bodies),
             clock: parts.clock,
             policies: parts.policies,
@@ -159,7 +154,7 @@ impl Gateway {
             in_flight,
             settlements,
             intake: Intake::default(),
-        })))
+        }))
     }
 
     pub(super) fn shared(&self) -> &Arc<Shared> {
@@ -174,6 +169,7 @@ impl Gateway {
                 let mut stop = stop.clone();
                 while !*stop.borrow() {
                     metrics::under_way(shared.in_flight.requests(), shared.bodies.buffered_bytes());
+                    shared.upstreams.tell();
                     tokio::select! {
                         () = tokio::time::sleep(TELL_EVERY) => {}
                         _ = stop.wait_for(|stop| *stop) => {}
@@ -182,7 +178,7 @@ impl Gateway {
             };
             tokio::join!(
                 told,
-                Arc::clone(&shared.upstream).resolve(stop.clone()),
+                shared.upstreams.run(stop.clone()),
                 Arc::clone(&shared.settlements).run(stop.clone()),
                 Arc::clone(&shared.in_flight).renew(
                     Arc::clone(&shared.meter),
@@ -252,11 +248,10 @@ impl ProxyHttp for Gateway {
         }
     }
 
-    async fn upstream_peer(&self, _: &mut Session, _: &mut Request) -> pingora::Result<Box<HttpPeer>> {
-        let peer = self.0.upstream.peer().map(Box::new);
-        peer.ok_or_else(|| {
-            Error::explain(ErrorType::ConnectNoRoute, "the upstream's name is not resolved").into_up()
-        })
+    async fn upstream_peer(&self, _: &mut Session, request: &mut Request) -> pingora::Result<Box<HttpPeer>> {
+        let goal = request.goal();
+        let peer = self.0.upstreams.enter(&mut request.way, goal).map(Box::new);
+        peer.ok_or_else(|| Error::explain(failure::NO_UPSTREAM, "no upstream is usable").into_up())
     }
 
     fn fail_to_connect(
@@ -267,8 +262,9 @@ impl ProxyHttp for Gateway {
         mut error: Box<Error>,
     ) -> Box<Error> {
         metrics::upstream_error("connect");
-        request.failed_connects += 1;
-        error.set_retry(request.failed_connects < CONNECTS_FAILED_MAX);
+        self.0.upstreams.failed(&mut request.way);
+        let goal = request.goal();
+        error.set_retry(self.0.upstreams.goes_on(&request.way, goal, Same::Again));
         error
     }
 
@@ -278,18 +274,20 @@ impl ProxyHttp for Gateway {
         header: &mut RequestHeader,
         request: &mut Request,
     ) -> pingora::Result<()> {
+        let upstream = self.0.upstreams.present(&request.way);
         if let Some(Metered { settlement, .. }) = request.metered()
             && let Some(call) = settlement.call()
         {
             call.dispatched = true;
+            call.upstream = upstreams::name_of(upstream);
             let dispatched = self.0.meter.dispatch(call.account, call.decision).await;
             dispatched.map_err(|error| {
                 Error::because(ErrorType::InternalError, "the hold is gone", error).into_in()
             })?;
         }
-        match request.outgoing() {
-            Some(outgoing) => passing::outward(header, outgoing, &self.0.upstream),
-            None => Err(Error::explain(ErrorType::InternalError, "nothing was let through").into_in()),
+        match (request.outgoing(), upstream) {
+            (Some(outgoing), Some(upstream)) => passing::outward(header, outgoing, upstream),
+            _ => Err(Error::explain(ErrorType::InternalError, "nothing was let through").into_in()),
         }
     }
 
@@ -301,17 +299,20 @@ impl ProxyHttp for Gateway {
         end_of_stream: bool,
         request: &mut Request,
     ) -> pingora::Result<()> {
-        let whole = request.outgoing().and_then(|outgoing| outgoing.body.take());
+        let goal = request.goal();
+        let goes_on = self.0.upstreams.goes_on(&request.way, goal, Same::Never);
+        let whole = request.outgoing().and_then(|outgoing| outgoing.leave(goes_on));
         *body = if end_of_stream { whole } else { None };
         Ok(())
     }
 
     async fn upstream_response_filter(
         &self,
-        _: &mut Session,
+        session: &mut Session,
         header: &mut ResponseHeader,
-        _: &mut Request,
+        request: &mut Request,
     ) -> pingora::Result<()> {
+        failure::judge(&self.0.upstreams, session, header, request)?;
         if matches!(header.status.as_u16(), 401 | 403) {
             // The key that it did not accept is the gateway's own: what it says about that is for the operator.
             metrics::upstream_error("auth");
@@ -335,7 +336,7 @@ impl ProxyHttp for Gateway {
 
     fn response_body_filter(
         &self,
-        _: &mut Session,
+        session: &mut Session,
         body: &mut Option<Bytes>,
         end_of_stream: bool,
         request: &mut Request,
@@ -343,6 +344,16 @@ impl ProxyHttp for Gateway {
         match &mut request.stage {
             Stage::Metered(metered) => {
                 *body = metered.pass(body.take());
+                let left = session.body_bytes_sent();
+                // An error here would drop what is on its way: first the client gets the end of its stream.
+                if metered.stopped_at.is_some_and(|stopped_at| left > stopped_at) && !end_of_stream {
+                    return Err(
+                        Error::explain(failure::EXHAUSTED, "nothing is left for the stream").into_in()
+                    );
+                }
+                if metered.settlement.must_stop() {
+                    answer::append(body, metered.stop(left));
+                }
                 if end_of_stream {
                     answer::append(body, metered.conclude());
                     metered.settlement.end_now(Cause::Ended);
@@ -362,6 +373,10 @@ impl ProxyHttp for Gateway {
         request: &mut Request,
         reused: bool,
     ) -> Box<Error> {
+        if *error.etype() == failure::UPSTREAM_BUSY {
+            return error;
+        }
+        failure::note_silence(&self.0.upstreams, &error, request, reused);
         if request.is_repeatable() && session.response_written().is_none() {
             error.retry.decide_reuse(reused);
         } else {
@@ -391,7 +406,7 @@ impl ProxyHttp for Gateway {
     }
 
     fn suppress_error_log(&self, _: &Session, _: &Request, error: &Error) -> bool {
-        // A client that leaves is no fault; everything else has been told with its chain.
-        *error.esource() == ErrorSource::Downstream
+        // A client that leaves is no fault, nor is a stream that is stopped; all else has been told with its chain.
+        *error.esource() == ErrorSource::Downstream || *error.etype() == failure::EXHAUSTED
     }
 }

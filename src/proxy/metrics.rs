@@ -1,14 +1,15 @@
 //! What the gateway counts: names, meanings, labels.
 //!
-//! Labels are closed words, or names of the policy's products: never an account, a user, a key or a model. So the
+//! Labels are closed words, or names of the policy's products or of the deployment's upstreams: never an account, a user, a key or a model. So the
 //! number of series is bounded by the code and the policy.
 
 use std::sync::Arc;
 
 use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 
+use super::breaker::Position;
 use crate::access::record::EndRecord;
-use crate::policy::compiled::Feature;
+use crate::policy::compiled::{Feature, Name};
 
 /// Requests answered.
 const REQUESTS: &str = "overfall_requests_total";
@@ -22,6 +23,14 @@ const ENDS: &str = "overfall_calls_ended_total";
 const UNIDENTIFIED: &str = "overfall_unidentified_total";
 /// Faults of the upstream.
 const UPSTREAM_ERRORS: &str = "overfall_upstream_errors_total";
+/// Requests sent to an upstream.
+const UPSTREAM_REQUESTS: &str = "overfall_upstream_requests_total";
+/// What counts against an upstream's breaker.
+const UPSTREAM_FAILURES: &str = "overfall_upstream_failures_total";
+/// How far an upstream's breaker is.
+const UPSTREAM_BREAKER: &str = "overfall_upstream_breaker";
+/// Whether requests are sent to an upstream.
+const UPSTREAM_USABLE: &str = "overfall_upstream_usable";
 /// Requests under way.
 const IN_FLIGHT: &str = "overfall_requests_in_flight";
 /// Bodies in memory.
@@ -50,6 +59,10 @@ pub fn describe() {
     describe_counter!(ENDS, "Calls ended, by product, outcome and grade of their usage.");
     describe_counter!(UNIDENTIFIED, "Requests without a key that lets in, by what is wrong with it.");
     describe_counter!(UPSTREAM_ERRORS, "Faults of the upstream, by kind.");
+    describe_counter!(UPSTREAM_REQUESTS, "Requests sent to an upstream, each attempt by itself.");
+    describe_counter!(UPSTREAM_FAILURES, "No connection, 502, 503, 504 or no answer: what opens a breaker.");
+    describe_gauge!(UPSTREAM_BREAKER, "An upstream's breaker: 0 closed, 1 half open, 2 open.");
+    describe_gauge!(UPSTREAM_USABLE, "1 while requests would be sent to an upstream.");
     describe_gauge!(IN_FLIGHT, "Requests under way.");
     describe_gauge!(BUFFERED, Unit::Bytes, "Bodies of requests in memory.");
     describe_counter!(RESOLVE_FAILURES, "Times that the upstream's name did not resolve.");
@@ -86,6 +99,31 @@ pub(super) fn unidentified(why: &'static str) {
 /// The upstream is at fault.
 pub(super) fn upstream_error(kind: &'static str) {
     counter!(UPSTREAM_ERRORS, "kind" => kind).increment(1);
+}
+
+/// A request is sent to an upstream.
+pub(super) fn sent(upstream: &Name) {
+    counter!(UPSTREAM_REQUESTS, "upstream" => label(upstream)).increment(1);
+}
+
+/// An upstream failed as breakers count it.
+pub(super) fn upstream_failed(upstream: &Name) {
+    counter!(UPSTREAM_FAILURES, "upstream" => label(upstream)).increment(1);
+}
+
+/// How an upstream stands now.
+pub(super) fn upstream_state(upstream: &Name, position: Position, usable: bool) {
+    let place = match position {
+        Position::Closed => 0.0,
+        Position::HalfOpen => 1.0,
+        Position::Open => 2.0,
+    };
+    gauge!(UPSTREAM_BREAKER, "upstream" => label(upstream)).set(place);
+    gauge!(UPSTREAM_USABLE, "upstream" => label(upstream)).set(if usable { 1.0 } else { 0.0 });
+}
+
+fn label(name: &Name) -> metrics::SharedString {
+    metrics::SharedString::from_shared(Arc::clone(name))
 }
 
 /// What is under way now.

@@ -13,6 +13,7 @@ use crate::access::record::{MadeRecord, Record};
 use crate::journal::{AppendError, Frame, Journal, Tag, Ticket};
 use crate::ledger::rows::{Owned, Owner, Page, VideosFrom};
 use crate::ledger::{Ledger, LedgerError};
+use crate::policy::compiled::Name;
 use crate::units::{AccountId, Timestamp, UserId};
 
 /// How many are kept in memory. At a thousand calls a second, settlement may be a minute behind.
@@ -27,6 +28,19 @@ pub struct Owners {
     ledger: Arc<dyn Ledger>,
     journal: Arc<Journal>,
     newest: Mutex<Newest>,
+}
+
+/// A response that was made.
+#[derive(Debug)]
+pub struct Response {
+    /// The account.
+    pub account: AccountId,
+    /// The user that made it.
+    pub user: UserId,
+    /// Tokens of its whole context.
+    pub context_tokens: u64,
+    /// The upstream that has it.
+    pub upstream: Option<Name>,
 }
 
 #[derive(Default)]
@@ -46,10 +60,11 @@ impl Owners {
         Arc::new(owners)
     }
 
-    /// Notes who made a response, and how long what continues it is.
-    pub fn made(&self, id: &str, account: AccountId, user: UserId, context_tokens: u64) {
+    /// Notes who made a response, where, and how long what continues it is.
+    pub fn made(&self, id: &str, made: Response) {
+        let Response { account, user, context_tokens, upstream } = made;
         let what = Owned::Response { context_tokens };
-        self.note(id, Owner { account, user, made_at: Timestamp::from_ms(0), what });
+        self.note(id, Owner { account, user, made_at: Timestamp::from_ms(0), what, upstream });
     }
 
     /// Notes who made a video or a character. The ticket resolves when that is durable.
@@ -103,8 +118,9 @@ impl Owners {
 
     fn note_made(&self, made: &MadeRecord) {
         let what = made.video.clone().map_or(Owned::Character, Owned::Video);
-        let owner = Owner { account: made.account, user: made.user, made_at: made.made_at, what };
-        self.note(&made.resource, owner);
+        let upstream = made.resource.upstream.clone();
+        let owner = Owner { account: made.account, user: made.user, made_at: made.made_at, what, upstream };
+        self.note(&made.resource.id, owner);
     }
 
     fn note(&self, id: &str, owner: Owner) {

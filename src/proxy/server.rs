@@ -24,13 +24,12 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::sync::{mpsc, watch};
 
 use super::gateway::Gateway;
+use super::upstreams::ATTEMPTS_MAX;
 
 /// Requests on one connection: now and then one is closed, so that load moves to new machines.
 const REQUESTS_PER_CONNECTION: u32 = 10_000;
 /// Idle upstream connections kept in all.
 const POOL: usize = 512;
-/// How often a request is sent when its connection could not be made.
-const ATTEMPTS: usize = 2;
 /// How long the tasks beside the proxy may take to finish.
 const TASKS_GRACE: Duration = Duration::from_secs(10);
 /// How long new requests are still taken after the stop, for whoever routes them here to hear of it.
@@ -44,8 +43,6 @@ pub struct Settings {
     pub listeners: Vec<Listener>,
     /// Threads that serve; one for each core.
     pub threads: usize,
-    /// Certificates that upstreams are trusted by, in place of the system's.
-    pub ca_file: Option<PathBuf>,
     /// How long answers in flight may take after the stop.
     pub grace: Duration,
 }
@@ -160,16 +157,12 @@ pub fn run(
 ) -> Result<(), ServerError> {
     let conf = ServerConf {
         threads: settings.threads.max(1),
-        ca_file: settings.ca_file.as_ref().map(|path| path.to_string_lossy().into_owned()),
         grace_period_seconds: Some(0),
         graceful_shutdown_timeout_seconds: Some(5),
         upstream_keepalive_pool_size: POOL,
-        max_retries: ATTEMPTS,
+        max_retries: ATTEMPTS_MAX,
         ..ServerConf::default()
     };
-    if let Some(path) = &settings.ca_file {
-        certificates(path)?;
-    }
     let mut server = Server::new_with_opt_and_conf(None, conf);
     let mut service = http_proxy_service_with_name(&server.configuration, gateway.clone(), "gateway");
     if let Some(proxy) = service.app_logic_mut() {

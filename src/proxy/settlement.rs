@@ -10,16 +10,18 @@ use std::task::{Context, Waker};
 
 use tokio::sync::{mpsc, watch};
 
+use super::extension::{Extension, Question};
 use super::finish::{Cause, Facts};
 use super::in_flight::InFlight;
 use super::learn::Learner;
 use super::metrics;
 use super::observe::Observer;
-use super::owners::Owners;
+use super::owners::{Owners, Response};
 use crate::access::Terms;
-use crate::access::record::EndRecord;
+use crate::access::record::{EndRecord, Resource};
 use crate::journal::Ticket;
 use crate::meter::{Meter, MeterError};
+use crate::policy::compiled::{Name, WhenExhausted};
 use crate::telemetry::chain;
 use crate::units::{AccountId, DecisionId, Quantities, UserId};
 
@@ -43,8 +45,14 @@ pub struct Call {
     pub input_by_size: u64,
     /// Whether the request left for the upstream.
     pub dispatched: bool,
+    /// Which upstream it left for.
+    pub upstream: Option<Name>,
     /// The status of the upstream's answer.
     pub status: Option<u16>,
+    /// The request's own bound on its output, in tokens.
+    pub output_bound: u64,
+    /// Reserves more while the answer streams, once it does.
+    pub extension: Option<Extension>,
     /// What watches the answer, once there is one.
     pub observer: Option<Observer>,
     /// Whether what the call made upstream is known to be its account's.
@@ -114,13 +122,22 @@ impl Settlements {
     }
 
     async fn end(&self, call: Box<Call>, cause: Cause) -> Option<Ticket> {
-        let Call { account, user, decision, terms, estimate, input_by_size, status, observer, .. } = *call;
+        let Call {
+            account, user, decision, terms, estimate, input_by_size, status, upstream, observer, ..
+        } = *call;
         let observed = observer.map(Observer::end);
-        let facts = Facts { terms: &terms, estimate: &estimate, observed: observed.as_ref(), status };
+        let facts = Facts {
+            terms: &terms,
+            estimate: &estimate,
+            observed: observed.as_ref(),
+            status,
+            upstream: upstream.as_ref(),
+        };
         let (used, ending) = facts.end(cause);
         self.in_flight.forget(decision);
-        if let Some(id) = &ending.resource {
-            self.owners.made(id, account, user, used.quantities.tokens());
+        if let Some(Resource { id, upstream }) = &ending.resource {
+            let context_tokens = used.quantities.tokens();
+            self.owners.made(id, Response { account, user, context_tokens, upstream: upstream.clone() });
         }
         if observed.is_some_and(|observed| observed.quantities.is_some()) {
             self.learner.observe(user, &terms.model, &used.quantities, input_by_size);
@@ -149,11 +166,26 @@ impl Settlement {
         let Some(call) = self.call.as_deref_mut() else { return };
         let Some(observer) = &mut call.observer else { return };
         observer.feed(chunk);
+        if let Some(extension) = &mut call.extension {
+            let seen = observer.observed().output_seen.tokens();
+            extension.saw(seen, &self.settlements.meter, || Question {
+                account: call.account,
+                decision: call.decision,
+                terms: call.terms.clone(),
+                estimate: call.estimate.clone(),
+            });
+        }
         if !call.owned
             && let Some(id) = &observer.observed().resource_id
         {
             call.owned = true;
-            self.settlements.owners.made(id, call.account, call.user, call.estimate.input_tokens);
+            let owner = Response {
+                account: call.account,
+                user: call.user,
+                context_tokens: call.estimate.input_tokens,
+                upstream: call.upstream.clone(),
+            };
+            self.settlements.owners.made(id, owner);
         }
     }
 
@@ -162,6 +194,15 @@ impl Settlement {
         let call = self.call.take()?;
         self.settlements.in_flight.forget(call.decision);
         Some(call)
+    }
+
+    /// Whether the stream must end here: nothing is left to pay for more, policy says so, and it has not ended itself.
+    pub fn must_stop(&self) -> bool {
+        let Some(call) = self.call.as_deref() else { return false };
+        let ended = call.observer.as_ref().is_some_and(|observer| observer.observed().terminal.is_some());
+        !ended
+            && call.extension.as_ref().is_some_and(Extension::is_exhausted)
+            && call.terms.feature().when_exhausted == WhenExhausted::Stop
     }
 
     /// Ends the call. The ticket tells when the end is durable; `None`: it had ended before, or the journal is closed.

@@ -18,12 +18,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderName, HeaderValue, StatusCode};
-use pingora::http::RequestHeader;
 use pingora::proxy::Session;
 use serde_json::Value;
 
 use super::admit::{self, Kind, Known, Refused};
-use super::exchange::{Exchange, ExchangeError, Reply, Sending};
+use super::exchange::{Asking, ExchangeError, Reply, Sending};
 use super::gateway::{Shared, answer, failure};
 use super::headers::Headers;
 use super::metrics;
@@ -31,6 +30,7 @@ use super::passing::{self, Outgoing};
 use super::refusal::Refusal;
 use super::request::{Request, Stage};
 use super::routes::Action;
+use super::upstreams::Goal;
 use crate::access::record::JobKind;
 use crate::telemetry::chain;
 
@@ -78,9 +78,9 @@ pub(super) async fn answer(
 
 /// Shows how a video stands, and learns it.
 async fn poll(shared: &Shared, session: &mut Session, known: &Known) -> Result<Reply, Refused> {
-    admit::owned(shared, &known.caller, Kind::Video, &known.id, None).await?;
+    let goal = admit::owned(shared, &known.caller, Kind::Video, &known.id, None).await?.goal;
     shared.bodies.read(session).await.map_err(|error| admit::body_refusal(&error))?;
-    let mut reply = pass(shared, session, known).await?;
+    let mut reply = pass(shared, session, known, goal).await?;
     if reply.header.status.is_success()
         && let Some(object) = object(&reply.body)
     {
@@ -94,10 +94,10 @@ async fn poll(shared: &Shared, session: &mut Session, known: &Known) -> Result<R
 
 /// Deletes a video, whose job ends with it.
 async fn delete(shared: &Shared, session: &mut Session, known: &Known) -> Result<Reply, Refused> {
-    admit::owned(shared, &known.caller, Kind::Video, &known.id, None).await?;
+    let goal = admit::owned(shared, &known.caller, Kind::Video, &known.id, None).await?.goal;
     shared.bodies.read(session).await.map_err(|error| admit::body_refusal(&error))?;
     admit::ended(shared, &known.id).await?;
-    let reply = pass(shared, session, known).await?;
+    let reply = pass(shared, session, known, goal).await?;
     if reply.header.status.is_success() {
         answer::deleted(shared, &known.id).await;
     }
@@ -105,30 +105,15 @@ async fn delete(shared: &Shared, session: &mut Session, known: &Known) -> Result
 }
 
 /// Sends a request on that has no body.
-async fn pass(shared: &Shared, session: &Session, known: &Known) -> Result<Reply, Refusal> {
-    let outgoing = Outgoing { target: known.target.clone(), ..Outgoing::default() };
-    let header = outward(shared, session.req_header().clone(), &outgoing)?;
-    ask(shared, header, Sending::Whole(Bytes::new())).await.map_err(|error| refusal_of(&error))
+async fn pass(shared: &Shared, session: &Session, known: &Known, goal: Goal) -> Result<Reply, Refusal> {
+    let outgoing = Outgoing { target: known.target.clone(), goal, ..Outgoing::default() };
+    let header = session.req_header().clone();
+    let asking = Asking { header, outgoing, sending: Sending::Whole(Bytes::new()) };
+    ask(shared, asking).await.map_err(|error| refusal_of(&error))
 }
 
-/// The head of a request as it leaves.
-fn outward(
-    shared: &Shared,
-    mut header: RequestHeader,
-    outgoing: &Outgoing,
-) -> Result<RequestHeader, Refusal> {
-    match passing::outward(&mut header, outgoing, &shared.upstream) {
-        Ok(()) => Ok(header),
-        Err(error) => {
-            tracing::error!(error = %chain(&*error), "a request could not be made");
-            Err(Refusal::Internal)
-        }
-    }
-}
-
-async fn ask(shared: &Shared, header: RequestHeader, sending: Sending<'_>) -> Result<Reply, ExchangeError> {
-    let exchange: &Exchange = &shared.exchange;
-    exchange.ask(&shared.upstream, &shared.bodies, header, sending).await
+async fn ask(shared: &Shared, asking: Asking<'_>) -> Result<Reply, ExchangeError> {
+    shared.exchange.ask(&shared.upstreams, &shared.bodies, asking).await
 }
 
 /// What is told of an exchange that failed.
@@ -189,7 +174,7 @@ fn made_here(body: Vec<u8>) -> Result<Reply, Refusal> {
         tracing::error!(error = %chain(&*error), "an answer could not be made");
         Refusal::Internal
     })?;
-    let mut reply = Reply { header, body: body.into() };
+    let mut reply = Reply { header, body: body.into(), upstream: None };
     insert(&mut reply, &CONTENT_TYPE, HeaderValue::from_static("application/json"));
     insert(&mut reply, &CACHE_CONTROL, HeaderValue::from_static("no-store"));
     Ok(reply)
@@ -208,7 +193,7 @@ async fn tell(
         Err(refusal) => return refuse(shared, session, request, &refusal, decided.as_ref()).await,
     };
     request.stage = Stage::Answered;
-    let Reply { mut header, body } = reply;
+    let Reply { mut header, body, .. } = reply;
     passing::homeward(&mut header);
     header.remove_header(&CONNECTION);
     for (name, value) in decided.into_iter().flatten() {

@@ -25,7 +25,7 @@ use async_trait::async_trait;
 use serde_json::Value;
 use tokio::sync::Semaphore;
 
-use crate::access::record::{Charge, EndRecord, Ending, JobKind, JobRecord};
+use crate::access::record::{Charge, EndRecord, Ending, JobKind, JobRecord, Resource};
 use crate::journal::{NotDurable, Ticket};
 use crate::meter::{Meter, MeterError};
 use crate::observe::Observed;
@@ -42,7 +42,7 @@ pub const ASKING_MAX: usize = 32;
 #[async_trait]
 pub trait Source: Send + Sync + 'static {
     /// The job as it stands there now.
-    async fn ask(&self, kind: JobKind, resource: &str) -> Result<Told, AskError>;
+    async fn ask(&self, kind: JobKind, resource: &Resource) -> Result<Told, AskError>;
 }
 
 /// What the upstream tells of a job.
@@ -160,7 +160,7 @@ impl Jobs {
         self.list(job.clone(), self.pace.first);
         let begun = self.meter.begin_job(job.clone()).await;
         if let Err(MeterError::NoSuchHold) = begun {
-            self.forget(&job.resource);
+            self.forget(&job.resource.id);
         }
         begun
     }
@@ -178,7 +178,7 @@ impl Jobs {
             JobKind::Video => self.end(&job, |held| ending::of_video(&job, held, object)).await,
             JobKind::Response => {
                 let observed = ending::observe(object);
-                self.end(&job, |held| ending::of_response(held, &observed)).await
+                self.end(&job, |held| ending::of_response(&job, held, &observed)).await
             }
         }
     }
@@ -187,7 +187,7 @@ impl Jobs {
     pub async fn learn_observed(&self, observed: &Observed) -> Result<Option<Ticket>, MeterError> {
         let job = observed.resource_id.as_deref().and_then(|id| self.job(id));
         match job.filter(|job| job.kind == JobKind::Response) {
-            Some(job) => self.end(&job, |held| ending::of_response(held, observed)).await,
+            Some(job) => self.end(&job, |held| ending::of_response(&job, held, observed)).await,
             None => Ok(None),
         }
     }
@@ -256,7 +256,7 @@ impl Jobs {
         let Some((used, ending)) = of(&held) else { return Ok(None) };
         match self.meter.finish(job.account, job.decision, used, ending).await {
             Ok((record, ticket)) => {
-                self.forget(&job.resource);
+                self.forget(&job.resource.id);
                 tell(job, &record);
                 Ok(Some(ticket))
             }
@@ -271,7 +271,7 @@ impl Jobs {
     }
 
     fn list(&self, job: JobRecord, after: Span) {
-        let (resource, due) = (Arc::clone(&job.resource), self.clock.now().plus(after));
+        let (resource, due) = (Arc::clone(&job.resource.id), self.clock.now().plus(after));
         let mut index = self.index();
         let open = Open { job: Arc::new(job), pause: self.pace.first, due, late: false };
         if let Some(before) = index.open.insert(Arc::clone(&resource), open) {

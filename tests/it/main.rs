@@ -37,5 +37,6 @@ mod sources;
 mod stores;
 mod timing;
 mod torture;
+mod upstreams;
 mod videos;
 mod wall;

@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::Resource;
 use crate::units::{AccountId, Timestamp, UserId};
 
 /// Something that was made upstream. It changes no count and no money, and has no place in the account's sequence.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MadeRecord {
-    /// The upstream's id of it.
-    pub resource: Arc<str>,
+    /// What it is upstream.
+    pub resource: Resource,
     /// Whose it is.
     pub account: AccountId,
     /// Who made it.

@@ -2,7 +2,7 @@
 
 use super::{Shared, booked, with_account};
 use crate::access::reason::{Block, Reason};
-use crate::access::record::{JobKind, JobRecord, MadeRecord, MadeVideo, Record};
+use crate::access::record::{JobKind, JobRecord, MadeRecord, MadeVideo, Record, Resource};
 use crate::ledger::LedgerError;
 use crate::ledger::rows::{AccountStatus, BlockRow, Owned, Owner, Page, VideosFrom};
 use crate::ledger::samples::{POLICY, Sample, credits, grant_id};
@@ -99,15 +99,16 @@ pub(crate) async fn a_key_is_revoked_once(ledger: Shared) {
 pub(crate) async fn what_was_made_upstream_has_one_owner(ledger: Shared) {
     let (mut sample, mut other) = (with_account(&ledger, 1).await, with_account(&ledger, 2).await);
     let mut end = sample.end(&[], 1);
-    end.ending.resource = Some("resp_1".into());
+    end.ending.resource = Some(Resource { id: "resp_1".into(), upstream: Some("backup".into()) });
     let mut theirs = other.end(&[], 1);
-    theirs.ending.resource = Some("resp_1".into());
+    theirs.ending.resource = Some(Resource { id: "resp_1".into(), upstream: None });
     ledger.apply(vec![Record::End(Box::new(end)), Record::End(Box::new(theirs))]).await.unwrap();
     let owner = Owner {
         account: sample.account.id,
         user: sample.user.id,
         made_at: Timestamp::from_ms(0),
         what: Owned::Response { context_tokens: 120 },
+        upstream: Some("backup".into()),
     };
     assert_eq!(ledger.owner_of("resp_1").await.unwrap(), Some(owner));
     for _ in 0..2 {
@@ -120,7 +121,7 @@ pub(crate) async fn what_was_made_upstream_has_one_owner(ledger: Shared) {
 pub(crate) async fn a_users_videos_are_listed_in_order_from_any_place(ledger: Shared) {
     let (sample, other) = (with_account(&ledger, 1).await, with_account(&ledger, 2).await);
     let made = |who: &Sample, id: &str, at: i64, video: bool| MadeRecord {
-        resource: id.into(),
+        resource: Resource { id: id.into(), upstream: Some("second".into()) },
         account: who.account.id,
         user: who.user.id,
         made_at: Timestamp::from_ms(at),
@@ -151,6 +152,7 @@ pub(crate) async fn a_users_videos_are_listed_in_order_from_any_place(ledger: Sh
     assert_eq!(list(other.user.id, None, true, 9).await, "f", "the first who made it stays");
     let owner = ledger.owner_of("b").await.unwrap().unwrap();
     assert_eq!((owner.user, owner.made_at), (user, Timestamp::from_ms(7)));
+    assert_eq!(owner.upstream.as_deref(), Some("second"));
     assert!(matches!(owner.what, Owned::Video(MadeVideo { seconds: 8, .. })), "{owner:?}");
     assert_eq!(ledger.owner_of("e").await.unwrap().unwrap().what, Owned::Character);
     ledger.disown("b").await.unwrap();
@@ -166,7 +168,7 @@ pub(crate) async fn a_job_belongs_to_its_account_from_its_beginning(ledger: Shar
         account: sample.account.id,
         user: sample.user.id,
         kind: JobKind::Response,
-        resource: "resp_1".into(),
+        resource: Resource { id: "resp_1".into(), upstream: Some("second".into()) },
         began_at: Timestamp::from_ms(1),
         expires_at: Timestamp::from_ms(2),
     };
@@ -176,13 +178,14 @@ pub(crate) async fn a_job_belongs_to_its_account_from_its_beginning(ledger: Shar
         user: sample.user.id,
         made_at: Timestamp::from_ms(0),
         what: Owned::Response { context_tokens },
+        upstream: Some("second".into()),
     };
     for job in [&job, &theirs, &job] {
         let applied = ledger.apply(vec![Record::Job(job.clone())]).await.unwrap();
         assert_eq!(applied, booked(0), "it is no part of the sequence");
         assert_eq!(ledger.owner_of("resp_1").await.unwrap(), Some(owner(0)));
     }
-    end.ending.resource = Some("resp_1".into());
+    end.ending.resource = Some(job.resource.clone());
     ledger.apply(vec![Record::Job(job.clone()), Record::End(Box::new(end))]).await.unwrap();
     assert_eq!(ledger.owner_of("resp_1").await.unwrap(), Some(owner(120)));
     ledger.disown("resp_1").await.unwrap();

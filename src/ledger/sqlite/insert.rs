@@ -4,7 +4,9 @@ use rusqlite::{CachedStatement, Connection, OptionalExtension, ffi, params};
 
 use super::cache::Head;
 use super::columns::{Count, Owned};
-use crate::access::record::{CorrectionRecord, EndRecord, GrantOrigin, GrantRecord, JobRecord, MadeRecord};
+use crate::access::record::{
+    CorrectionRecord, EndRecord, GrantOrigin, GrantRecord, JobRecord, MadeRecord, Resource,
+};
 use crate::ledger::LedgerError;
 use crate::ledger::posting::{BookedBalance, Numbered, Purses, Update};
 use crate::ledger::text;
@@ -71,19 +73,20 @@ impl<'c> Inserts<'c> {
                 "INSERT INTO balances (account, user, name, standing, debt, hash) VALUES (?1, ?2, ?3, 0, 0, ?4)",
             )?,
             resource: connection.prepare_cached(
-                "INSERT INTO resources (id, account, user, context_tokens) VALUES (?1, ?2, ?3, ?4) \
-                 ON CONFLICT DO UPDATE SET context_tokens = excluded.context_tokens WHERE account = excluded.account",
+                "INSERT INTO resources (id, account, user, context_tokens, upstream) VALUES (?1, ?2, ?3, ?4, ?5) \
+                 ON CONFLICT DO UPDATE SET context_tokens = excluded.context_tokens, upstream = excluded.upstream \
+                 WHERE account = excluded.account",
             )?,
             // A job that has ended says nothing new: what it made may be deleted by now.
             job: connection.prepare_cached(
-                "INSERT INTO resources (id, account, user, context_tokens) SELECT ?1, ?2, ?3, 0 \
+                "INSERT INTO resources (id, account, user, context_tokens, upstream) SELECT ?1, ?2, ?3, 0, ?5 \
                  WHERE NOT EXISTS (SELECT 1 FROM usage_events WHERE decision = ?4) ON CONFLICT DO NOTHING",
             )?,
             made: connection.prepare_cached(
-                "INSERT INTO resources (id, account, user, context_tokens, kind, made_at, model, seconds, size) \
-                 VALUES (?1, ?2, ?3, 0, ?4, ?5, ?6, ?7, ?8) ON CONFLICT DO UPDATE SET kind = excluded.kind, \
+                "INSERT INTO resources (id, account, user, context_tokens, kind, made_at, model, seconds, size, \
+                 upstream) VALUES (?1, ?2, ?3, 0, ?4, ?5, ?6, ?7, ?8, ?9) ON CONFLICT DO UPDATE SET kind = excluded.kind, \
                  made_at = excluded.made_at, model = excluded.model, seconds = excluded.seconds, \
-                 size = excluded.size WHERE account = excluded.account",
+                 size = excluded.size, upstream = excluded.upstream WHERE account = excluded.account",
             )?,
             event_digest: connection.prepare_cached(
                 "SELECT digest FROM usage_events WHERE decision = ?1 AND account = ?2 AND seq = ?3",
@@ -139,7 +142,8 @@ impl<'c> Inserts<'c> {
 
     /// Books whose a job's resource is, before its end is known. Again is a no-op.
     pub(super) fn job(&mut self, job: &JobRecord) -> rusqlite::Result<()> {
-        self.job.execute(params![job.resource, job.account, job.user, job.decision])?;
+        let Resource { id, upstream } = &job.resource;
+        self.job.execute(params![id, job.account, job.user, job.decision, upstream])?;
         Ok(())
     }
 
@@ -190,8 +194,9 @@ impl<'c> Inserts<'c> {
             charge.excess,
             charge.charged,
         ])?;
-        if let Some(resource) = &end.ending.resource {
-            self.resource.execute(params![resource, end.account, end.user, Count(used.tokens())])?;
+        if let Some(Resource { id, upstream }) = &end.ending.resource {
+            let tokens = Count(used.tokens());
+            self.resource.execute(params![id, end.account, end.user, tokens, upstream])?;
         }
         Ok(true)
     }
@@ -200,7 +205,7 @@ impl<'c> Inserts<'c> {
     pub(super) fn made(&mut self, made: &MadeRecord) -> rusqlite::Result<()> {
         let video = made.video.as_ref();
         self.made.execute(params![
-            made.resource,
+            made.resource.id,
             made.account,
             made.user,
             if video.is_some() { "video" } else { "character" },
@@ -208,6 +213,7 @@ impl<'c> Inserts<'c> {
             video.map(|video| &video.model),
             video.map(|video| Count(video.seconds)),
             video.and_then(|video| video.size.as_ref()),
+            made.resource.upstream,
         ])?;
         Ok(())
     }

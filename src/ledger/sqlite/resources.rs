@@ -13,7 +13,7 @@ use crate::units::{Timestamp, UserId};
 
 pub(super) fn owner_of(connection: &Connection, resource: &str) -> Result<Option<Owner>, LedgerError> {
     let mut select = connection.prepare_cached(
-        "SELECT account, user, made_at, kind, context_tokens, model, seconds, size FROM resources WHERE id = ?1",
+        "SELECT account, user, made_at, kind, context_tokens, model, seconds, size, upstream FROM resources WHERE id = ?1",
     )?;
     let owner = select.query_row([resource], |row| {
         let Count(context_tokens) = row.get("context_tokens")?;
@@ -25,7 +25,13 @@ pub(super) fn owner_of(connection: &Connection, resource: &str) -> Result<Option
             "character" => Owned::Character,
             _ => Owned::Response { context_tokens },
         };
-        Ok(Owner { account: row.get("account")?, user: row.get("user")?, made_at: row.get("made_at")?, what })
+        Ok(Owner {
+            account: row.get("account")?,
+            user: row.get("user")?,
+            made_at: row.get("made_at")?,
+            what,
+            upstream: row.get("upstream")?,
+        })
     });
     Ok(owner.optional()?)
 }

@@ -2,7 +2,7 @@ use std::path::Path;
 
 use super::*;
 use crate::access::balance::DEFAULT_PRIORITY;
-use crate::access::record::{Grade, GrantOrigin, JobKind, Outcome};
+use crate::access::record::{Grade, GrantOrigin, JobKind, Outcome, Resource};
 use crate::access::{Reason, Terms};
 use crate::journal;
 use crate::ledger::Ledger;
@@ -288,7 +288,7 @@ fn job(rig: &Rig, decision: DecisionId, kind: JobKind, resource: &str, lives: Sp
         account: rig.account,
         user: rig.user,
         kind,
-        resource: resource.into(),
+        resource: Resource { id: resource.into(), upstream: None },
         began_at: now,
         expires_at: now.plus(lives),
     }

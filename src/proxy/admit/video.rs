@@ -9,7 +9,7 @@ use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use pingora::proxy::Session;
 
-use super::{Kind, Known, Priced, Refused, bad, blocked, body, hold, owned, terms};
+use super::{Kind, Known, Priced, Refused, bad, blocked, body, hold, not_found, open, owned, terms};
 use crate::access::record::MadeVideo;
 use crate::access::terms::Unpriced;
 use crate::access::{Block, Demand, Reason};
@@ -27,6 +27,7 @@ use crate::proxy::refusal::{Code, Refusal};
 use crate::proxy::request::Decided;
 use crate::proxy::routes::Action;
 use crate::proxy::settlement::Settlement;
+use crate::proxy::upstreams::Goal;
 use crate::telemetry::chain;
 use crate::units::{DecisionId, Quantities};
 
@@ -55,6 +56,8 @@ pub(in crate::proxy) struct Let {
     pub(in crate::proxy) settlement: Settlement,
     /// What is made, as far as the call says.
     pub(in crate::proxy) video: MadeVideo,
+    /// Where it may be made.
+    pub(in crate::proxy) goal: Goal,
 }
 
 /// What a call is priced by.
@@ -67,6 +70,23 @@ struct Wanted {
     length: u64,
 }
 
+/// Where what a call names is, all in one place.
+#[derive(Default)]
+struct Place {
+    goal: Goal,
+}
+
+impl Place {
+    fn take(&mut self, goal: Goal, id: &str, kind: Kind, param: &'static str) -> Result<(), Refusal> {
+        match self.goal {
+            Goal::Any => self.goal = goal,
+            known if known == goal => {}
+            Goal::Only(_) => return Err(not_found(kind, id, Some(param))),
+        }
+        Ok(())
+    }
+}
+
 /// Reads, prices and holds a call that makes a video.
 pub(in crate::proxy) async fn meter(
     shared: &Shared,
@@ -74,12 +94,14 @@ pub(in crate::proxy) async fn meter(
     known: &Known,
 ) -> Result<Let, Refused> {
     let (sent, asked) = read(shared, session).await?;
-    let wanted = wanted(shared, known, asked).await?;
+    let mut place = Place::default();
+    let wanted = wanted(shared, known, asked, &mut place).await?;
+    open(shared, place.goal)?;
     let priced = price(shared, known, &wanted).await?;
     let video =
         MadeVideo { model: Arc::clone(&priced.terms.model), seconds: wanted.length, size: wanted.size };
     let (decided, settlement) = hold(shared, known, priced).await?;
-    Ok(Let { sent, decided, settlement, video })
+    Ok(Let { sent, decided, settlement, video, goal: place.goal })
 }
 
 /// Reads a call that makes a character. It costs nothing; what it names has to be the caller's all the same.
@@ -87,11 +109,13 @@ pub(in crate::proxy) async fn character(
     shared: &Shared,
     session: &mut Session,
     known: &Known,
-) -> Result<Sent, Refused> {
+) -> Result<(Sent, Goal), Refused> {
     let (sent, asked) = read(shared, session).await?;
-    source(shared, &known.caller, asked.source.as_ref()).await?;
-    characters(shared, &known.caller, &asked).await?;
-    Ok(sent)
+    let mut place = Place::default();
+    source(shared, &known.caller, asked.source.as_ref(), &mut place).await?;
+    characters(shared, &known.caller, &asked, &mut place).await?;
+    open(shared, place.goal)?;
+    Ok((sent, place.goal))
 }
 
 /// A form that is refused, to the client.
@@ -166,8 +190,13 @@ async fn parse(
 }
 
 /// What is to be made, once everything it names is known to be the caller's.
-async fn wanted(shared: &Shared, known: &Known, asked: AskedVideo) -> Result<Wanted, Refusal> {
-    characters(shared, &known.caller, &asked).await?;
+async fn wanted(
+    shared: &Shared,
+    known: &Known,
+    asked: AskedVideo,
+    place: &mut Place,
+) -> Result<Wanted, Refusal> {
+    characters(shared, &known.caller, &asked, place).await?;
     let named = match known.action {
         Action::RemixVideo | Action::CreateVideo if asked.source.is_some() => return Err(unknown("video")),
         Action::RemixVideo => Some(Source::Stored(known.id.clone())),
@@ -179,7 +208,7 @@ async fn wanted(shared: &Shared, known: &Known, asked: AskedVideo) -> Result<Wan
         }
         _ => asked.source.clone(),
     };
-    let source = source(shared, &known.caller, named.as_ref()).await?;
+    let source = source(shared, &known.caller, named.as_ref(), place).await?;
     let extends = known.action == Action::ExtendVideo;
     let seconds = asked.seconds.unwrap_or(SECONDS_DEFAULT);
     let Some(named) = named else {
@@ -209,17 +238,26 @@ async fn source(
     shared: &Shared,
     caller: &Caller,
     named: Option<&Source>,
+    place: &mut Place,
 ) -> Result<Option<MadeVideo>, Refusal> {
     let Some(Source::Stored(id)) = named else { return Ok(None) };
-    match owned(shared, caller, Kind::Video, id, Some("video")).await?.what {
+    let found = owned(shared, caller, Kind::Video, id, Some("video")).await?;
+    place.take(found.goal, id, Kind::Video, "video")?;
+    match found.owner.what {
         Owned::Video(video) => Ok(Some(video)),
         Owned::Response { .. } | Owned::Character => Ok(None),
     }
 }
 
-async fn characters(shared: &Shared, caller: &Caller, asked: &AskedVideo) -> Result<(), Refusal> {
+async fn characters(
+    shared: &Shared,
+    caller: &Caller,
+    asked: &AskedVideo,
+    place: &mut Place,
+) -> Result<(), Refusal> {
     for id in &asked.characters {
-        owned(shared, caller, Kind::Character, id, Some("characters")).await?;
+        let found = owned(shared, caller, Kind::Character, id, Some("characters")).await?;
+        place.take(found.goal, id, Kind::Character, "characters")?;
     }
     Ok(())
 }
@@ -253,7 +291,9 @@ async fn price(shared: &Shared, known: &Known, wanted: &Wanted) -> Result<Priced
                 return Err(unpriced_size(sizes.iter().map(|(size, _)| &**size)).into());
             }
             match terms.estimate(quantities.clone()) {
-                Ok(demand) => return Ok(Priced { terms, demand, input_by_size: 0, decision }),
+                Ok(demand) => {
+                    return Ok(Priced { terms, demand, input_by_size: 0, output_bound: 0, decision });
+                }
                 Err(Unpriced::Model) => Reason::UnpricedModel,
                 Err(Unpriced::Overflow) => Reason::NeverFits,
             }
@@ -262,7 +302,7 @@ async fn price(shared: &Shared, known: &Known, wanted: &Wanted) -> Result<Priced
         _ => Reason::UnpricedModel,
     };
     let demand = Demand { quantities, ..Demand::nothing() };
-    let priced = Priced { terms, demand, input_by_size: 0, decision };
+    let priced = Priced { terms, demand, input_by_size: 0, output_bound: 0, decision };
     Err(blocked(shared, known, priced, Block::because(reason)).await)
 }
 

@@ -1,5 +1,7 @@
 //! What becomes of a request that fails on its way: its hold, and what its client gets.
 
+use pingora::http::ResponseHeader;
+use pingora::protocols::http::compression::ResponseCompressionCtx;
 use pingora::proxy::{FailToProxy, Session};
 use pingora::{Error, ErrorSource, ErrorType};
 
@@ -9,10 +11,55 @@ use crate::proxy::finish::Cause;
 use crate::proxy::metrics;
 use crate::proxy::refusal::{self, Context, Refusal};
 use crate::proxy::request::{Metered, Request, Stage};
+use crate::proxy::upstreams::Upstreams;
 use crate::telemetry::chain;
 
 /// The upstream did not accept the gateway's key.
 pub(super) const UPSTREAM_AUTH: ErrorType = ErrorType::new("UpstreamAuth");
+/// The upstream turned the request away, and another may have it.
+pub(super) const UPSTREAM_BUSY: ErrorType = ErrorType::new("UpstreamBusy");
+/// The stream was ended, since nothing is left for it; its client knows.
+pub(super) const EXHAUSTED: ErrorType = ErrorType::new("Exhausted");
+/// No upstream is usable.
+pub(super) const NO_UPSTREAM: ErrorType = ErrorType::new("NoUpstream");
+
+/// Notes what the head of an answer says of its upstream. An error, to be retried, where another upstream may have the
+/// request: 502 and 503 say that nobody has begun to work on it, and nothing has been told to the client.
+pub(super) fn judge(
+    upstreams: &Upstreams,
+    session: &mut Session,
+    header: &ResponseHeader,
+    request: &mut Request,
+) -> pingora::Result<()> {
+    if header.status.is_informational() {
+        return Ok(());
+    }
+    let status = header.status.as_u16();
+    if !matches!(status, 502..=504) {
+        upstreams.succeeded(&mut request.way);
+        return Ok(());
+    }
+    upstreams.failed(&mut request.way);
+    let goal = request.goal();
+    let at_hand = request.outgoing().is_some_and(|outgoing| !outgoing.is_sent_once);
+    if status == 504 || !at_hand || !upstreams.goes_elsewhere(&mut request.way, goal) {
+        return Ok(());
+    }
+    // It has made up its mind by the answer that is dropped, and would panic at the next request.
+    session.upstream_compression = ResponseCompressionCtx::new(0, true, false);
+    let mut error = Error::explain(UPSTREAM_BUSY, format!("the upstream answered {status}")).into_up();
+    error.set_retry(true);
+    Err(error)
+}
+
+/// Notes that an upstream failed before it answered. That a connection was closed on which requests had been sent
+/// before says nothing: idle ones are closed all the time.
+pub(super) fn note_silence(upstreams: &Upstreams, error: &Error, request: &mut Request, reused: bool) {
+    let timed_out = matches!(error.etype(), ErrorType::ReadTimedout | ErrorType::WriteTimedout);
+    if *error.esource() == ErrorSource::Upstream && (timed_out || !reused) {
+        upstreams.failed(&mut request.way);
+    }
+}
 
 /// How a call ends by an error.
 pub(super) fn cause(error: &Error) -> Cause {
@@ -40,7 +87,7 @@ pub(super) async fn fail(
     let error_code = match (gone, begun) {
         (true, _) => 0,
         (false, true) => {
-            finish_stream(session, ending).await;
+            finish_stream(session, ending, *error.etype() == EXHAUSTED).await;
             session.response_written().map_or(0, |header| header.status.as_u16())
         }
         (false, false) => explain(shared, session, error, request).await,
@@ -62,9 +109,10 @@ async fn end(metered: &mut Metered, error: &Error, begun: bool) -> Vec<u8> {
     ending
 }
 
-/// Ends a stream that was cut as its protocol wants it ended. A body of stated length stays cut.
-async fn finish_stream(session: &mut Session, ending: Vec<u8>) {
-    if ending.is_empty() {
+/// Ends a stream that was cut as its protocol wants it ended. A body of stated length stays cut, and so does one whose
+/// end is not known, unless it `is_told` already.
+async fn finish_stream(session: &mut Session, ending: Vec<u8>, is_told: bool) {
+    if ending.is_empty() && !is_told {
         return;
     }
     if let Err(error) = session.write_response_body(Some(ending.into()), true).await {
@@ -97,6 +145,7 @@ async fn explain(shared: &Shared, session: &mut Session, error: &Error, request:
 pub(in crate::proxy) fn refusal_of(error: &Error) -> Refusal {
     match (error.esource(), error.etype()) {
         (_, kind) if *kind == UPSTREAM_AUTH => Refusal::UpstreamAuth,
+        (_, kind) if *kind == NO_UPSTREAM => Refusal::Overloaded,
         (
             ErrorSource::Upstream,
             ErrorType::ConnectTimedout
@@ -116,7 +165,8 @@ pub(in crate::proxy) fn note(error: &Error) {
             tracing::debug!(error = %chain(error), "the client left");
             return;
         }
-        (ErrorSource::Upstream, kind) if *kind == UPSTREAM_AUTH => return,
+        // Counted when they happened.
+        (ErrorSource::Upstream, kind) if [UPSTREAM_AUTH, NO_UPSTREAM].contains(kind) => return,
         (ErrorSource::Upstream, ErrorType::ReadTimedout | ErrorType::WriteTimedout) => "timeout",
         (ErrorSource::Upstream, ErrorType::ReadError | ErrorType::ConnectionClosed) => "cut",
         // Counted when they happened.
@@ -125,6 +175,7 @@ pub(in crate::proxy) fn note(error: &Error) {
             return;
         }
         (ErrorSource::Upstream, _) => "protocol",
+        (ErrorSource::Internal, kind) if *kind == EXHAUSTED => return,
         (ErrorSource::Internal | ErrorSource::Unset, _) => {
             tracing::error!(error = %chain(error), "a request failed inside the gateway");
             return;

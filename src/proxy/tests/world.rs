@@ -14,7 +14,7 @@ use super::brittle::Brittle;
 use super::wire::{Answer, Client, request};
 use crate::access::GrantOrder;
 use crate::access::record::GrantOrigin;
-use crate::config::Secret;
+use crate::config::{Breaker, Health, Secret};
 use crate::journal::{self, Journal};
 use crate::ledger::Ledger;
 use crate::ledger::directory::Directory;
@@ -27,6 +27,7 @@ use crate::policy::live::Policies;
 use crate::proxy::gateway::{Gateway, Parts};
 use crate::proxy::keys::Key;
 use crate::proxy::server::{self, Listener};
+use crate::proxy::upstreams::Upstreams;
 use crate::proxy::{body, upstream};
 use crate::settle::jobs::webhook::Verifier;
 use crate::settle::jobs::{Jobs, Pace, Truths, client};
@@ -41,8 +42,10 @@ pub(super) const UPSTREAM_KEY: &str = "sk-upstream-secret";
 
 /// What the upstream's webhooks are signed with.
 pub(super) const WEBHOOK_SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+/// The key that the spare one wants.
+pub(super) const SPARE_KEY: &str = "sk-spare-secret";
 
-const POLICY: &str = r#"
+pub(super) const POLICY: &str = r#"
 version: 1
 prices:
   - model: "gpt-5.5*"
@@ -87,6 +90,14 @@ pub(super) struct Wishes {
     pub(super) read_timeout: Duration,
     pub(super) grace: Duration,
     pub(super) upstream_key: &'static str,
+    /// What the first upstream does with every request, in its own words.
+    pub(super) first: &'static str,
+    /// Whether there is a second upstream behind the first.
+    pub(super) spare: bool,
+    pub(super) breaker: Breaker,
+    /// How the first upstream is asked whether it is there.
+    pub(super) health: Option<Health>,
+    pub(super) policy: String,
 }
 
 impl Default for Wishes {
@@ -98,6 +109,26 @@ impl Default for Wishes {
             read_timeout: Duration::from_secs(10),
             grace: Duration::from_secs(5),
             upstream_key: UPSTREAM_KEY,
+            first: "",
+            spare: false,
+            breaker: Breaker::default(),
+            health: None,
+            policy: POLICY.to_owned(),
+        }
+    }
+}
+
+impl Wishes {
+    fn settings(&self, name: &str, address: SocketAddr, key: &str) -> upstream::Settings {
+        upstream::Settings {
+            name: name.into(),
+            base_url: format!("http://{address}").parse().expect("a URL"),
+            key: Secret::new(key, "a test").expect("a key"),
+            ca_file: None,
+            connect_timeout: Duration::from_secs(2),
+            read_timeout: self.read_timeout,
+            breaker: self.breaker,
+            health: self.health.clone().filter(|_| name == "first"),
         }
     }
 }
@@ -105,6 +136,9 @@ impl Default for Wishes {
 pub(super) struct World {
     pub(super) address: SocketAddr,
     pub(super) seen: Seen,
+    /// What the second upstream has seen.
+    pub(super) spare: Option<Seen>,
+    pub(super) upstreams: Arc<Upstreams>,
     pub(super) ledger: Arc<dyn Ledger>,
     pub(super) meter: Arc<MemoryMeter>,
     pub(super) journal: Arc<Journal>,
@@ -133,11 +167,21 @@ impl World {
         let runtime = runtime.expect("a runtime");
         let folder = tempfile::tempdir().expect("a folder");
         let clock = Clock::machine();
-        let policy: Arc<Policy> = Arc::new(crate::policy::load::parse("test", POLICY).expect("a policy"));
+        let policy: Arc<Policy> =
+            Arc::new(crate::policy::load::parse("test", &wishes.policy).expect("a policy"));
         let (ledger, journal, meter) = stores(folder.path(), &clock);
         let policies = Arc::new(Policies::new(Arc::clone(&policy)));
         let directory = Arc::new(Directory::new());
-        let (upstream_address, seen, upstream) = runtime.block_on(async { simulated() });
+        let (upstream_address, seen, upstream) =
+            runtime.block_on(async { simulated(UPSTREAM_KEY, wishes.first) });
+        let spare = wishes.spare.then(|| runtime.block_on(async { simulated(SPARE_KEY, "") }));
+        let first = ("first", wishes.upstream.unwrap_or(upstream_address), wishes.upstream_key);
+        let second = spare.as_ref().map(|(address, _, _)| ("spare", *address, SPARE_KEY));
+        let settings: Vec<_> = std::iter::once(first)
+            .chain(second)
+            .map(|(name, address, key)| wishes.settings(name, address, key))
+            .collect();
+        let upstreams = Arc::new(Upstreams::new(&settings).expect("upstreams"));
         let person = |name: &str, plan: &str| runtime.block_on(person(&*ledger, &directory, name, plan));
         let (anna, other, poor) = (person("anna", "payg"), person("other", "payg"), person("poor", "payg"));
         for (person, credits) in [(&anna, wishes.credits), (&other, "1000")] {
@@ -149,7 +193,7 @@ impl World {
             Settler::new(Arc::clone(&journal), Arc::clone(&ledger), move |grant| booked.booked(grant));
         let brittle = Arc::new(AtomicBool::new(false));
         let truths = Truths { ledger: Arc::clone(&ledger), policies: Arc::clone(&policies) };
-        let jobs = runtime.block_on(jobs(&meter, truths, &clock, upstream_address));
+        let jobs = runtime.block_on(jobs(&settings, &meter, truths, &clock));
         let secret = Secret::new(WEBHOOK_SECRET, "a test").expect("a secret");
         let gateway = Gateway::new(Parts {
             clock,
@@ -161,19 +205,10 @@ impl World {
             made: Vec::new(),
             blocks,
             jobs: Arc::clone(&jobs),
-            webhooks: Some(Verifier::new(&secret).expect("a secret of webhooks")),
-            upstream: upstream::Settings {
-                base_url: format!("http://{}", wishes.upstream.unwrap_or(upstream_address))
-                    .parse()
-                    .expect("a URL"),
-                key: Secret::new(wishes.upstream_key, "a test").expect("a key"),
-                connect_timeout: Duration::from_secs(2),
-                read_timeout: wishes.read_timeout,
-            },
-            ca_file: None,
+            webhooks: Verifier::new(&[secret]).expect("a secret of webhooks"),
+            upstreams: Arc::clone(&upstreams),
             bodies: wishes.bodies,
-        })
-        .expect("a gateway");
+        });
         let (settled, settling) = watch::channel(false);
         let watching = Arc::clone(&jobs);
         let settlement = std::thread::spawn(move || {
@@ -187,6 +222,8 @@ impl World {
         Self {
             address,
             seen,
+            spare: spare.map(|(_, seen, _)| seen),
+            upstreams,
             ledger,
             meter,
             journal,
@@ -314,25 +351,31 @@ fn stores(folder: &std::path::Path, clock: &Clock) -> (Arc<dyn Ledger>, Arc<Jour
     (Arc::new(ledger), journal, Arc::new(meter))
 }
 
-/// Jobs that are asked for when a test does, and not by themselves.
-async fn jobs(meter: &Arc<MemoryMeter>, truths: Truths, clock: &Clock, upstream: SocketAddr) -> Arc<Jobs> {
-    let client = client::Client::new(&client::Settings {
-        base_url: format!("http://{upstream}").parse().expect("a URL"),
-        key: Secret::new(UPSTREAM_KEY, "a test").expect("a key"),
+/// Jobs that nobody asks for but who is told to.
+async fn jobs(
+    upstreams: &[upstream::Settings],
+    meter: &Arc<MemoryMeter>,
+    truths: Truths,
+    clock: &Clock,
+) -> Arc<Jobs> {
+    let client = client::Client::new(upstreams.iter().map(|upstream| client::Settings {
+        name: upstream.name.clone(),
+        base_url: upstream.base_url.clone(),
+        key: upstream.key.clone(),
         ca_file: None,
-        connect_timeout: Duration::from_secs(2),
-    });
-    let source = Arc::new(client.expect("a client"));
-    let pace =
-        Pace { polls_per_second: 20, first: Span::from_seconds(3600), longest: Span::from_seconds(3600) };
+        connect_timeout: upstream.connect_timeout,
+    }));
+    let (source, hour) = (Arc::new(client.expect("a client")), Span::from_seconds(3600));
+    let pace = Pace { polls_per_second: 20, first: hour, longest: hour };
     Jobs::open(meter.clone(), truths, source, clock.clone(), pace).await.expect("jobs")
 }
 
 /// A simulated upstream that serves as long as the runtime lives.
-fn simulated() -> (SocketAddr, Seen, tokio::task::JoinHandle<()>) {
+fn simulated(key: &str, words: &str) -> (SocketAddr, Seen, tokio::task::JoinHandle<()>) {
     let options = simulate::Options {
-        key: Some(UPSTREAM_KEY.to_owned()),
+        key: Some(key.to_owned()),
         recorded_body_bytes_max: 16 << 20,
+        behaviour: simulate::Behaviour::default().with_words(words).expect("words"),
         ..simulate::Options::default()
     };
     let upstream = simulate::Upstream::bind((Ipv4Addr::LOCALHOST, 0).into(), options).expect("an upstream");
@@ -361,12 +404,7 @@ pub(super) fn canned(answer: Vec<u8>) -> SocketAddr {
 fn serve(gateway: Gateway, grace: Duration) -> (SocketAddr, oneshot::Sender<()>, JoinHandle<()>) {
     let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|listener| listener.local_addr());
     let address = free.expect("a free port");
-    let settings = server::Settings {
-        listeners: vec![Listener { address, tls: None }],
-        threads: 1,
-        ca_file: None,
-        grace,
-    };
+    let settings = server::Settings { listeners: vec![Listener { address, tls: None }], threads: 1, grace };
     let (stop, stopped) = oneshot::channel::<()>();
     let server = std::thread::spawn(move || {
         let stopped = async {

@@ -7,20 +7,17 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use http::StatusCode;
-use http::header::CONTENT_LENGTH;
-use pingora::http::RequestHeader;
 use pingora::proxy::Session;
 use serde_json::Value;
 
-use super::{REQUEST_ID, accepted_key, ask, learn, object, outward, refusal_of, refuse, tell};
-use crate::access::record::{JobKind, JobRecord, MadeRecord, MadeVideo};
+use super::{REQUEST_ID, accepted_key, ask, learn, object, refusal_of, refuse, tell};
+use crate::access::record::{JobKind, JobRecord, MadeRecord, MadeVideo, Resource};
 use crate::journal::{NotDurable, Ticket};
 use crate::observe::finish::Cause;
 use crate::proxy::admit::video::{Let, Sent};
 use crate::proxy::admit::{self, Known, Refused};
-use crate::proxy::exchange::{ExchangeError, Reply, Sending, Upload};
+use crate::proxy::exchange::{Asking, ExchangeError, Reply, Sending, Upload};
 use crate::proxy::gateway::{Shared, answer};
 use crate::proxy::metrics;
 use crate::proxy::passing::Outgoing;
@@ -28,6 +25,7 @@ use crate::proxy::refusal::Refusal;
 use crate::proxy::request::Request;
 use crate::proxy::routes::IdKind;
 use crate::proxy::settlement::Settlement;
+use crate::proxy::upstreams::Goal;
 use crate::telemetry::chain;
 
 /// Makes a video: held, sent, and on record before its answer leaves.
@@ -37,12 +35,12 @@ pub(super) async fn video(
     request: &mut Request,
     known: Known,
 ) -> pingora::Result<bool> {
-    let Let { sent, decided, mut settlement, video } =
+    let Let { sent, decided, mut settlement, video, goal } =
         match admit::video::meter(shared, session, &known).await {
             Ok(held) => held,
             Err(refused) => return answer::refuse(shared, session, request, refused).await,
         };
-    let reply = dispatched(shared, session, &known, sent, &mut settlement).await;
+    let reply = dispatched(shared, session, &known, (sent, goal), &mut settlement).await;
     let made = match reply {
         Ok(reply) => made(shared, &known, reply, video, &mut settlement).await,
         Err(refusal) => Err(refusal),
@@ -78,7 +76,7 @@ pub(super) async fn character(
         return Ok(reply);
     }
     let (id, _) = named(&reply)?;
-    let owned = own(shared, known, id, None);
+    let owned = own(shared, known, Resource { id, upstream: reply.upstream.clone() }, None);
     match durable(owned).await {
         Ok(()) => Ok(reply),
         Err(Lost) => Err(Refusal::StoreUnavailable.into()),
@@ -90,7 +88,7 @@ async fn dispatched(
     shared: &Shared,
     session: &mut Session,
     known: &Known,
-    sent: Sent,
+    (sent, goal): (Sent, Goal),
     settlement: &mut Settlement,
 ) -> Result<Reply, Refusal> {
     if let Some(call) = settlement.call() {
@@ -100,7 +98,7 @@ async fn dispatched(
             return Err(Refusal::Internal);
         }
     }
-    let reply = send(shared, session, known, sent).await.map_err(|error| {
+    let reply = send(shared, session, known, (sent, goal)).await.map_err(|error| {
         if !error.has_left()
             && let Some(call) = settlement.call()
         {
@@ -115,23 +113,20 @@ async fn send(
     shared: &Shared,
     session: &mut Session,
     known: &Known,
-    sent: Sent,
+    (sent, goal): (Sent, Goal),
 ) -> Result<Reply, ExchangeError> {
-    let header = |session: &Session, body: Option<Bytes>| {
-        let outgoing = Outgoing { target: known.target.clone(), body, ..Outgoing::default() };
-        outward(shared, session.req_header().clone(), &outgoing).map_err(|_| internal())
-    };
+    let header = session.req_header().clone();
+    let outgoing = Outgoing { target: known.target.clone(), goal, ..Outgoing::default() };
     match sent {
         Sent::Whole(body) => {
             let body = body.into_bytes();
-            let header: RequestHeader = header(session, Some(body.clone()))?;
-            ask(shared, header, Sending::Whole(body)).await
+            let outgoing = Outgoing { body: Some(body.clone()), ..outgoing };
+            ask(shared, Asking { header, outgoing, sending: Sending::Whole(body) }).await
         }
         Sent::Begun { bytes, mut form, length } => {
-            let mut header = header(session, None)?;
-            header.insert_header(CONTENT_LENGTH, length).map_err(ExchangeError::Upstream)?;
-            let upload = Upload { session: &mut *session, begun: bytes, form: &mut form };
-            let asked = ask(shared, header, Sending::Upload(upload)).await;
+            let upload =
+                Upload { session: &mut *session, begun: bytes, form: &mut form, length, has_left: false };
+            let asked = ask(shared, Asking { header, outgoing, sending: Sending::Upload(upload) }).await;
             if !session.is_body_done() {
                 // What still comes belongs to this request, and nobody reads it.
                 session.set_keepalive(None);
@@ -156,17 +151,18 @@ async fn made(
     }
     let (id, object) = named(&reply)?;
     let Some(call) = settlement.call() else { return Err(Refusal::Internal) };
+    call.upstream.clone_from(&reply.upstream);
     let began_at = shared.clock.now();
     let job = JobRecord {
         decision: call.decision,
         account: call.account,
         user: call.user,
         kind: JobKind::Video,
-        resource: Arc::clone(&id),
+        resource: Resource { id, upstream: reply.upstream.clone() },
         began_at,
         expires_at: began_at.plus(call.terms.feature().deadlines.job),
     };
-    let owned = own(shared, known, id, Some(as_told(video, &object)));
+    let owned = own(shared, known, job.resource.clone(), Some(as_told(video, &object)));
     let begun = shared.jobs.begin(job).await.map_err(|error| chain(&error).to_string());
     // From here on it ends as a job does.
     drop(settlement.hand_over());
@@ -201,9 +197,14 @@ fn as_told(asked: MadeVideo, object: &Value) -> MadeVideo {
     }
 }
 
-fn own(shared: &Shared, known: &Known, id: Arc<str>, video: Option<MadeVideo>) -> Result<Ticket, String> {
+fn own(
+    shared: &Shared,
+    known: &Known,
+    resource: Resource,
+    video: Option<MadeVideo>,
+) -> Result<Ticket, String> {
     let (account, user) = (known.caller.account, known.caller.user);
-    let made = MadeRecord { resource: id, account, user, made_at: shared.clock.now(), video };
+    let made = MadeRecord { resource, account, user, made_at: shared.clock.now(), video };
     shared.owners.own(made).map_err(|error| chain(&error).to_string())
 }
 
@@ -232,10 +233,4 @@ async fn void(settlement: &mut Settlement, status: Option<StatusCode>) {
     {
         tracing::error!(decision.id = %decision, error = %chain(&error), "a void is not durable yet");
     }
-}
-
-fn internal() -> ExchangeError {
-    ExchangeError::Upstream(
-        pingora::Error::explain(pingora::ErrorType::InternalError, "a request could not be made").into_in(),
-    )
 }

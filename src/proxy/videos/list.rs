@@ -13,10 +13,10 @@ use pingora::http::RequestHeader;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
-use super::{ask, learn, made_here, object, outward, refusal_of};
+use super::{ask, learn, made_here, object, refusal_of};
 use crate::ledger::rows::VideosFrom;
 use crate::proxy::admit::{self, Kind, Known};
-use crate::proxy::exchange::{Reply, Sending};
+use crate::proxy::exchange::{Asking, Reply, Sending};
 use crate::proxy::gateway::Shared;
 use crate::proxy::passing::Outgoing;
 use crate::proxy::refusal::{Code, Refusal};
@@ -46,6 +46,7 @@ pub(super) async fn page(shared: &Arc<Shared>, known: &Known) -> Result<Reply, R
     let mut from = VideosFrom { after: None, newest_first };
     if let Some(after) = after {
         let owner = admit::owned(shared, &known.caller, Kind::Video, &after, Some("after")).await?;
+        let owner = owner.owner;
         if owner.user != known.caller.user {
             let what = format!("Video with id '{after}'").into();
             return Err(Refusal::NotFoundObject { what, param: Some("after") });
@@ -98,9 +99,11 @@ async fn objects(
         while asking.len() < AT_ONCE
             && let Some((place, (id, _))) = rest.next()
         {
-            let (shared, id) = (Arc::clone(shared), Arc::clone(id));
+            let found = admit::owned(shared, &known.caller, Kind::Video, id, None).await?;
+            let shared = Arc::clone(shared);
             let target = format!("{}/{id}", String::from_utf8_lossy(&known.target)).into_bytes();
-            asking.spawn(async move { (place, one(&shared, target).await) });
+            let outgoing = Outgoing { target, goal: found.goal, ..Outgoing::default() };
+            asking.spawn(async move { (place, one(&shared, outgoing).await) });
         }
         match asking.join_next().await {
             None => return Ok(objects.into_iter().flatten().collect()),
@@ -113,8 +116,8 @@ async fn objects(
     }
 }
 
-async fn one(shared: &Shared, target: Vec<u8>) -> Result<Option<Value>, Refusal> {
-    let header = RequestHeader::build("GET", &target, Some(8)).and_then(|mut header| {
+async fn one(shared: &Shared, outgoing: Outgoing) -> Result<Option<Value>, Refusal> {
+    let header = RequestHeader::build("GET", &outgoing.target, Some(8)).and_then(|mut header| {
         header.insert_header(ACCEPT, HeaderValue::from_static("application/json"))?;
         Ok(header)
     });
@@ -122,10 +125,8 @@ async fn one(shared: &Shared, target: Vec<u8>) -> Result<Option<Value>, Refusal>
         tracing::error!(error = %chain(&*error), "a request could not be made");
         Refusal::Internal
     })?;
-    let outgoing = Outgoing { target, ..Outgoing::default() };
-    let header = outward(shared, header, &outgoing)?;
-    let reply =
-        ask(shared, header, Sending::Whole(Bytes::new())).await.map_err(|error| refusal_of(&error))?;
+    let asking = Asking { header, outgoing, sending: Sending::Whole(Bytes::new()) };
+    let reply = ask(shared, asking).await.map_err(|error| refusal_of(&error))?;
     let reply = super::accepted_key(reply)?;
     match reply.header.status {
         StatusCode::OK => {}

@@ -14,8 +14,9 @@ use rustls::pki_types::pem::PemObject;
 use ureq::tls::{Certificate, RootCerts, TlsConfig};
 
 use super::{AskError, Source, Told};
-use crate::access::record::JobKind;
+use crate::access::record::{JobKind, Resource};
 use crate::config::Secret;
+use crate::policy::compiled::Name;
 use crate::units::Span;
 
 /// How long an answer may take in all.
@@ -29,6 +30,8 @@ const ID_BYTES_MAX: usize = 128;
 /// Where jobs are made.
 #[derive(Clone, Debug)]
 pub struct Settings {
+    /// Its name in the list, under which what is made there is looked for.
+    pub name: Name,
     /// Scheme and host, perhaps a port and a path that stands in front of every route.
     pub base_url: Uri,
     /// Its key.
@@ -59,16 +62,33 @@ pub enum SettingsError {
     Header(#[source] http::header::InvalidHeaderValue),
 }
 
-/// The upstream, to be asked.
-pub struct Client {
+/// The upstreams, to be asked.
+pub struct Client(Vec<Arc<Upstream>>);
+
+/// One upstream, to be asked.
+struct Upstream {
+    name: Name,
     agent: ureq::Agent,
     base: String,
     bearer: HeaderValue,
 }
 
 impl Client {
-    /// A client of the upstream.
-    pub fn new(settings: &Settings) -> Result<Arc<Self>, SettingsError> {
+    /// A client of these upstreams; what is at none of them that has a name is at the first.
+    pub fn new(settings: impl IntoIterator<Item = Settings>) -> Result<Self, SettingsError> {
+        settings.into_iter().map(|settings| Upstream::new(&settings)).collect::<Result<_, _>>().map(Self)
+    }
+
+    fn upstream(&self, name: Option<&Name>) -> Option<&Arc<Upstream>> {
+        match name {
+            Some(name) => self.0.iter().find(|upstream| upstream.name == *name),
+            None => self.0.first(),
+        }
+    }
+}
+
+impl Upstream {
+    fn new(settings: &Settings) -> Result<Arc<Self>, SettingsError> {
         let mut config = ureq::Agent::config_builder()
             .http_status_as_error(false)
             .max_redirects(0)
@@ -83,6 +103,7 @@ impl Client {
             config = config.tls_config(tls.build());
         }
         Ok(Arc::new(Self {
+            name: settings.name.clone(),
             agent: ureq::Agent::new_with_config(config.build()),
             base: settings.base_url.to_string().trim_end_matches('/').to_owned(),
             bearer: settings.key.bearer().map_err(SettingsError::Header)?,
@@ -111,14 +132,13 @@ impl Client {
 }
 
 #[async_trait]
-impl Source for Arc<Client> {
-    async fn ask(&self, kind: JobKind, resource: &str) -> Result<Told, AskError> {
-        if !is_plain(resource) {
-            // What could change the path it stands in is no id.
-            return Ok(Told::Unknown);
-        }
-        let (client, resource) = (Arc::clone(self), resource.to_owned());
-        let asked = tokio::task::spawn_blocking(move || client.ask_now(kind, &resource)).await;
+impl Source for Client {
+    async fn ask(&self, kind: JobKind, resource: &Resource) -> Result<Told, AskError> {
+        // What could change the path it stands in is no id; and an upstream that has left the list is asked no more.
+        let upstream = self.upstream(resource.upstream.as_ref()).filter(|_| is_plain(&resource.id));
+        let Some(upstream) = upstream.map(Arc::clone) else { return Ok(Told::Unknown) };
+        let id = Arc::clone(&resource.id);
+        let asked = tokio::task::spawn_blocking(move || upstream.ask_now(kind, &id)).await;
         asked.unwrap_or_else(|error| Err(AskError::Unreachable(Box::new(error))))
     }
 }

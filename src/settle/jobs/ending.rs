@@ -91,13 +91,14 @@ pub(super) fn observe(object: &Value) -> Observed {
 }
 
 /// The end of a background response, if it has one.
-pub(super) fn of_response(held: &InFlight, observed: &Observed) -> Option<Ended> {
+pub(super) fn of_response(job: &JobRecord, held: &InFlight, observed: &Observed) -> Option<Ended> {
     observed.terminal.filter(|_| observed.is_stated)?;
     let facts = Facts {
         terms: &held.terms,
         estimate: &held.demand.quantities,
         observed: Some(observed),
         status: Some(STATUS),
+        upstream: job.resource.upstream.as_ref(),
     };
     Some(facts.end(Cause::Ended))
 }

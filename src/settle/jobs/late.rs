@@ -53,7 +53,7 @@ impl Jobs {
             Ok(Booked::Expired(prior, held)) => (prior, held),
             Ok(Booked::NotYet) => return Ok(None),
             Ok(Booked::Final) => {
-                self.forget(&job.resource);
+                self.forget(&job.resource.id);
                 return Ok(None);
             }
             Err(error) => {
@@ -63,7 +63,7 @@ impl Jobs {
         };
         let Some((used, ending)) = of(&held) else { return Ok(None) };
         let corrected = self.meter.correct(job.account, *prior, used, ending).await?;
-        self.forget(&job.resource);
+        self.forget(&job.resource.id);
         Ok(match corrected {
             Corrected::Now(record, ticket) => {
                 metrics::counter!("overfall_corrections_total").increment(1);
@@ -81,13 +81,13 @@ impl Jobs {
     /// Whether a job without a hold may still be corrected; counts it among the late ones.
     pub(super) fn is_worth_asking(&self, job: &JobRecord, now: Timestamp) -> bool {
         let mut index = self.index();
-        let Some(open) = index.open.get_mut(&*job.resource) else { return false };
+        let Some(open) = index.open.get_mut(&*job.resource.id) else { return false };
         if now < job.expires_at || now > job.expires_at.plus(LATE_FOR) {
             return false;
         }
         open.pause = self.pace.longest;
         if !std::mem::replace(&mut open.late, true) {
-            index.late.push_back(Arc::clone(&job.resource));
+            index.late.push_back(Arc::clone(&job.resource.id));
         }
         if index.late.len() > LATE_MAX
             && let Some(oldest) = index.late.pop_front()

@@ -50,12 +50,12 @@ struct Script {
 
 #[async_trait]
 impl Source for Arc<Script> {
-    async fn ask(&self, _: JobKind, resource: &str) -> Result<Told, AskError> {
+    async fn ask(&self, _: JobKind, resource: &Resource) -> Result<Told, AskError> {
         self.asked.fetch_add(1, Ordering::SeqCst);
         if self.away.load(Ordering::SeqCst) {
             return Err(AskError::Status { status: 503 });
         }
-        let object = self.objects.lock().unwrap().get(resource).cloned();
+        let object = self.objects.lock().unwrap().get(&*resource.id).cloned();
         Ok(object.map_or(Told::Unknown, |object| Told::Object { object, poll_after: self.poll_after }))
     }
 }
@@ -150,7 +150,7 @@ impl Rig {
             account: ACCOUNT,
             user: USER,
             kind,
-            resource: resource.into(),
+            resource: Resource { id: resource.into(), upstream: None },
             began_at: now,
             expires_at: now.plus(HOUR),
         };

@@ -127,13 +127,13 @@ impl Jobs {
         let held = self.meter.in_flight(job.account, job.decision).await;
         let now = self.clock.now();
         if held.is_ok_and(|held| held.is_none()) && !self.is_worth_asking(job, now) {
-            return self.forget(&job.resource);
+            return self.forget(&job.resource.id);
         }
         let mut index = self.index();
-        let Some(open) = index.open.get_mut(&*job.resource) else { return };
+        let Some(open) = index.open.get_mut(&*job.resource.id) else { return };
         let pause = wished.map_or_else(|| jittered(open.pause), |after| self.pace.wished(after));
         open.pause = self.pace.longer(open.pause);
-        index.reschedule(&job.resource, now.plus(pause));
+        index.reschedule(&job.resource.id, now.plus(pause));
     }
 
     fn tell(&self) {

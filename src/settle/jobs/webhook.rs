@@ -49,7 +49,8 @@ pub enum News {
 
 /// Checks webhooks.
 pub struct Verifier {
-    key: hmac::Key,
+    /// One for each upstream that has a secret.
+    keys: Vec<hmac::Key>,
     known: Mutex<Known>,
 }
 
@@ -70,14 +71,10 @@ struct Data {
 }
 
 impl Verifier {
-    /// A verifier of what is signed with `secret`.
-    pub fn new(secret: &Secret) -> Result<Self, NoSecret> {
-        let encoded = secret.without_mark(SECRET_MARK).ok_or(NoSecret)?;
-        let key = STANDARD.decode(encoded).map_err(|_| NoSecret)?;
-        if key.is_empty() {
-            return Err(NoSecret);
-        }
-        Ok(Self { key: hmac::Key::new(hmac::HMAC_SHA256, &key), known: Mutex::default() })
+    /// A verifier of what is signed with one of these secrets; nothing where there is none.
+    pub fn new(secrets: &[Secret]) -> Result<Option<Self>, NoSecret> {
+        let keys = secrets.iter().map(key).collect::<Result<Vec<_>, _>>()?;
+        Ok((!keys.is_empty()).then(|| Self { keys, known: Mutex::default() }))
     }
 
     /// What a webhook says, if it is genuine.
@@ -93,7 +90,7 @@ impl Verifier {
         let signed = [id.as_bytes(), b".", at.as_bytes(), b".", body].concat();
         let fits = |signature: &str| {
             let tag = signature.strip_prefix("v1,").and_then(|tag| STANDARD.decode(tag).ok());
-            tag.is_some_and(|tag| hmac::verify(&self.key, &signed, &tag).is_ok())
+            tag.is_some_and(|tag| self.keys.iter().any(|key| hmac::verify(key, &signed, &tag).is_ok()))
         };
         if !signatures.split(' ').any(fits) {
             return Err(NotGenuine);
@@ -117,6 +114,12 @@ impl Verifier {
         }
         true
     }
+}
+
+fn key(secret: &Secret) -> Result<hmac::Key, NoSecret> {
+    let encoded = secret.without_mark(SECRET_MARK).ok_or(NoSecret)?;
+    let key = STANDARD.decode(encoded).map_err(|_| NoSecret)?;
+    if key.is_empty() { Err(NoSecret) } else { Ok(hmac::Key::new(hmac::HMAC_SHA256, &key)) }
 }
 
 #[cfg(test)]
