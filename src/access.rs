@@ -9,13 +9,14 @@
 //! | `demand`, `terms` | what is asked for, and by which policy and price |
 //! | `account`, `counter`, `balance` | the live state |
 //! | `walk`, `decide`, `reason` | the waterfall; allow or block; why, and when again |
-//! | `hold`, `finish` | taking, extending, ending |
+//! | `hold`, `finish`, `correct` | taking, extending, ending; a truth that comes after the end |
 //! | `ledgered` | grants, expiry, and restoring from the books |
 //! | `standing` | what is left, for headers and look-ups |
 //! | `record`, `entries`, `draw` | what is written down |
 
 pub mod account;
 pub mod balance;
+pub mod correct;
 pub mod counter;
 pub mod decide;
 pub mod demand;
@@ -31,6 +32,7 @@ pub mod terms;
 pub mod walk;
 
 pub use account::Account;
+pub use correct::{Prior, Uncorrectable};
 pub use demand::Demand;
 pub use hold::{Ask, Extended, Held, Hold, NoSuchHold, Proposal};
 pub use ledgered::{GrantOrder, TooMuch};

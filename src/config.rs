@@ -3,6 +3,7 @@
 //! It is read with the same care as the policy: every problem at once, each where it stands. Secrets stand elsewhere;
 //! the file names where.
 
+mod jobs;
 mod raw;
 mod secret;
 
@@ -19,12 +20,14 @@ use crate::policy::yaml;
 use crate::telemetry::{LogFormat, LogSettings};
 use crate::units::Span;
 
+pub use jobs::Jobs;
 pub use secret::{Secret, SecretError, SecretSource};
 
 const MIB: u64 = 1 << 20;
 /// The largest answer that may be kept: it stands in memory while it passes.
 const ANSWER_BYTES_MAX: u64 = 16 * MIB;
 const ADMIN_TOKEN: &str = "the token of the operator's API";
+const WEBHOOK_SECRET: &str = "the secret of an upstream's webhooks";
 const UPSTREAM_KEY: &str = "the key of an upstream";
 
 /// A deployment.
@@ -44,6 +47,8 @@ pub struct Config {
     pub on_store_failure: OnStoreFailure,
     /// Where the operator's token stands.
     pub admin_token: SecretSource,
+    /// How the upstream is asked for jobs.
+    pub jobs: Jobs,
     /// Bounds.
     pub limits: Limits,
     /// What is kept for requests that come again with the same key.
@@ -81,6 +86,8 @@ pub struct Upstream {
     pub base_url: http::Uri,
     /// Where its key stands.
     pub key: SecretSource,
+    /// Where the secret of its webhooks stands, if they are taken.
+    pub webhook_secret: Option<SecretSource>,
     /// PEM file of certificates to trust instead of the machine's.
     pub ca_file: Option<PathBuf>,
     /// How long to wait for a connection.
@@ -197,7 +204,7 @@ impl Config {
     /// Reads a text; `folder` is what its paths are relative to.
     pub fn parse(file_name: &str, text: &str, folder: &Path) -> Result<Self, Problems> {
         let mut problems = Sink::new(text);
-        let document =
+        let mut document =
             yaml::read(text, &mut problems).and_then(|node| raw::Document::decode(node, &mut problems));
         if let Some(document) = &document {
             check_names(document, &mut problems);
@@ -205,7 +212,9 @@ impl Config {
                 check_idempotency(given, &mut problems);
             }
         }
-        let config = document.map(|document| Self::of(document, folder));
+        let jobs = document.as_mut().and_then(|document| document.jobs.take());
+        let jobs = jobs.map_or_else(Jobs::default, |given| jobs::checked(&given, &mut problems));
+        let config = document.map(|document| Self { jobs, ..Self::of(document, folder) });
         match config {
             Some(config) if problems.is_clean() => Ok(config),
             _ => Err(problems.into_problems(file_name)),
@@ -225,6 +234,12 @@ impl Config {
     /// The file of idempotency keys and their answers.
     pub fn idempotency_path(&self) -> PathBuf {
         self.data.join("idempotency.sqlite")
+    }
+
+    /// The secrets of the upstreams' webhooks; none: they are not taken.
+    pub fn webhook_secrets(&self) -> Result<Vec<Secret>, SecretError> {
+        let sources = self.upstreams.iter().filter_map(|upstream| upstream.webhook_secret.as_ref());
+        sources.map(|source| source.read(WEBHOOK_SECRET)).collect()
     }
 
     /// The embedded ledger's file.
@@ -259,6 +274,7 @@ impl Config {
             durability: document.durability.unwrap_or_default(),
             on_store_failure: document.on_store_failure.unwrap_or_default(),
             admin_token: secret_source(document.admin.token, folder),
+            jobs: Jobs::default(),
             limits: limits(document.limits),
             idempotency: document.idempotency.map(|given| kept(&given)).unwrap_or_default(),
             log: LogSettings {
@@ -287,6 +303,7 @@ fn upstream(given: raw::Upstream, folder: &Path) -> Upstream {
         name: given.name.value.0.into(),
         base_url: given.base_url.value.0,
         key: secret_source(given.key, folder),
+        webhook_secret: given.webhook_secret.map(|given| secret_source(given, folder)),
         ca_file: given.ca_file.map(|file| folder.join(&file.value.0)),
         connect_timeout: duration(given.connect_timeout, Duration::from_secs(3)),
         read_timeout: duration(given.read_timeout, Duration::from_mins(10)),

@@ -64,7 +64,7 @@ pub enum LedgerError {
 #[async_trait]
 pub trait Ledger: Send + Sync + 'static {
     /// Books records in the order given, which is the order of `seq` within each account. Holds are booked as what they
-    /// issue, nothing else.
+    /// issue, jobs and what was made as whose their resource is (the first who made it stays), nothing else.
     async fn apply(&self, batch: Vec<Record>) -> Result<Applied, LedgerError>;
 
     /// Tells everything that live state is made of, as of one instant.
@@ -131,6 +131,13 @@ pub trait Ledger: Send + Sync + 'static {
 
     /// Whose a thing made upstream is.
     async fn owner_of(&self, resource: &str) -> Result<Option<rows::Owner>, LedgerError>;
+    /// The videos that a user has made, in the order in which they were made, from a place on.
+    async fn videos_of(
+        &self,
+        user: UserId,
+        from: rows::VideosFrom,
+        page: Page,
+    ) -> Result<Vec<(std::sync::Arc<str>, crate::units::Timestamp)>, LedgerError>;
     /// Forgets a thing that was deleted upstream.
     async fn disown(&self, resource: &str) -> Result<(), LedgerError>;
 

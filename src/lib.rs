@@ -34,10 +34,11 @@
 //! | [`units`] | credits, quantities, prices, identities, instants: checked whole numbers |
 //! | [`policy`] | the YAML file: every problem at once, then a compiled value; prices |
 //! | [`access`] | the pure core: demand, walk, decision, hold, finish; no clock, no I/O, no float |
+//! | [`observe`] | the real usage, read as it passes; what a call is charged when it has ended |
 //! | [`meter`] | the port of live counts, and the embedded store: one lock per account |
 //! | [`journal`] | the node's durable file: open holds, and records until the ledger has them |
 //! | [`ledger`] | the port of the books and the directory, and the embedded store: SQLite |
-//! | [`settle`] | journal → ledger; deadlines; the log of blocks |
+//! | [`settle`] | journal → ledger; deadlines; jobs that outlive their request; the log of blocks |
 //! | [`idempotency`] | the port of keys and kept answers, and the embedded store: a SQLite file of its own |
 //! | [`audit`] | proves the books, from the books alone |
 //! | [`proxy`] | Pingora: routes, identity, bodies, metering, headers, upstreams; one place that refuses |
@@ -45,8 +46,8 @@
 //! | [`simulate`] | a simulated model API for the demo, tests and benches |
 //! | [`config`], [`telemetry`], [`cli`] | the deployment file; logs and metrics; the command |
 //!
-//! Arrows run one way: `units ← policy ← access ← meter, journal, ledger ← settle, audit ← proxy, admin ← cli`; `idempotency`
-//! knows `units` alone.
+//! Arrows run one way: `units ← policy ← access ← observe, meter, journal, ledger ← settle, audit ← proxy, admin ← cli`;
+//! `idempotency` knows `units` alone.
 //!
 //! # What is absent on purpose
 //!
@@ -84,6 +85,7 @@ pub mod idempotency;
 pub mod journal;
 pub mod ledger;
 pub mod meter;
+pub mod observe;
 pub mod policy;
 pub mod proxy;
 pub mod settle;

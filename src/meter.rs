@@ -17,8 +17,8 @@ pub mod memory;
 
 use async_trait::async_trait;
 
-use crate::access::record::{EndRecord, Ending, GrantRecord};
-use crate::access::{Ask, Block, Demand, Extended, GrantOrder, Held, Standing};
+use crate::access::record::{CorrectionRecord, EndRecord, Ending, GrantRecord, JobRecord};
+use crate::access::{Ask, Block, Demand, Extended, GrantOrder, Held, Prior, Standing, Terms, Uncorrectable};
 use crate::journal::Ticket;
 use crate::policy::compiled::{FeatureIndex, PlanIndex, Policy};
 use crate::units::{AccountId, DecisionId, GrantId, Timestamp, UserId};
@@ -47,6 +47,17 @@ pub enum Verdict {
     Block(Block),
 }
 
+/// What came of a correction.
+#[derive(Debug)]
+pub enum Corrected {
+    /// It is made; the ticket tells when it is durable.
+    Now(Box<CorrectionRecord>, Ticket),
+    /// One was made before.
+    Already,
+    /// Its money stays as it is.
+    Not(Uncorrectable),
+}
+
 /// Live counts.
 #[async_trait]
 pub trait Meter: Send + Sync + 'static {
@@ -72,6 +83,14 @@ pub trait Meter: Send + Sync + 'static {
         expires_at: Timestamp,
     ) -> Result<(), MeterError>;
 
+    /// Makes a hold a job: what it paid for is made in the background, and it lives until that ends or until
+    /// `job.expires_at`, over restarts too. Again with the same resource changes nothing. After an error of the journal
+    /// it is a job all the same, for as long as this process lives.
+    async fn begin_job(&self, job: JobRecord) -> Result<Ticket, MeterError>;
+
+    /// The open jobs.
+    async fn jobs(&self) -> Result<Vec<JobRecord>, MeterError>;
+
     /// Ends a hold with what was used.
     async fn finish(
         &self,
@@ -90,6 +109,15 @@ pub trait Meter: Send + Sync + 'static {
     ) -> Result<(Box<EndRecord>, Ticket), MeterError> {
         self.finish(account, decision, Demand::nothing(), ending).await
     }
+
+    /// Settles a call again that its deadline had ended, with a truth that came after it. The first truth counts.
+    async fn correct(
+        &self,
+        account: AccountId,
+        prior: Prior,
+        used: Demand,
+        ending: Ending,
+    ) -> Result<Corrected, MeterError>;
 
     /// Grants credits, seen by the very next request. `None` where the grant is live already.
     async fn grant(
@@ -165,6 +193,8 @@ pub struct InFlight {
     pub feature: crate::policy::compiled::Name,
     /// The model.
     pub model: std::sync::Arc<str>,
+    /// What it was decided and is priced by.
+    pub terms: Terms,
 }
 
 /// What a sweep did.

@@ -3,10 +3,11 @@
 //! | file | idea |
 //! |---|---|
 //! | `routes`, `body` | what is asked for at all; reading it within bounds |
-//! | `demand`, `observe`, `learn` | what a request asks for, what its answer used, what calls like it use; pure |
-//! | `admit`, `finish` | what has to hold before a request leaves; what it is charged when it has ended |
+//! | `demand`, `learn` | what a request asks for, what calls like it use; pure |
+//! | `admit` | what has to hold before a request leaves |
 //! | `settlement`, `in_flight`, `extension` | the end of every hold; its renewal until then; how it grows with a stream |
-//! | `responses` | whose a response is |
+//! | `background`, `webhooks` | calls that become jobs; the upstream's word that one has ended |
+//! | `owners` | whose what was made upstream is |
 //! | `idempotency` | the same request again is answered again, and never charged again unheard |
 //! | `keys`, `client` | who calls, and in what words to answer |
 //! | `refusal`, `headers` | the one place that says no; what every answer tells |
@@ -20,14 +21,15 @@
 
 pub mod access_view;
 mod admit;
+pub mod background;
 pub mod body;
 pub mod breaker;
 pub mod client;
 pub mod codex_usage;
 pub mod decision_view;
 pub mod demand;
+pub mod exchange;
 pub mod extension;
-pub mod finish;
 pub mod gateway;
 pub mod headers;
 pub mod health;
@@ -37,11 +39,11 @@ pub mod keys;
 pub mod learn;
 mod local;
 pub mod metrics;
-pub mod observe;
+pub mod multipart;
+pub mod owners;
 pub mod passing;
 pub mod refusal;
 pub mod request;
-pub mod responses;
 pub mod routes;
 #[cfg(test)]
 mod sample;
@@ -53,3 +55,8 @@ mod structured;
 mod tests;
 pub mod upstream;
 pub mod upstreams;
+mod videos;
+mod webhooks;
+
+pub use crate::observe;
+pub use crate::observe::finish;

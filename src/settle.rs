@@ -1,11 +1,12 @@
 //! Settlement: what the journal has goes to the books, in order, once.
 //!
-//! Three workers, each owned, none deciding anything:
+//! Four workers, each owned, none deciding anything:
 //!
 //! | worker | takes | gives |
 //! |---|---|---|
 //! | [`Settler`] | durable frames of the journal | batches to the ledger, and the journal its space back |
 //! | [`Sweeper`] | the clock | deadlines of holds, expiry of grants |
+//! | [`Jobs`] | the upstream, when it is asked | ends of jobs to the meter |
 //! | [`BlockLog`] | blocked decisions | coalesced rows in the decision log, never in the books |
 //!
 //! A ledger that does not answer stops nothing but settlement: the journal keeps the records (bounded, measured) and
@@ -13,12 +14,14 @@
 
 mod blocks;
 mod gauges;
+pub mod jobs;
 mod progress;
 mod settler;
 mod sweeper;
 
 pub use blocks::{BlockLog, BlockSender};
 pub use gauges::{describe, record_gauges};
+pub use jobs::Jobs;
 pub use progress::Progress;
 pub use settler::{Settler, SettlerStats};
 pub use sweeper::Sweeper;

@@ -1,4 +1,4 @@
-//! A simulated model upstream: the Responses and chat APIs' shapes and streams, without a model.
+//! A simulated model upstream: the shapes and streams of the Responses, chat and Videos APIs, without a model.
 //!
 //! `overfall demo` puts it behind the gateway, tests ask it for faults and look at what reached it, benches measure
 //! against it. Therefore it is exact where a client or a meter looks (members, order of events, one chunk and one
@@ -25,6 +25,7 @@ mod seen;
 mod store;
 #[cfg(test)]
 mod tests;
+mod videos;
 mod wire;
 
 use std::fmt;
@@ -48,6 +49,7 @@ pub use seen::{End, NotSeen, Seen, SeenRequest};
 
 use crate::units::time::Clock;
 use store::Store;
+use videos::Videos;
 use wire::Wire;
 
 /// The most bytes of a request's body, both as sent and decoded.
@@ -119,6 +121,7 @@ struct Shared {
     options: Options,
     seen: Seen,
     store: Store,
+    videos: Videos,
     /// Tells this upstream's ids from those of an earlier one.
     series: u64,
     lengths: AtomicU64,
@@ -138,6 +141,7 @@ impl Upstream {
         let shared = Shared {
             seen: Seen::new(options.recorded_max, options.recorded_body_bytes_max),
             store: Store::new(options.stored_max),
+            videos: Videos::new(options.stored_max),
             series: rand::random(),
             lengths: AtomicU64::new(0),
             options,

@@ -28,6 +28,14 @@ struct Settling<'a> {
     expired: Vec<GrantEntry>,
 }
 
+/// What the truth draws, and what that did.
+pub(super) struct Settled {
+    pub(super) draws: Draws,
+    pub(super) charge: Charge,
+    pub(super) repaid: Vec<GrantEntry>,
+    pub(super) expired: Vec<GrantEntry>,
+}
+
 impl Account {
     /// Ends a hold with what was really used. The first end wins; a later one finds no hold.
     pub fn finish(
@@ -38,18 +46,7 @@ impl Account {
         now: Timestamp,
     ) -> Result<Box<EndRecord>, NoSuchHold> {
         let hold = self.holds.take(decision).ok_or(NoSuchHold)?;
-        let mut settling = Settling {
-            account: self,
-            hold: &hold,
-            now,
-            draws: Draws::new(),
-            charge: Charge::default(),
-            repaid: Vec::new(),
-            expired: Vec::new(),
-        };
-        settling.layers(&used);
-        settling.guards(&used);
-        let Settling { draws, charge, repaid, expired, .. } = settling;
+        let Settled { draws, charge, repaid, expired } = self.settle(&hold, &used, now);
         let seq = self.next_seq();
         let counters = super::entries::counters(self, &hold, &draws, now);
         let names = super::entries::Names::of(&hold.terms);
@@ -77,6 +74,25 @@ impl Account {
             counters,
         };
         Ok(Box::new(record))
+    }
+}
+
+impl Account {
+    /// Turns what a hold reserves into what was really used. The hold is over after it.
+    pub(super) fn settle(&mut self, hold: &Hold, used: &Demand, now: Timestamp) -> Settled {
+        let mut settling = Settling {
+            account: self,
+            hold,
+            now,
+            draws: Draws::new(),
+            charge: Charge::default(),
+            repaid: Vec::new(),
+            expired: Vec::new(),
+        };
+        settling.layers(used);
+        settling.guards(used);
+        let Settling { draws, charge, repaid, expired, .. } = settling;
+        Settled { draws, charge, repaid, expired }
     }
 }
 

@@ -7,7 +7,7 @@ use super::decide::Draft;
 use super::demand::Demand;
 use super::draw::{Draw, Draws, GuardCharge, GuardCharges, Origin, Taken};
 use super::reason::Block;
-use super::record::{GrantOrigin, GrantRecord, HoldRecord};
+use super::record::{GrantOrigin, GrantRecord, HoldRecord, JobRecord};
 use super::standing::Standing;
 use super::terms::Terms;
 use super::walk::{Reserved, place_of};
@@ -50,6 +50,8 @@ pub struct Hold {
     pub expires_at: Timestamp,
     /// Whether the request has left for the upstream.
     pub dispatched: bool,
+    /// What it has become, where the answer was not the end of the call.
+    pub job: Option<Box<JobRecord>>,
 }
 
 /// What a request would take.
@@ -97,6 +99,7 @@ impl Account {
             held_at: now,
             expires_at: now.plus(ask.lifetime),
             dispatched: false,
+            job: None,
         };
         Ok(Proposal { hold, clamped_to, issued })
     }
@@ -131,6 +134,15 @@ impl Account {
     /// Notes that the request is about to leave: from here on its expiry is a charge, not a void.
     pub fn dispatch(&mut self, decision: DecisionId) -> Result<(), NoSuchHold> {
         self.holds.find_mut(decision).ok_or(NoSuchHold)?.dispatched = true;
+        Ok(())
+    }
+
+    /// Makes a hold a job: it has left, and lives until the job's deadline, which may be earlier than the request's.
+    pub fn begin_job(&mut self, job: JobRecord) -> Result<(), NoSuchHold> {
+        let hold = self.holds.find_mut(job.decision).ok_or(NoSuchHold)?;
+        hold.dispatched = true;
+        hold.expires_at = job.expires_at;
+        hold.job = Some(Box::new(job));
         Ok(())
     }
 
@@ -279,6 +291,7 @@ impl Account {
             held_at: record.held_at,
             expires_at: record.expires_at,
             dispatched: true,
+            job: None,
         };
         self.take(&hold.terms, hold.user, &hold.draws, &hold.charges, hold.held_at);
         self.holds.put(Box::new(hold));

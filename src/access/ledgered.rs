@@ -4,7 +4,8 @@ use super::account::Account;
 use super::balance::{BalanceState, GrantState};
 use super::counter::Slot;
 use super::record::{
-    CounterEntry, EndRecord, ExpiryRecord, GrantEntry, GrantOrigin, GrantRecord, OriginEntry,
+    CorrectionRecord, CounterEntry, EndRecord, ExpiryRecord, GrantEntry, GrantOrigin, GrantRecord,
+    OriginEntry,
 };
 use crate::policy::compiled::{CounterKey, Name, Scope};
 use crate::units::{Credits, GrantId, Seq, Timestamp, UserId};
@@ -176,15 +177,57 @@ impl Account {
                 }
             }
         }
-        for entry in &end.expired {
-            self.take_from(entry, end.user);
+        self.replay_returns(&end.expired, &end.repaid, end.user);
+        Ok(())
+    }
+
+    /// Applies a journalled correction that the books may not have yet.
+    pub fn replay_correction(
+        &mut self,
+        correction: &CorrectionRecord,
+        key_of: impl Fn(&str) -> CounterKey,
+    ) -> Result<(), Gap> {
+        if !self.follows(correction.seq)? {
+            return Ok(());
         }
-        for entry in &end.repaid {
-            self.take_from(entry, end.user);
-            let state = self.purse_mut(entry.scope, end.user).balance_mut(entry.balance);
+        let user = correction.user;
+        for entry in &correction.counters {
+            self.restore_counter(user, entry);
+        }
+        for entry in &correction.moves {
+            let (back, taken) = (entry.amount.available(), entry.amount.owed());
+            let state = self.purse_mut(entry.scope, user).balance_mut(key_of(&entry.balance));
+            match entry.grant {
+                None => state.debt = state.debt.saturating_sub(back).saturating_add(taken),
+                Some(id) => match state.grant_mut(id) {
+                    Some(grant) => {
+                        grant.remaining = grant.remaining.saturating_add(back).saturating_sub(taken);
+                    }
+                    None => state.insert(GrantState {
+                        id,
+                        priority: entry.priority,
+                        expires_at: entry.expires_at.unwrap_or(Timestamp::NEVER),
+                        remaining: back,
+                        held: Credits::ZERO,
+                    }),
+                },
+            }
+            state.prune();
+        }
+        self.replay_returns(&correction.expired, &correction.repaid, user);
+        Ok(())
+    }
+
+    /// What came back expired, or has paid a debt.
+    fn replay_returns(&mut self, expired: &[GrantEntry], repaid: &[GrantEntry], user: UserId) {
+        for entry in expired {
+            self.take_from(entry, user);
+        }
+        for entry in repaid {
+            self.take_from(entry, user);
+            let state = self.purse_mut(entry.scope, user).balance_mut(entry.balance);
             state.debt = state.debt.saturating_sub(entry.amount);
         }
-        Ok(())
     }
 
     /// Applies a journalled grant that the books may not have yet.

@@ -12,8 +12,13 @@ use super::demand::Demand;
 use super::draw::{Draws, GuardCharges};
 use crate::policy::compiled::{CounterKey, Name, Scope};
 use crate::units::{
-    AccountId, Amount, Credits, DecisionId, GrantId, PolicyVersion, Seq, Timestamp, Unit, UserId,
+    AccountId, Amount, Credits, DecisionId, GrantId, PolicyVersion, Seq, SignedCredits, Timestamp, Unit,
+    UserId,
 };
+
+mod made;
+
+pub use made::{MadeRecord, MadeVideo};
 
 /// What the journal keeps.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,6 +31,12 @@ pub enum Record {
     Grant(GrantRecord),
     /// Grants expired.
     Expiry(ExpiryRecord),
+    /// A call goes on after its answer; its end follows.
+    Job(JobRecord),
+    /// The truth about a call, told after it had been ended without it.
+    Correction(Box<CorrectionRecord>),
+    /// Something was made upstream, which belongs to its account from then on.
+    Made(MadeRecord),
 }
 
 /// Reservations of a request in flight.
@@ -61,6 +72,46 @@ pub struct HoldRecord {
     pub charges: GuardCharges,
     /// What policy issued with it: numbered records of their own.
     pub issued: Vec<GrantRecord>,
+}
+
+/// A call whose answer is not its end: what it makes is made in the background. Journalled beside its hold, which lives
+/// until the job's end is known, or its deadline.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobRecord {
+    /// The decision.
+    pub decision: DecisionId,
+    /// Who pays.
+    pub account: AccountId,
+    /// Who calls.
+    pub user: UserId,
+    /// What is made.
+    pub kind: JobKind,
+    /// What it is upstream; it belongs to the account.
+    pub resource: Resource,
+    /// When the upstream took it on.
+    pub began_at: Timestamp,
+    /// When it ends if nobody tells its end before.
+    pub expires_at: Timestamp,
+}
+
+/// What a job makes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum JobKind {
+    /// A video: whole, or nothing is charged.
+    Video,
+    /// A background response: charged by its usage, however it ends.
+    Response,
+}
+
+impl JobKind {
+    /// The word for it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Video => "video",
+            Self::Response => "response",
+        }
+    }
 }
 
 /// The end of a hold.
@@ -310,6 +361,60 @@ pub struct Charge {
     pub charged: Credits,
 }
 
+/// The truth about a call, told after its deadline had ended it: the next revision of its money.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CorrectionRecord {
+    /// Its place in the account's sequence.
+    pub seq: Seq,
+    /// The decision.
+    pub decision: DecisionId,
+    /// Who pays.
+    pub account: AccountId,
+    /// Who called.
+    pub user: UserId,
+    /// When it was corrected.
+    pub corrected_at: Timestamp,
+    /// The policy that decided, and prices.
+    pub policy: PolicyVersion,
+    /// Its place among the monetization events of the decision; that of the end is 1.
+    pub revision: u32,
+    /// How it went.
+    pub ending: Ending,
+    /// What was used.
+    pub used: Demand,
+    /// Where the truth is drawn from, all of it.
+    pub draws: Vec<DrawEntry>,
+    /// The money of it, all of it.
+    pub charge: Charge,
+    /// What was charged before.
+    pub charged_before: Credits,
+    /// What goes back to balances, and what is taken beyond what had been.
+    pub moves: Vec<MoveEntry>,
+    /// Debts that what came back has paid.
+    pub repaid: Vec<GrantEntry>,
+    /// What came back to grants that had expired.
+    pub expired: Vec<GrantEntry>,
+    /// What the counters it touched stand at.
+    pub counters: Vec<CounterEntry>,
+}
+
+/// A change of a balance by a correction.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MoveEntry {
+    /// Whose balance.
+    pub scope: Scope,
+    /// The balance.
+    pub balance: Name,
+    /// The grant; none where it is what the balance owes.
+    pub grant: Option<GrantId>,
+    /// How much goes back; below zero, how much is taken.
+    pub amount: SignedCredits,
+    /// The grant's priority, since one that was spent is not at hand any more.
+    pub priority: u16,
+    /// When the grant expires.
+    pub expires_at: Option<Timestamp>,
+}
+
 /// What a counter stands at after a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CounterEntry {
@@ -397,19 +502,23 @@ impl Record {
     pub fn at(&self) -> Timestamp {
         match self {
             Self::Hold(hold) => hold.held_at,
+            Self::Job(job) => job.began_at,
+            Self::Correction(correction) => correction.corrected_at,
             Self::End(end) => end.ended_at,
             Self::Grant(grant) => grant.granted_at,
             Self::Expiry(expiry) => expiry.expired_at,
+            Self::Made(made) => made.made_at,
         }
     }
 
-    /// Its place in the account's sequence; a hold has none of its own.
+    /// Its place in the account's sequence; a hold, a job and what was made have none of their own.
     pub fn seq(&self) -> Option<Seq> {
         match self {
-            Self::Hold(_) => None,
+            Self::Hold(_) | Self::Job(_) | Self::Made(_) => None,
             Self::End(end) => Some(end.seq),
             Self::Grant(grant) => Some(grant.seq),
             Self::Expiry(expiry) => Some(expiry.seq),
+            Self::Correction(correction) => Some(correction.seq),
         }
     }
 
@@ -417,9 +526,12 @@ impl Record {
     pub fn account(&self) -> AccountId {
         match self {
             Self::Hold(hold) => hold.account,
+            Self::Job(job) => job.account,
+            Self::Correction(correction) => correction.account,
             Self::End(end) => end.account,
             Self::Grant(grant) => grant.account,
             Self::Expiry(expiry) => expiry.account,
+            Self::Made(made) => made.account,
         }
     }
 }

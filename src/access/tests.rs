@@ -5,6 +5,7 @@
 mod auditor;
 mod balances;
 mod clamp;
+mod correct;
 mod estimate;
 mod extend;
 mod guards;
@@ -328,6 +329,10 @@ fn rebuilt(id: AccountId, records: &[Record]) -> Account {
                     account.replay_grant(grant, CounterKey::of_balance(&grant.balance)).unwrap();
                 }
                 Record::Expiry(expiry) => account.replay_expiry(expiry).unwrap(),
+                Record::Job(_) | Record::Made(_) => {}
+                Record::Correction(correction) => {
+                    account.replay_correction(correction, CounterKey::of_balance).unwrap();
+                }
             }
         }
     }

@@ -14,7 +14,7 @@ use rand::Rng;
 use super::output::say;
 use super::serve::{Deployment, Gateway};
 use crate::config::{
-    Breaker, Config, Durability, Limits, Listen, OnStoreFailure, Secret, SecretSource, Upstream,
+    self, Breaker, Config, Durability, Limits, Listen, OnStoreFailure, Secret, SecretSource, Upstream,
 };
 use crate::idempotency;
 use crate::simulate;
@@ -61,6 +61,7 @@ impl Demo {
         runtime.spawn(upstream.serve(std::future::pending()));
         let deployment = Deployment {
             upstream_keys: vec![Secret::new(UPSTREAM_KEY, "the simulated upstream's key")?],
+            webhook_secrets: Vec::new(),
             admin_token: Secret::new(&token, "the operator's token")?,
             config,
         };
@@ -84,6 +85,7 @@ impl Demo {
                 name: "simulated".into(),
                 base_url: format!("http://{upstream}").parse()?,
                 key: SecretSource::File(data.join("upstream-key")),
+                webhook_secret: None,
                 ca_file: None,
                 connect_timeout: Duration::from_secs(3),
                 read_timeout: Duration::from_mins(10),
@@ -94,6 +96,7 @@ impl Demo {
             durability: Durability::Strict,
             on_store_failure: OnStoreFailure::Refuse,
             admin_token: SecretSource::File(data.join("admin-token")),
+            jobs: config::Jobs::default(),
             limits: Limits { shutdown_grace: Duration::from_secs(10), ..Limits::default() },
             idempotency: idempotency::Limits::default(),
             log: LogSettings { filter: "warn,overfall=info".to_owned(), ..LogSettings::default() },
@@ -141,6 +144,10 @@ fn told(keys: &Keys, port: u16, admin_port: u16, data: &Path, keeps: bool) -> St
     let blocked = curl(nothing, r#"{"model": "gpt-5.5", "input": "Say hello."}"#);
     let stream = curl(credits, r#"{"model": "gpt-5.5", "input": "Say hello.", "stream": true}"#)
         .replace("curl -si", "curl -siN");
+    let video = format!(
+        "curl -si http://127.0.0.1:{port}/v1/videos -H 'Authorization: Bearer {allowance}' \\\n  -F model=sora-2 -F \
+         prompt='A cat.' -F seconds=8"
+    );
     let codex = codex_told(keys, port);
     format!(
         "Overfall runs before a simulated model API. State is {state} {data}.
@@ -165,6 +172,11 @@ Blocked, and told why (see X-Access-Decision):
 A stream, paid in credits:
 
 {stream}
+
+A video, held when it is asked for and charged once it is there; GET /v1/videos/ID polls, …/ID/content downloads it
+(sora-2-sim-failed fails, sora-2-sim-moderated is moderated, and costs nothing; sora-2-sim-runs=5000 takes 5 s):
+
+{video}
 
 What is left, for its key:
 

@@ -13,6 +13,7 @@ use tokio::sync::{Notify, watch};
 use crate::admin::{Operator, Readiness};
 use crate::config::Secret;
 
+use crate::access::record::MadeRecord;
 use crate::journal::{self, Frame, Journal};
 use crate::ledger::directory::Directory;
 use crate::ledger::sqlite::SqliteLedger;
@@ -97,6 +98,7 @@ pub struct Node {
     pub settled: Arc<SettlerStats>,
     /// What was taken up again.
     pub recovered: Recovered,
+    made: Mutex<Vec<MadeRecord>>,
     shutdown: watch::Sender<bool>,
     worker: Mutex<Option<JoinHandle<()>>>,
     _lock: FolderLock,
@@ -128,6 +130,7 @@ impl Node {
         let each = |_, frame: Frame<'_>| Ok(restoring.frame(frame.payload)?);
         let (journal, recovery) = Journal::open(&stores.data.join("journal"), stores.journal.clone(), each)?;
         restoring.keep_open(&recovery.open);
+        let made = restoring.take_made();
         let journal = Arc::new(journal);
         know_policies(&restoring, &policies, &*ledger).await?;
         let (meter, recovered) =
@@ -151,6 +154,7 @@ impl Node {
             blocks,
             settled,
             recovered,
+            made: Mutex::new(made),
             shutdown,
             worker: Mutex::new(Some(worker)),
             _lock: lock,
@@ -178,6 +182,11 @@ impl Node {
             grant_order: tokio::sync::Mutex::new(()),
             closing: AtomicBool::new(false),
         })
+    }
+
+    /// What was made upstream, as far as the journal still tells of it: the books may not have it yet.
+    pub fn take_made(&self) -> Vec<MadeRecord> {
+        std::mem::take(&mut self.made.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Waits until what is journalled is booked, as long as the ledger answers.

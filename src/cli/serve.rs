@@ -25,6 +25,7 @@ use crate::policy::compiled::Policy;
 use crate::policy::load;
 use crate::proxy::upstreams::Upstreams;
 use crate::proxy::{body, gateway, server, upstream};
+use crate::settle::jobs::{Jobs, Truths, client, webhook};
 use crate::telemetry;
 use crate::units::Span;
 use crate::units::time::Clock;
@@ -52,6 +53,8 @@ pub(super) struct Deployment {
     pub(super) config: Config,
     /// The upstreams' keys, in their order.
     pub(super) upstream_keys: Vec<Secret>,
+    /// The secrets of the upstreams' webhooks; none: they are not taken.
+    pub(super) webhook_secrets: Vec<Secret>,
     /// The operator's token.
     pub(super) admin_token: Secret,
 }
@@ -70,8 +73,12 @@ pub(super) struct Gateway {
 impl Serve {
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
         let config = Config::load(&self.config.config)?;
-        let deployment =
-            Deployment { upstream_keys: config.upstream_keys()?, admin_token: config.admin_token()?, config };
+        let deployment = Deployment {
+            upstream_keys: config.upstream_keys()?,
+            webhook_secrets: config.webhook_secrets()?,
+            admin_token: config.admin_token()?,
+            config,
+        };
         let told = deployment.config.clone();
         let gateway = Gateway::open(deployment, runtime()?)?;
         gateway.run(move || {
@@ -134,6 +141,9 @@ impl Gateway {
                 "the gateway had died with holds open; they are charged at their floor"
             );
         }
+        if node.recovered.jobs > 0 {
+            tracing::info!(jobs = node.recovered.jobs, "jobs go on that were open when the gateway ended");
+        }
         let answers = Arc::new(open_answers(&deployment.config, &node)?);
         let operator =
             node.operator(deployment.admin_token.clone(), Some(exposition), Arc::new(Notify::new()));
@@ -182,8 +192,11 @@ impl Gateway {
         let upstreams = Arc::new(Upstreams::new(&upstreams(&deployment))?);
         let watched = Arc::clone(&upstreams);
         operator.readiness.watch(move || watched.is_any_up());
-        let proxy = gateway::Gateway::new(parts(&node, &deployment, upstreams, Arc::clone(&answers)));
+        let jobs = runtime.block_on(jobs(&node, &deployment))?;
+        let parts = parts(&node, &deployment, upstreams, Arc::clone(&jobs), Arc::clone(&answers))?;
+        let proxy = gateway::Gateway::new(parts);
         runtime.spawn(proxy.resolve_interrupted(node.progress()));
+        let watcher = server::Task::new("job watcher", move |stop| jobs.watch(stop));
         let leaving = Arc::clone(&operator);
         let stop = async move {
             if let Err(error) = signalled.await {
@@ -192,7 +205,7 @@ impl Gateway {
             leaving.readiness.end();
             leaving.closing.store(true, Ordering::Relaxed);
         };
-        let served = server::run(&settings(&deployment.config), proxy, Vec::new(), stop);
+        let served = server::run(&settings(&deployment.config), proxy, vec![watcher], stop);
         operator.readiness.end();
         answers.close();
         node.close();
@@ -210,6 +223,22 @@ fn settings(config: &Config) -> server::Settings {
         threads: std::thread::available_parallelism().map_or(1, NonZero::get),
         grace: config.limits.shutdown_grace,
     }
+}
+
+/// The jobs that go on, and whom to ask for them.
+async fn jobs(node: &Node, deployment: &Deployment) -> anyhow::Result<Arc<Jobs>> {
+    let keyed = deployment.config.upstreams.iter().zip(&deployment.upstream_keys);
+    let settings = keyed.map(|(upstream, key)| client::Settings {
+        name: upstream.name.clone(),
+        base_url: upstream.base_url.clone(),
+        key: key.clone(),
+        ca_file: upstream.ca_file.clone(),
+        connect_timeout: upstream.connect_timeout,
+    });
+    let client = Arc::new(client::Client::new(settings)?);
+    let truths = Truths { ledger: Arc::clone(&node.ledger), policies: Arc::clone(&node.policies) };
+    let pace = deployment.config.jobs.into();
+    Ok(Jobs::open(node.meter.clone(), truths, client, node.clock.clone(), pace).await?)
 }
 
 fn upstreams(deployment: &Deployment) -> Vec<upstream::Settings> {
@@ -240,16 +269,22 @@ fn parts(
     node: &Node,
     deployment: &Deployment,
     upstreams: Arc<Upstreams>,
+    jobs: Arc<Jobs>,
     answers: Arc<SqliteAnswers>,
-) -> gateway::Parts {
+) -> anyhow::Result<gateway::Parts> {
     let limits = &deployment.config.limits;
     let bytes = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
-    gateway::Parts {
+    let webhooks = webhook::Verifier::new(&deployment.webhook_secrets)?;
+    Ok(gateway::Parts {
+        jobs,
+        webhooks,
         clock: node.clock.clone(),
         policies: Arc::clone(&node.policies),
         directory: Arc::clone(&node.directory),
         meter: node.meter.clone(),
         ledger: Arc::clone(&node.ledger),
+        journal: Arc::clone(&node.journal),
+        made: node.take_made(),
         blocks: node.blocks.clone(),
         upstreams,
         bodies: body::Limits {
@@ -259,7 +294,7 @@ fn parts(
         },
         answers,
         kept: deployment.config.idempotency,
-    }
+    })
 }
 
 /// Takes as many file descriptors as the machine allows: each request in flight needs two, and what a shell or a service

@@ -31,6 +31,8 @@ record! {
         on_store_failure: Option<OnStoreFailure>,
         /// The operator.
         admin: Admin,
+        /// Jobs: videos and background responses.
+        jobs: Option<Jobs>,
         /// Bounds.
         limits: Option<Limits>,
         /// What is kept for requests that come again with the same key.
@@ -71,6 +73,8 @@ record! {
         base_url: At<BaseUrl>,
         /// The key it wants; clients never see it.
         key: SecretSource,
+        /// What its webhooks are signed with, as `whsec_…`; without one, webhooks are not taken.
+        webhook_secret: Option<SecretSource>,
         /// PEM file of certificates to trust instead of the machine's.
         ca_file: Option<At<Text>>,
         /// How long to wait for a connection.
@@ -131,6 +135,18 @@ record! {
         env: Option<Text>,
         /// A file whose first line it is.
         file: Option<Text>,
+    }
+}
+
+record! {
+    /// How the upstream is asked for jobs whose end nobody has told.
+    Jobs {
+        /// Questions in a second, for all jobs together.
+        polls_per_second: Option<At<Count>>,
+        /// The pause before the first question for a job, where the upstream wishes none.
+        poll_first: Option<At<Length>>,
+        /// The longest pause between two questions for a job.
+        poll_longest: Option<At<Length>>,
     }
 }
 

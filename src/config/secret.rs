@@ -61,6 +61,11 @@ impl Secret {
         self.0.as_bytes().ct_eq(candidate).into()
     }
 
+    /// What follows `mark`, which it has to begin with.
+    pub fn without_mark(&self, mark: &str) -> Option<&str> {
+        self.0.strip_prefix(mark)
+    }
+
     /// As the value of an `Authorization` header, marked as sensitive.
     pub fn bearer(&self) -> Result<HeaderValue, http::header::InvalidHeaderValue> {
         let mut value = HeaderValue::try_from(format!("Bearer {}", self.0))?;

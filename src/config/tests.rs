@@ -115,3 +115,28 @@ fn what_is_not_built_yet_is_an_error() {
         assert!(Config::parse("overfall.yaml", &text, Path::new("")).is_err(), "{line}");
     }
 }
+
+#[test]
+fn jobs_are_asked_for_at_a_pace_that_makes_sense() {
+    let of = |line: &str| Config::parse("overfall.yaml", &format!("{LEAST}{line}\n"), Path::new(""));
+    assert_eq!(of("").unwrap().jobs, Jobs::default());
+    let set = of("jobs: {polls_per_second: 3, poll_first: 90s}").unwrap().jobs;
+    let longest = crate::units::Span::from_seconds(90);
+    assert_eq!(set, Jobs { polls_per_second: 3, poll_first: longest, poll_longest: longest });
+    let told = problems(&format!("{LEAST}jobs: {{polls_per_second: 1001, poll_longest: 5s}}\n"));
+    for part in
+        ["jobs.polls_per_second", "1 to 1000", "jobs.poll_longest", "at least `poll_first`, which is 10 s"]
+    {
+        assert!(told.contains(part), "{part} is missing in\n{told}");
+    }
+    assert!(of("jobs: {polls_per_second: 0}").is_err());
+}
+
+#[test]
+fn the_secret_of_webhooks_is_named_like_any_other() {
+    let text = LEAST.replace("key: {env: KEY}", "key: {env: KEY}, webhook_secret: {file: hook}");
+    let config = Config::parse("overfall.yaml", &text, Path::new("/etc/overfall")).unwrap();
+    assert_eq!(config.upstreams[0].webhook_secret, Some(SecretSource::File("/etc/overfall/hook".into())));
+    let none = Config::parse("overfall.yaml", LEAST, Path::new("")).unwrap();
+    assert!(none.webhook_secrets().unwrap().is_empty());
+}

@@ -28,6 +28,7 @@ macro_rules! conformance {
             other_content_in_a_booked_place_is_a_conflict,
             a_decision_is_booked_once_wherever_it_stands,
             a_gap_waits_and_is_filled_in_any_order,
+            a_correction_is_the_next_revision_and_is_booked_once,
             what_does_not_add_up_is_left_out_whole,
             records_of_unknown_accounts_are_left_out,
             a_hold_books_what_it_issues_and_nothing_else,
@@ -41,6 +42,8 @@ macro_rules! conformance {
             histories_are_read_newest_first_in_pages,
             a_key_is_revoked_once,
             what_was_made_upstream_has_one_owner,
+            a_users_videos_are_listed_in_order_from_any_place,
+            a_job_belongs_to_its_account_from_its_beginning,
             a_policy_is_kept_under_its_version,
             the_log_of_blocks_keeps_the_newest,
         }

@@ -13,7 +13,9 @@ use smallvec::SmallVec;
 
 use super::chain::{self, Link};
 use super::rows::{Cause, UpdateKind};
-use crate::access::record::{EndRecord, ExpiryRecord, GrantEntry, GrantRecord, OriginEntry, Record};
+use crate::access::record::{
+    Charge, CorrectionRecord, EndRecord, ExpiryRecord, GrantEntry, GrantRecord, OriginEntry, Record,
+};
 use crate::policy::compiled::Scope;
 use crate::units::{AccountId, Credits, GrantId, Seq, SignedCredits, Timestamp, UserId};
 
@@ -30,6 +32,8 @@ pub enum Numbered<'a> {
     Grant(&'a GrantRecord),
     /// Grants that came to their end.
     Expiry(&'a ExpiryRecord),
+    /// The truth about a call that had ended without it.
+    Correction(&'a CorrectionRecord),
 }
 
 /// Why a record cannot be booked.
@@ -103,6 +107,8 @@ pub fn numbered(record: &Record) -> impl Iterator<Item = Numbered<'_>> {
         Record::End(end) => (&[][..], Some(Numbered::End(end))),
         Record::Grant(grant) => (&[][..], Some(Numbered::Grant(grant))),
         Record::Expiry(expiry) => (&[][..], Some(Numbered::Expiry(expiry))),
+        Record::Job(_) | Record::Made(_) => (&[][..], None),
+        Record::Correction(correction) => (&[][..], Some(Numbered::Correction(correction))),
     };
     issued.iter().map(Numbered::Grant).chain(other)
 }
@@ -114,6 +120,7 @@ impl Numbered<'_> {
             Self::End(end) => end.account,
             Self::Grant(grant) => grant.account,
             Self::Expiry(expiry) => expiry.account,
+            Self::Correction(correction) => correction.account,
         }
     }
 
@@ -123,6 +130,7 @@ impl Numbered<'_> {
             Self::End(end) => Some(end.user),
             Self::Grant(grant) => grant.user,
             Self::Expiry(expiry) => expiry.user,
+            Self::Correction(correction) => Some(correction.user),
         }
     }
 
@@ -132,6 +140,7 @@ impl Numbered<'_> {
             Self::End(end) => end.seq,
             Self::Grant(grant) => grant.seq,
             Self::Expiry(expiry) => expiry.seq,
+            Self::Correction(correction) => correction.seq,
         }
     }
 
@@ -141,6 +150,7 @@ impl Numbered<'_> {
             Self::End(end) => end.ended_at,
             Self::Grant(grant) => grant.granted_at,
             Self::Expiry(expiry) => expiry.expired_at,
+            Self::Correction(correction) => correction.corrected_at,
         }
     }
 
@@ -148,6 +158,7 @@ impl Numbered<'_> {
     pub fn cause(&self, update: &Update) -> Cause {
         match self {
             Self::End(end) => Cause::Decision(end.decision),
+            Self::Correction(correction) => Cause::Decision(correction.decision),
             Self::Grant(grant) => Cause::Grant(grant.grant),
             Self::Expiry(_) => Cause::Grant(update.grant.unwrap_or(GrantId::MIN)),
         }
@@ -161,6 +172,7 @@ impl Numbered<'_> {
             Self::End(end) => postcard::to_extend(end, room),
             Self::Grant(grant) => postcard::to_extend(grant, room),
             Self::Expiry(expiry) => postcard::to_extend(expiry, room),
+            Self::Correction(correction) => postcard::to_extend(correction, room),
         };
         // Writing into memory has no way to fail; were it to, an empty text would only match itself.
         *scratch = written.unwrap_or_default();
@@ -179,6 +191,7 @@ pub fn plan<'a>(record: Numbered<'a>, purses: &mut Purses<'_>) -> Result<Plan<'a
             let expired = expiry.grants.iter().map(|entry| expiry_line(entry, purses));
             expired.collect::<Result<_, _>>()?
         }
+        Numbered::Correction(correction) => correction_lines(correction, purses)?,
     };
     check_range(&lines, purses)?;
     Ok(Plan { record, lines })
@@ -188,10 +201,13 @@ impl Plan<'_> {
     /// Changes it, in the purses that it was made from.
     pub fn carry_out(self, purses: &mut Purses<'_>) -> Updates {
         let updates = self.lines.iter().map(|line| carry_out(line, &self.record, purses)).collect();
-        if let Numbered::End(end) = self.record {
-            for entry in &end.counters {
-                purses.of(entry.scope).set(entry);
-            }
+        let counters = match self.record {
+            Numbered::End(end) => &end.counters[..],
+            Numbered::Correction(correction) => &correction.counters,
+            Numbered::Grant(_) | Numbered::Expiry(_) => &[],
+        };
+        for entry in counters {
+            purses.of(entry.scope).set(entry);
         }
         updates
     }
@@ -199,10 +215,7 @@ impl Plan<'_> {
 
 fn end_lines(end: &EndRecord, purses: &mut Purses<'_>) -> Result<Lines, Contradiction> {
     let charge = &end.charge;
-    let parts = charge.covered.checked_add(charge.forgiven).and_then(|sum| sum.checked_add(charge.charged));
-    if parts != Some(charge.gross) || charge.excess > charge.forgiven {
-        return Err(Contradiction::Sum);
-    }
+    check_sum(charge)?;
     let mut drawn = Credits::ZERO;
     let mut lines = Lines::new();
     for draw in &end.draws {
@@ -229,15 +242,62 @@ fn end_lines(end: &EndRecord, purses: &mut Purses<'_>) -> Result<Lines, Contradi
         join(&mut lines, expiry_line(entry, purses)?)?;
     }
     for entry in &end.repaid {
-        let (scope, balance) = (entry.scope, purses.of(entry.scope).holder_of(entry.grant)?);
-        let kind = UpdateKind::Adjustment;
-        join(&mut lines, Line { scope, balance, kind, grant: None, amount: entry.amount.signed() })?;
-        join(
-            &mut lines,
-            Line { scope, balance, kind, grant: Some(entry.grant), amount: minus(entry.amount) },
-        )?;
+        let balance = purses.of(entry.scope).holder_of(entry.grant)?;
+        repay(&mut lines, entry, balance)?;
     }
     Ok(lines)
+}
+
+/// What a correction moves: back as refunds, beyond as debits; then what that expired and repaid.
+fn correction_lines(correction: &CorrectionRecord, purses: &mut Purses<'_>) -> Result<Lines, Contradiction> {
+    let charge = &correction.charge;
+    check_sum(charge)?;
+    let mut moved = SignedCredits::ZERO;
+    let mut lines = Lines::new();
+    for entry in &correction.moves {
+        moved = moved.checked_add(entry.amount).ok_or(Contradiction::Overflow)?;
+        let back = entry.amount > SignedCredits::ZERO;
+        let line = Line {
+            scope: entry.scope,
+            balance: purses.of(entry.scope).place_of(&entry.balance),
+            kind: if back { UpdateKind::Refund } else { UpdateKind::Debit },
+            grant: entry.grant,
+            amount: entry.amount,
+        };
+        join(&mut lines, line)?;
+    }
+    let expected = correction.charged_before.signed().checked_sub(charge.charged.signed());
+    if expected != Some(moved) || !correction.ending.reached_upstream {
+        return Err(Contradiction::Sum);
+    }
+    // A grant that was spent has no remainder until what comes back is booked.
+    let mut place = |entry: &GrantEntry| match correction.balance_of(entry) {
+        Some(balance) => Ok(purses.of(entry.scope).place_of(balance)),
+        None => purses.of(entry.scope).holder_of(entry.grant),
+    };
+    for entry in &correction.expired {
+        let (balance, kind) = (place(entry)?, UpdateKind::Expiry);
+        let (scope, grant) = (entry.scope, Some(entry.grant));
+        join(&mut lines, Line { scope, balance, kind, grant, amount: minus(entry.amount) })?;
+    }
+    for entry in &correction.repaid {
+        let balance = place(entry)?;
+        repay(&mut lines, entry, balance)?;
+    }
+    Ok(lines)
+}
+
+fn check_sum(charge: &Charge) -> Result<(), Contradiction> {
+    let parts = charge.covered.checked_add(charge.forgiven).and_then(|sum| sum.checked_add(charge.charged));
+    let adds_up = parts == Some(charge.gross) && charge.excess <= charge.forgiven;
+    if adds_up { Ok(()) } else { Err(Contradiction::Sum) }
+}
+
+/// First into the debt, then out of the grant.
+fn repay(lines: &mut Lines, entry: &GrantEntry, balance: usize) -> Result<(), Contradiction> {
+    let (scope, kind) = (entry.scope, UpdateKind::Adjustment);
+    join(lines, Line { scope, balance, kind, grant: None, amount: entry.amount.signed() })?;
+    join(lines, Line { scope, balance, kind, grant: Some(entry.grant), amount: minus(entry.amount) })
 }
 
 fn expiry_line(entry: &GrantEntry, purses: &mut Purses<'_>) -> Result<Line, Contradiction> {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::access::reason::Block;
-use crate::access::record::{Charge, CounterEntry, DrawEntry, Grade, GrantOrigin, Outcome};
+use crate::access::record::{Charge, CounterEntry, DrawEntry, Grade, GrantOrigin, MadeVideo, Outcome};
 use crate::policy::compiled::Name;
 use crate::units::{
     AccountId, Credits, DecisionId, GrantId, KeyId, PolicyVersion, Price, Quantities, Seq, SignedCredits,
@@ -265,6 +265,8 @@ pub struct DecisionRow {
     pub held_at: Timestamp,
     /// When it ended.
     pub ended_at: Timestamp,
+    /// Of its money, the one that counts: 1, or more where a truth has come after its end. What follows is as of it.
+    pub revision: u32,
     /// What became of it.
     pub outcome: Outcome,
     /// How sure the quantities are.
@@ -294,10 +296,35 @@ pub struct Owner {
     pub account: AccountId,
     /// The user that made it.
     pub user: UserId,
-    /// Tokens of its whole context, for the estimate of what continues it.
-    pub context_tokens: u64,
+    /// When it was made; of a response not known.
+    pub made_at: Timestamp,
+    /// What it is.
+    pub what: Owned,
     /// The upstream that has it, by its name; none for what was made before upstreams had names.
     pub upstream: Option<Name>,
+}
+
+/// A thing made upstream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Owned {
+    /// A response.
+    Response {
+        /// Tokens of its whole context, for the estimate of what continues it.
+        context_tokens: u64,
+    },
+    /// A video.
+    Video(MadeVideo),
+    /// A character.
+    Character,
+}
+
+/// Where a page of a user's videos begins, and which way it goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VideosFrom {
+    /// Behind this video, by when it was made and its id.
+    pub after: Option<(Timestamp, Arc<str>)>,
+    /// Whether the newest come first.
+    pub newest_first: bool,
 }
 
 /// A logged block.

@@ -13,13 +13,14 @@
 //! (`cache`), and so is the page cache of every connection.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use tokio::sync::mpsc;
 
 use super::rows::{
     AccountRow, Applied, BalanceUpdateRow, BlockRow, DecisionRow, GrantRow, KeyRow, Owner, Page, Restored,
-    UserRow,
+    UserRow, VideosFrom,
 };
 use super::{Ledger, LedgerError};
 use crate::access::record::Record;
@@ -39,6 +40,7 @@ mod history;
 mod insert;
 mod merge;
 mod readers;
+mod resources;
 mod restore;
 mod state;
 mod writer;
@@ -179,12 +181,21 @@ impl Ledger for SqliteLedger {
 
     async fn owner_of(&self, resource: &str) -> Result<Option<Owner>, LedgerError> {
         let resource = resource.to_owned();
-        self.readers.run(move |connection| directory::owner_of(connection, &resource)).await
+        self.readers.run(move |connection| resources::owner_of(connection, &resource)).await
+    }
+
+    async fn videos_of(
+        &self,
+        user: UserId,
+        from: VideosFrom,
+        page: Page,
+    ) -> Result<Vec<(Arc<str>, Timestamp)>, LedgerError> {
+        self.readers.run(move |connection| resources::videos_of(connection, user, &from, page)).await
     }
 
     async fn disown(&self, resource: &str) -> Result<(), LedgerError> {
         let resource = resource.to_owned();
-        self.writer.run(move |books| directory::disown(books, &resource)).await
+        self.writer.run(move |books| resources::disown(books, &resource)).await
     }
 
     async fn log_blocks(&self, blocks: Vec<BlockRow>, keep: u64) -> Result<(), LedgerError> {

@@ -13,9 +13,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 
-use super::{Explained, ExplainedAllow, InFlight, Meter, MeterError, MeterStats, Swept, Verdict};
-use crate::access::record::{EndRecord, Ending, GrantRecord, Record};
-use crate::access::{Account, Ask, Demand, Extended, GrantOrder, NoSuchHold, Standing, TooMuch};
+use super::{Corrected, Explained, ExplainedAllow, InFlight, Meter, MeterError, MeterStats, Swept, Verdict};
+use crate::access::record::{EndRecord, Ending, GrantRecord, JobRecord, Record};
+use crate::access::{Account, Ask, Demand, Extended, GrantOrder, NoSuchHold, Prior, Standing, TooMuch};
 use crate::journal::{AppendError, Frame, Journal, Tag, Ticket};
 use crate::policy::compiled::{FeatureIndex, PlanIndex, Policy};
 use crate::units::time::Clock;
@@ -39,6 +39,9 @@ struct Live {
     expiries: Mutex<BinaryHeap<Reverse<(Timestamp, AccountId)>>>,
     /// Grants that are on their way to the books: what makes `grant` idempotent until the books do.
     pending_grants: Mutex<HashSet<GrantId>>,
+    /// Calls that were corrected by this process, or in what its journal had: one correction each. Few, since only
+    /// what outlives its deadline is corrected.
+    corrected: Mutex<HashSet<DecisionId>>,
     clock: Clock,
 }
 
@@ -54,6 +57,7 @@ impl Live {
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
             expiries: Mutex::default(),
             pending_grants: Mutex::default(),
+            corrected: Mutex::default(),
             clock,
         }
     }
@@ -84,12 +88,27 @@ impl MemoryMeter {
     fn journal(&self, record: &Record) -> Result<Ticket, AppendError> {
         let (tag, id) = match record {
             Record::Hold(hold) => (Tag::Hold, *hold.decision.as_bytes()),
+            // Kept with the hold's own frame for as long as that is open.
+            Record::Job(job) => (Tag::Hold, *job.decision.as_bytes()),
             Record::End(end) => (Tag::End, *end.decision.as_bytes()),
-            Record::Grant(_) | Record::Expiry(_) => (Tag::Other, [0; 16]),
+            Record::Grant(_) | Record::Expiry(_) | Record::Correction(_) | Record::Made(_) => {
+                (Tag::Other, [0; 16])
+            }
         };
         // Serialising values made of numbers, strings and lists into memory cannot fail.
         let bytes = postcard::to_extend(record, Vec::with_capacity(RECORD_BYTES)).unwrap_or_default();
         self.journal.append(Frame { tag, id, payload: &bytes })
+    }
+
+    /// The holds that are open now, each with its account.
+    fn open(&self) -> Vec<(DecisionId, Arc<Mutex<Account>>)> {
+        let mut open = Vec::new();
+        for shard in &self.live.shards {
+            let shard = lock(shard);
+            let account = |id| shard.accounts.get(id).map(Arc::clone);
+            open.extend(shard.open.iter().filter_map(|(decision, id)| Some((*decision, account(id)?))));
+        }
+        open
     }
 
     fn end(
@@ -170,6 +189,21 @@ impl Meter for MemoryMeter {
         Ok(lock(&self.live.account(id)).renew(decision, expires_at)?)
     }
 
+    async fn begin_job(&self, job: JobRecord) -> Result<Ticket, MeterError> {
+        let account = self.live.account(job.account);
+        let mut account = lock(&account);
+        account.begin_job(job.clone())?;
+        self.journal(&Record::Job(job)).map_err(MeterError::Journal)
+    }
+
+    async fn jobs(&self) -> Result<Vec<JobRecord>, MeterError> {
+        let mut jobs = Vec::new();
+        for (decision, account) in self.open() {
+            jobs.extend(lock(&account).hold_of(decision).and_then(|hold| hold.job.as_deref().cloned()));
+        }
+        Ok(jobs)
+    }
+
     async fn finish(
         &self,
         id: AccountId,
@@ -180,6 +214,29 @@ impl Meter for MemoryMeter {
         let account = self.live.account(id);
         let mut account = lock(&account);
         self.end(&mut account, decision, used, ending, self.live.clock.now())
+    }
+
+    async fn correct(
+        &self,
+        id: AccountId,
+        prior: Prior,
+        used: Demand,
+        ending: Ending,
+    ) -> Result<Corrected, MeterError> {
+        let account = self.live.account(id);
+        let mut account = lock(&account);
+        if lock(&self.live.corrected).contains(&prior.decision) {
+            return Ok(Corrected::Already);
+        }
+        let correction = match account.correct(&prior, used, ending, self.live.clock.now()) {
+            Ok(correction) => correction,
+            Err(why) => return Ok(Corrected::Not(why)),
+        };
+        lock(&self.live.corrected).insert(prior.decision);
+        self.live.watch_expiry(&account);
+        let record = Record::Correction(correction.clone());
+        let ticket = self.journal(&record).map_err(MeterError::Journal)?;
+        Ok(Corrected::Now(correction, ticket))
     }
 
     async fn grant(
@@ -243,6 +300,7 @@ impl Meter for MemoryMeter {
             demand: hold.demand.clone(),
             feature: hold.terms.feature().name.clone(),
             model: hold.terms.model.clone(),
+            terms: hold.terms.clone(),
         }))
     }
 

@@ -4,6 +4,7 @@
 //! sends changes any state but its own connection's. From the hold on, the [`Settlement`](super::settlement) ends it.
 
 mod body;
+pub(super) mod video;
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -12,6 +13,7 @@ use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING, UPGRADE};
 use pingora::proxy::Session;
 
+use super::background::Background;
 use super::client::Dialect;
 use super::demand::{self, Asked};
 use super::finish::Cause;
@@ -30,10 +32,11 @@ use super::upstreams::Goal;
 use crate::access::terms::Unpriced;
 use crate::access::{Ask, Block, Demand, Held, Reason, Standing, Terms};
 use crate::ledger::directory::Caller;
-use crate::ledger::rows::{AccountStatus, BlockRow};
+use crate::ledger::rows::{AccountStatus, BlockRow, Owned, Owner};
 use crate::meter::Verdict;
 use crate::policy::compiled::{Api, FeatureIndex, PlanIndex, Policy};
 use crate::policy::prices::Rates;
+use crate::settle::jobs::RetrieveError;
 use crate::telemetry::chain;
 use crate::units::{DecisionId, Quantities, Timestamp};
 
@@ -63,6 +66,8 @@ pub(super) struct Known {
     /// The id in its path.
     pub(super) id: String,
     pub(super) target: Vec<u8>,
+    /// What stands behind the question mark, as it came.
+    pub(super) query: String,
     pub(super) now: Timestamp,
 }
 
@@ -129,17 +134,27 @@ pub(super) fn identify(shared: &Shared, session: &Session, request: &mut Request
         class: found.route.class,
         id: found.id.to_owned(),
         target: found.target(),
+        query: if found.route.action == Action::ListVideos { found.query.to_owned() } else { String::new() },
         now,
     })
 }
 
 /// Lets a request on that costs nothing.
 pub(super) async fn pass(shared: &Shared, session: &mut Session, known: Known) -> Result<Stage, Refused> {
-    let mut free = Free { outgoing: Outgoing { target: known.target, ..Outgoing::default() }, deletes: None };
+    let mut free =
+        Free { outgoing: Outgoing { target: known.target, ..Outgoing::default() }, ..Free::default() };
     if known.class == Class::Owned {
-        let found = owned(shared, &known.caller, &known.id, None).await?;
+        let found = owned(shared, &known.caller, Kind::of(known.action), &known.id, None).await?;
         free.outgoing.goal = found.goal;
-        free.deletes = (known.action == Action::DeleteResponse).then_some(known.id);
+        match known.action {
+            Action::DeleteResponse => {
+                ended(shared, &known.id).await?;
+                free.deletes = Some(known.id);
+            }
+            Action::ReadVideoContent => ended(shared, &known.id).await?,
+            Action::ReadResponse | Action::CancelResponse => free.about = Some(known.id),
+            _ => {}
+        }
     }
     let body = shared.bodies.read(session).await.map_err(|error| body::refusal(&error))?;
     match known.action {
@@ -173,12 +188,9 @@ pub(super) async fn meter(
     let sent = shared.bodies.read(session).await.map_err(|error| body::refusal(&error))?;
     let plain = body::plain(shared, session, &sent).await?;
     let asked = body::parse(kind, plain.as_ref().unwrap_or(&sent)).await?;
-    if asked.background {
-        return Err(Refusal::NotBuilt { what: "`background: true`", param: Some("background") }.into());
-    }
     let decision = DecisionId::new(known.now, rand::random());
     let said = plain.as_ref().unwrap_or(&sent).bytes();
-    let taken = match shared.idempotency.step(session, &known.caller, said, decision, known.now).await? {
+    let taken = match shared.idempotency.step(session, &known.caller, said, None, decision).await? {
         Step::Unkeyed => None,
         Step::Go(taken) => Some(taken),
         Step::Replay(kept) => return Ok(Stage::Replayed(Box::new(kept))),
@@ -208,8 +220,20 @@ pub(super) async fn meter(
         action: known.action,
         filter: adds_usage.then(ChatFilter::default),
         streams: false,
+        background: (asked.background && kind == demand::Api::Responses)
+            .then(|| Background::new(Arc::clone(&shared.jobs), shared.clock.clone())),
         stopped_at: None,
     })))
+}
+
+/// What a call to `model` is decided by.
+fn terms(shared: &Shared, caller: &Caller, api: Api, model: &str) -> Result<Terms, Refused> {
+    let policy = shared.policies.current();
+    let (Some(feature), Some(plan)) = (policy.feature_of(api), policy.plan(&caller.plan)) else {
+        tracing::warn!(account.id = %caller.account, plan = &*caller.plan, "the policy has no such plan or product");
+        return Err(Refusal::Block(Block::because(Reason::NotInPlan)).into());
+    };
+    Ok(Terms { policy, plan, feature, model: Arc::from(model), tier: None, size: None })
 }
 
 /// Finds the terms and estimates the demand. No price, no call.
@@ -222,19 +246,8 @@ async fn price(
     decision: DecisionId,
 ) -> Result<Priced, Refused> {
     let caller = &known.caller;
-    let policy = shared.policies.current();
-    let (Some(feature), Some(plan)) = (policy.feature_of(api), policy.plan(&caller.plan)) else {
-        tracing::warn!(account.id = %caller.account, plan = &*caller.plan, "the policy has no such plan or product");
-        return Err(Refusal::Block(Block::because(Reason::NotInPlan)).into());
-    };
-    let terms = Terms {
-        policy,
-        plan,
-        feature,
-        model: Arc::from(asked.model.as_str()),
-        tier: asked.service_tier.as_deref().map(Arc::from),
-        size: None,
-    };
+    let tier = asked.service_tier.as_deref().map(Arc::from);
+    let terms = Terms { tier, ..terms(shared, caller, api, &asked.model)? };
     let input_by_size = asked.input_tokens_estimate.saturating_add(context_tokens);
     let usual = shared.learner.output_p95(caller.user, &terms.model).saturating_mul(asked.choices);
     let output_bound =
@@ -356,46 +369,109 @@ struct Context {
 async fn context_of(shared: &Shared, caller: &Caller, asked: &Asked) -> Result<Context, Refusal> {
     let mut context = Context::default();
     for named in &asked.responses {
-        let found = owned(shared, caller, &named.id, Some(named.param)).await?;
-        context.tokens = context.tokens.saturating_add(found.tokens);
+        let found = owned(shared, caller, Kind::Response, &named.id, Some(named.param)).await?;
+        if let Owned::Response { context_tokens } = found.owner.what {
+            context.tokens = context.tokens.saturating_add(context_tokens);
+        }
         match context.goal {
             Goal::Any => context.goal = found.goal,
             goal if goal == found.goal => {}
-            Goal::Only(_) => return Err(not_found(&named.id, Some(named.param))),
+            Goal::Only(_) => return Err(not_found(Kind::Response, &named.id, Some(named.param))),
         }
     }
     Ok(context)
 }
 
-/// The response `id`, if it is the caller's account's. Nobody is told of another's.
-async fn owned(
+/// A thing that is the caller's account's, and where it is.
+pub(super) struct Found {
+    pub(super) owner: Owner,
+    pub(super) goal: Goal,
+}
+
+/// What an id is the id of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Response,
+    Video,
+    Character,
+}
+
+impl Kind {
+    /// What an owned route is about.
+    fn of(action: Action) -> Self {
+        match action {
+            Action::ReadVideo | Action::DeleteVideo | Action::ReadVideoContent => Self::Video,
+            Action::ReadCharacter => Self::Character,
+            _ => Self::Response,
+        }
+    }
+
+    fn is(self, what: &Owned) -> bool {
+        match what {
+            Owned::Response { .. } => self == Self::Response,
+            Owned::Video(_) => self == Self::Video,
+            Owned::Character => self == Self::Character,
+        }
+    }
+
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Response => "Response",
+            Self::Video => "Video",
+            Self::Character => "Character",
+        }
+    }
+}
+
+/// The thing `id`, if it is of this kind and the caller's account's. Nobody is told of another's.
+pub(super) async fn owned(
     shared: &Shared,
     caller: &Caller,
+    kind: Kind,
     id: &str,
     param: Option<&'static str>,
-) -> Result<Context, Refusal> {
+) -> Result<Found, Refusal> {
     let owner = match shared.owners.owned_by(caller.account, id).await {
-        Ok(owner) => owner.ok_or_else(|| not_found(id, param))?,
+        Ok(owner) => owner.filter(|owner| kind.is(&owner.what)).ok_or_else(|| not_found(kind, id, param))?,
         Err(error) => {
-            tracing::error!(error = %chain(&error), "the ledger does not tell whose a response is");
+            tracing::error!(error = %chain(&error), "the ledger does not tell whose a thing is");
             return Err(Refusal::StoreUnavailable);
         }
     };
     let goal = shared.upstreams.goal_of(owner.upstream.as_deref()).ok_or_else(|| {
         let name = owner.upstream.as_deref();
         tracing::warn!(upstream.name = name, "what an account owns is at no upstream of the list");
-        not_found(id, param)
+        not_found(kind, id, param)
     })?;
-    Ok(Context { tokens: owner.context_tokens, goal })
+    Ok(Found { owner, goal })
 }
 
 /// Refuses at once what no upstream would get.
-fn open(shared: &Shared, goal: Goal) -> Result<(), Refusal> {
+pub(super) fn open(shared: &Shared, goal: Goal) -> Result<(), Refusal> {
     if shared.upstreams.is_open(goal) { Ok(()) } else { Err(Refusal::Overloaded) }
 }
 
-fn not_found(id: &str, param: Option<&'static str>) -> Refusal {
-    Refusal::NotFoundObject { what: format!("Response with id '{id}'").into(), param }
+fn not_found(kind: Kind, id: &str, param: Option<&'static str>) -> Refusal {
+    Refusal::NotFoundObject { what: format!("{} with id '{id}'", kind.as_str()).into(), param }
+}
+
+/// Learns the end of a job before what it made is given away, or gone. One that still runs is no reason to wait.
+pub(super) async fn ended(shared: &Shared, id: &str) -> Result<(), Refusal> {
+    if shared.jobs.is_ended(id) {
+        return Ok(());
+    }
+    shared.jobs.retrieve(id).await.map(drop).map_err(|error| {
+        tracing::warn!(error = %chain(&error), "the end of a job cannot be told");
+        match error {
+            RetrieveError::Upstream(_) => Refusal::Overloaded,
+            RetrieveError::Meter(_) | RetrieveError::NotDurable(_) => Refusal::StoreUnavailable,
+        }
+    })
+}
+
+/// What a body that was not taken is refused with.
+pub(super) fn body_refusal(error: &super::body::BodyError) -> Refusal {
+    body::refusal(error)
 }
 
 fn bad(message: &'static str, code: Code) -> Refusal {

@@ -123,6 +123,47 @@ impl Bodies {
         read.unwrap_or(Err(BodyError::TimedOut))
     }
 
+    /// The longest body that is read whole, in bytes.
+    pub fn bytes_max(&self) -> u64 {
+        u64::try_from(self.limits.bytes_max).unwrap_or(u64::MAX)
+    }
+
+    /// Reads the beginning of a body that is longer than may be read whole: 64 KiB of it, or a little more. What comes
+    /// behind is read from the session by whoever passes it on.
+    pub async fn begin(&self, session: &mut Session) -> Result<Bytes, BodyError> {
+        if session.req_header().headers.contains_key(EXPECT) {
+            session.write_continue_response().await.map_err(BodyError::Cut)?;
+        }
+        let gather = async {
+            let mut gathered = Gathered::default();
+            while gathered.len() < UNSTATED_BYTES_MAX
+                && let Some(chunk) = session.read_request_body().await.map_err(BodyError::Cut)?
+            {
+                gathered.push(chunk);
+            }
+            Ok(gathered.whole())
+        };
+        tokio::time::timeout(self.limits.timeout, gather).await.unwrap_or(Err(BodyError::TimedOut))
+    }
+
+    /// Reads the whole body of a request that goes nowhere from here, of at most `bytes_max`.
+    pub async fn read_small(&self, session: &mut Session, bytes_max: usize) -> Result<Vec<u8>, BodyError> {
+        let read = async {
+            if session.req_header().headers.contains_key(EXPECT) {
+                session.write_continue_response().await.map_err(BodyError::Cut)?;
+            }
+            let mut whole = Vec::new();
+            while let Some(chunk) = session.read_request_body().await.map_err(BodyError::Cut)? {
+                if whole.len() + chunk.len() > bytes_max {
+                    return Err(BodyError::TooLarge { bytes_max });
+                }
+                whole.extend_from_slice(&chunk);
+            }
+            Ok(whole)
+        };
+        tokio::time::timeout(self.limits.timeout, read).await.unwrap_or(Err(BodyError::TimedOut))
+    }
+
     /// The length that was told, where one was.
     fn length(&self, session: &Session) -> Result<Option<usize>, BodyError> {
         let told = session.req_header().headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok());
@@ -176,6 +217,13 @@ impl Bodies {
 
     const fn too_large(&self) -> BodyError {
         BodyError::TooLarge { bytes_max: self.limits.bytes_max }
+    }
+}
+
+impl From<Bytes> for Body {
+    /// Bytes that take up no room of their own.
+    fn from(bytes: Bytes) -> Self {
+        Self { bytes, room: Room::default() }
     }
 }
 

@@ -12,6 +12,7 @@ mod body;
 mod rewrite;
 mod scalar;
 mod size;
+pub mod video;
 mod walk;
 
 pub use rewrite::{NotAnObject, with_include_usage, with_max_output_tokens};

@@ -3,8 +3,8 @@
 //! Pingora tells of everything but a request's death: then its context is dropped, and with it the
 //! [`Settlement`](super::settlement::Settlement).
 
-mod answer;
-mod failure;
+pub(super) mod answer;
+pub(super) mod failure;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -18,23 +18,27 @@ use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorSource, ErrorType};
 
 use super::body::{self, Bodies};
+use super::exchange::Exchange;
 use super::finish::Cause;
 use super::idempotency::Idempotency;
 use super::in_flight::InFlight;
 use super::learn::Learner;
+use super::owners::Owners;
 use super::request::{Metered, Request, Stage};
-use super::responses::Owners;
 use super::routes::{Class, Route};
 use super::server::Task;
 use super::settlement::Settlements;
 use super::upstreams::{Same, Upstreams};
-use super::{admit, local, metrics, passing, upstreams};
+use super::{admit, local, metrics, passing, upstreams, videos, webhooks};
+use crate::access::record::MadeRecord;
 use crate::idempotency::{self, Answers};
+use crate::journal::Journal;
 use crate::ledger::Ledger;
 use crate::ledger::directory::Directory;
 use crate::meter::Meter;
 use crate::policy::live::Policies;
-use crate::settle::{BlockSender, Progress};
+use crate::settle::jobs::webhook::Verifier;
+use crate::settle::{BlockSender, Jobs, Progress};
 use crate::units::time::Clock;
 
 /// How long a client may take to read what is written to it.
@@ -56,8 +60,16 @@ pub struct Parts {
     pub meter: Arc<dyn Meter>,
     /// The books.
     pub ledger: Arc<dyn Ledger>,
+    /// What is on its way to the books.
+    pub journal: Arc<Journal>,
+    /// What was made upstream before a restart, and may not be in the books yet.
+    pub made: Vec<MadeRecord>,
     /// The log of blocks.
     pub blocks: BlockSender,
+    /// What is made in the background.
+    pub jobs: Arc<Jobs>,
+    /// Checks the upstream's webhooks, if they are taken.
+    pub webhooks: Option<Verifier>,
     /// Where allowed requests go.
     pub upstreams: Arc<Upstreams>,
     /// Bounds on bodies.
@@ -80,7 +92,10 @@ pub(super) struct Shared {
     pub(super) meter: Arc<dyn Meter>,
     pub(super) ledger: Arc<dyn Ledger>,
     pub(super) blocks: BlockSender,
+    pub(super) jobs: Arc<Jobs>,
+    pub(super) webhooks: Option<Verifier>,
     pub(super) upstreams: Arc<Upstreams>,
+    pub(super) exchange: Exchange,
     pub(super) bodies: Bodies,
     pub(super) learner: Arc<Learner>,
     pub(super) owners: Arc<Owners>,
@@ -122,7 +137,7 @@ impl Gateway {
     pub fn new(parts: Parts) -> Self {
         metrics::describe();
         let (in_flight, learner) = (InFlight::new(), Arc::new(Learner::default()));
-        let owners = Owners::new(Arc::clone(&parts.ledger));
+        let owners = Owners::new(Arc::clone(&parts.ledger), Arc::clone(&parts.journal), &parts.made);
         let settlements = Settlements::new(
             Arc::clone(&parts.meter),
             Arc::clone(&in_flight),
@@ -131,19 +146,22 @@ impl Gateway {
         );
         Self(Arc::new(Shared {
             upstreams: parts.upstreams,
+            exchange: Exchange::default(),
             bodies: Bodies::new(parts.bodies),
+            idempotency: Idempotency::new(parts.answers, parts.kept, parts.clock.clone()),
             clock: parts.clock,
             policies: parts.policies,
             directory: parts.directory,
             meter: parts.meter,
             ledger: parts.ledger,
             blocks: parts.blocks,
+            jobs: parts.jobs,
+            webhooks: parts.webhooks,
             learner,
             owners,
             in_flight,
             settlements,
             intake: Intake::default(),
-            idempotency: Idempotency::new(parts.answers, parts.kept),
         }))
     }
 
@@ -211,10 +229,20 @@ impl ProxyHttp for Gateway {
 
     async fn request_filter(&self, session: &mut Session, request: &mut Request) -> pingora::Result<bool> {
         let shared = &*self.0;
+        if webhooks::is_one(session) {
+            return match webhooks::take(shared, session, request).await {
+                Ok(taken) => answer::tell(session, request, taken).await,
+                Err(refusal) => answer::refuse(shared, session, request, refusal.into()).await,
+            };
+        }
         let known = match admit::identify(shared, session, request) {
             Ok(known) => known,
             Err(refusal) => return answer::refuse(shared, session, request, refusal.into()).await,
         };
+        if videos::answers(known.action) {
+            // Boxed: most requests are others, and carry none of its state.
+            return Box::pin(videos::answer(&self.0, session, request, known)).await;
+        }
         let decided = match known.class {
             Class::Metered(api) => admit::meter(shared, session, known, api).await,
             Class::Owned | Class::Free => admit::pass(shared, session, known).await,
@@ -328,24 +356,30 @@ impl ProxyHttp for Gateway {
         end_of_stream: bool,
         request: &mut Request,
     ) -> pingora::Result<Option<Duration>> {
-        if let Some(metered) = request.metered() {
-            *body = metered.pass(body.take());
-            let left = session.body_bytes_sent();
-            // An error here would drop what is on its way: first the client gets the end of its stream.
-            if metered.stopped_at.is_some_and(|stopped_at| left > stopped_at) && !end_of_stream {
-                return Err(Error::explain(failure::EXHAUSTED, "nothing is left for the stream").into_in());
+        match &mut request.stage {
+            Stage::Metered(metered) => {
+                *body = metered.pass(body.take());
+                let left = session.body_bytes_sent();
+                // An error here would drop what is on its way: first the client gets the end of its stream.
+                if metered.stopped_at.is_some_and(|stopped_at| left > stopped_at) && !end_of_stream {
+                    return Err(
+                        Error::explain(failure::EXHAUSTED, "nothing is left for the stream").into_in()
+                    );
+                }
+                if metered.settlement.must_stop() {
+                    metered.record(body.as_ref(), false);
+                    answer::append(body, metered.stop(left));
+                }
+                if end_of_stream {
+                    answer::append(body, metered.conclude());
+                }
+                metered.record(body.as_ref(), end_of_stream);
+                if end_of_stream {
+                    metered.settlement.end_now(Cause::Ended);
+                }
             }
-            if metered.settlement.must_stop() {
-                metered.record(body.as_ref(), false);
-                answer::append(body, metered.stop(left));
-            }
-            if end_of_stream {
-                answer::append(body, metered.conclude());
-            }
-            metered.record(body.as_ref(), end_of_stream);
-            if end_of_stream {
-                metered.settlement.end_now(Cause::Ended);
-            }
+            Stage::Free(free) => free.pass(body.as_deref(), end_of_stream),
+            Stage::Arrived | Stage::Answered | Stage::Replayed(_) => {}
         }
         Ok(None)
     }

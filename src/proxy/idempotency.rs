@@ -30,7 +30,8 @@ use super::refusal::{Code, Refusal};
 use crate::idempotency::{Answer, Answers, AnswersError, Claim, Claimed, Limits, ScopedKey, Why};
 use crate::ledger::directory::Caller;
 use crate::telemetry::chain;
-use crate::units::{DecisionId, Timestamp};
+use crate::units::DecisionId;
+use crate::units::time::Clock;
 
 pub use fingerprint::Request;
 pub use kept::Kept;
@@ -50,6 +51,7 @@ const HEADER: &str = "idempotency-key";
 /// Calls with keys.
 pub struct Idempotency {
     answers: Arc<dyn Answers>,
+    clock: Clock,
     limits: Limits,
     places: Arc<Semaphore>,
     room: Arc<Semaphore>,
@@ -67,32 +69,34 @@ pub enum Step {
 
 impl Idempotency {
     /// Calls with keys, kept in `answers` within `limits`.
-    pub fn new(answers: Arc<dyn Answers>, limits: Limits) -> Self {
+    pub fn new(answers: Arc<dyn Answers>, limits: Limits, clock: Clock) -> Self {
         Self {
             answers,
+            clock,
             limits,
             places: Arc::new(Semaphore::new(CALLS_MAX)),
             room: Arc::new(Semaphore::new(RECORDED_BYTES_MAX / ROOM_UNIT)),
         }
     }
 
-    /// Looks the request's key up, and takes it for `decision` where it is free.
+    /// Looks the request's key up, and takes it for `decision` where it is free. `length` is that of the whole body, where
+    /// `body` is only its beginning.
     pub async fn step(
         &self,
         session: &Session,
         caller: &Caller,
         body: &bytes::Bytes,
+        length: Option<u64>,
         decision: DecisionId,
-        now: Timestamp,
     ) -> Result<Step, Refusal> {
         let header = session.req_header();
         let Some(name) = key_of(&header.headers)? else { return Ok(Step::Unkeyed) };
         let key = ScopedKey::new(caller.user, name);
-        let fingerprint = Request::of(header).fingerprint(body).await?;
+        let fingerprint = Request::of(header, length).fingerprint(body).await?;
         let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
             return Err(Refusal::Overloaded);
         };
-        let claim = Claim { key, fingerprint, decision, account: caller.account, at: now };
+        let claim = Claim { key, fingerprint, decision, account: caller.account, at: self.clock.now() };
         // From here on: dropped with this future, it frees the key again.
         let taken = Taken::new(Arc::clone(&self.answers), &claim, place, self.limits, &self.room);
         match self.answers.claim(claim).await {

@@ -59,13 +59,6 @@ pub enum Refusal {
         /// What is wrong, for programs.
         code: Code,
     },
-    /// Something of the API that this gateway does not do.
-    NotBuilt {
-        /// The subject of the sentence, as in `background: true`.
-        what: &'static str,
-        /// Where in the body.
-        param: Option<&'static str>,
-    },
     /// Not a route.
     NotFound,
     /// A thing that is not there, or is another account's.
@@ -153,7 +146,6 @@ impl Refusal {
             Self::StoreUnavailable => "store-unavailable",
             Self::Overloaded => "overloaded",
             Self::BadRequest { .. } => "bad-request",
-            Self::NotBuilt { .. } => "not-built",
             Self::NotFound => "not-found",
             Self::NotFoundObject { .. } => "object-not-found",
             Self::UnknownDecision => "unknown-decision",

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use pingora::http::ResponseHeader;
 
+use super::background::{Background, Watched};
 use super::client::Dialect;
 use super::extension::Extension;
 use super::finish::Cause;
@@ -62,12 +63,16 @@ pub enum Stage {
 }
 
 /// A request that costs nothing.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Free {
     /// What leaves.
     pub outgoing: Outgoing,
     /// The response that is gone when the upstream agrees.
     pub deletes: Option<String>,
+    /// The response that the answer is about.
+    pub about: Option<String>,
+    /// The job whose end it may tell.
+    pub tells: Option<Watched>,
 }
 
 /// A request that is held.
@@ -86,6 +91,8 @@ pub struct Metered {
     pub streams: bool,
     /// Where the stream was ended because nothing is left: the bytes of its body that had left before.
     pub stopped_at: Option<usize>,
+    /// What makes it a job, where it asks to be made in the background.
+    pub background: Option<Background>,
 }
 
 /// A decision to let a request through, for the headers of its answer.
@@ -159,12 +166,30 @@ impl Decided {
     }
 }
 
+impl Free {
+    /// Looks at the next bytes of an answer that tells of a job.
+    pub fn pass(&mut self, chunk: Option<&[u8]>, last: bool) {
+        let Some(tells) = &mut self.tells else { return };
+        if let Some(chunk) = chunk {
+            tells.pass(chunk);
+        }
+        if last {
+            tells.end();
+        }
+    }
+}
+
+/// Whether an answer comes as events.
+pub fn is_stream(answer: &ResponseHeader) -> bool {
+    answer.headers.get(CONTENT_TYPE).is_some_and(|kind| {
+        kind.as_bytes().get(..17).is_some_and(|kind| kind.eq_ignore_ascii_case(b"text/event-stream"))
+    })
+}
+
 impl Metered {
     /// Begins to watch an answer.
     pub fn watch(&mut self, answer: &ResponseHeader) {
-        let events = answer.headers.get(CONTENT_TYPE).is_some_and(|kind| {
-            kind.as_bytes().get(..17).is_some_and(|kind| kind.eq_ignore_ascii_case(b"text/event-stream"))
-        });
+        let events = is_stream(answer);
         let shape = match (self.action, events) {
             (Action::CompleteChat, true) => Shape::ChatSse,
             (Action::CompleteChat, false) => Shape::ChatJson,
@@ -187,6 +212,9 @@ impl Metered {
     pub fn pass(&mut self, chunk: Option<Bytes>) -> Option<Bytes> {
         let chunk = chunk.filter(|_| self.stopped_at.is_none())?;
         self.settlement.observe(&chunk);
+        if let Some(background) = &mut self.background {
+            background.pass(&mut self.settlement, &chunk);
+        }
         match &mut self.filter {
             Some(filter) => Some(filter.feed(&chunk)),
             None => Some(chunk),
@@ -195,6 +223,9 @@ impl Metered {
 
     /// What the client gets when the answer has ended: what was held back, and what ends a stream that was cut.
     pub fn conclude(&mut self) -> Bytes {
+        if let Some(background) = &mut self.background {
+            background.end();
+        }
         let ending = self.ending();
         if !ending.is_empty() {
             return ending.into();
@@ -215,7 +246,7 @@ impl Metered {
 
     /// Its idempotency key, if it has one and the call goes on.
     pub fn taken(&mut self) -> Option<&mut Taken> {
-        self.settlement.call()?.taken.as_deref_mut()
+        self.settlement.taken()
     }
 
     /// Records what the client gets of the answer.

@@ -11,6 +11,9 @@ const ID_BYTES_MAX: usize = 128;
 /// The longest query.
 const QUERY_BYTES_MAX: usize = 2048;
 
+/// Where the upstream's webhooks go.
+pub const WEBHOOKS: &str = "/webhooks/upstream";
+
 /// What a route may cost, and who may use it. A route has exactly one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Class {
@@ -59,12 +62,34 @@ pub enum Action {
     ListModels,
     /// Describes a model.
     DescribeModel,
+    /// Makes a video.
+    CreateVideo,
+    /// Makes a video out of another, named in the path.
+    RemixVideo,
+    /// Makes a video out of another, named in the body or sent with it.
+    EditVideo,
+    /// Makes a video go on.
+    ExtendVideo,
+    /// Makes a character out of a video that is sent.
+    CreateCharacter,
+    /// Reads a character.
+    ReadCharacter,
+    /// Lists videos.
+    ListVideos,
+    /// Reads a video's state.
+    ReadVideo,
+    /// Deletes a video.
+    DeleteVideo,
+    /// Downloads a video.
+    ReadVideoContent,
     /// Tells what is left.
     Access,
     /// Tells what is left, as Codex's own service would.
     CodexUsage,
     /// Tells what became of a decision.
     Decision,
+    /// Takes the upstream's word on a job; signed instead of keyed.
+    TakeWebhook,
 }
 
 /// One row of the table.
@@ -100,11 +125,12 @@ pub struct Matched<'a> {
     pub route: &'static Route,
     /// The id in its path; empty where the row has none.
     pub id: &'a str,
-    query: &'a str,
+    /// What stands behind the question mark, as it came.
+    pub query: &'a str,
 }
 
 /// The whole table, the busiest rows first.
-pub static TABLE: [Route; 14] = [
+pub static TABLE: [Route; 25] = [
     row("POST", "/v1/responses", Class::Metered(Api::Responses), Action::CreateResponse),
     row("POST", "/v1/chat/completions", Class::Metered(Api::Chat), Action::CompleteChat),
     row("POST", "/v1/responses/compact", Class::Metered(Api::Responses), Action::CompactResponse),
@@ -137,6 +163,31 @@ pub static TABLE: [Route; 14] = [
     // Codex asks for its catalogue with its own version.
     Route { queries: &["client_version"], ..row("GET", "/v1/models", Class::Free, Action::ListModels) },
     Route { id: Some((IdKind::Model, "")), ..row("GET", "/v1/models/", Class::Free, Action::DescribeModel) },
+    Route { id: Some((IdKind::Opaque, "")), ..row("GET", "/v1/videos/", Class::Owned, Action::ReadVideo) },
+    Route {
+        id: Some((IdKind::Opaque, "/content")),
+        queries: &["variant"],
+        ..row("GET", "/v1/videos/", Class::Owned, Action::ReadVideoContent)
+    },
+    row("POST", "/v1/videos", Class::Metered(Api::Videos), Action::CreateVideo),
+    row("POST", "/v1/videos/edits", Class::Metered(Api::Videos), Action::EditVideo),
+    row("POST", "/v1/videos/extensions", Class::Metered(Api::Videos), Action::ExtendVideo),
+    Route {
+        id: Some((IdKind::Opaque, "/remix")),
+        ..row("POST", "/v1/videos/", Class::Metered(Api::Videos), Action::RemixVideo)
+    },
+    Route {
+        id: Some((IdKind::Opaque, "")),
+        ..row("DELETE", "/v1/videos/", Class::Owned, Action::DeleteVideo)
+    },
+    // Read here, never sent on: the page is made of the gateway's own records.
+    row("GET", "/v1/videos", Class::Free, Action::ListVideos),
+    // Free upstream, and so here; but what it makes is owned.
+    row("POST", "/v1/videos/characters", Class::Free, Action::CreateCharacter),
+    Route {
+        id: Some((IdKind::Opaque, "")),
+        ..row("GET", "/v1/videos/characters/", Class::Owned, Action::ReadCharacter)
+    },
     row("GET", "/v1/access", Class::Local, Action::Access),
     Route {
         id: Some((IdKind::Opaque, "")),
@@ -145,6 +196,7 @@ pub static TABLE: [Route; 14] = [
     // Which of the two Codex asks for depends on the base URL that it is given.
     row("GET", "/api/codex/usage", Class::Local, Action::CodexUsage),
     row("GET", "/backend-api/wham/usage", Class::Local, Action::CodexUsage),
+    row("POST", WEBHOOKS, Class::Local, Action::TakeWebhook),
 ];
 
 const fn row(method: &'static str, head: &'static str, class: Class, action: Action) -> Route {
@@ -162,6 +214,11 @@ pub fn find<'a>(method: &str, target: &'a [u8]) -> Option<Matched<'a>> {
         let id = route.id_in(method, path)?;
         Some(Matched { route, id, query })
     })
+}
+
+/// The first row that does this.
+pub fn of(action: Action) -> Option<&'static Route> {
+    TABLE.iter().find(|route| route.action == action)
 }
 
 impl Route {
@@ -182,7 +239,8 @@ impl Route {
 }
 
 impl IdKind {
-    fn fits(self, id: &str) -> bool {
+    /// Whether an id is of this kind.
+    pub fn fits(self, id: &str) -> bool {
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
         let mut bytes = id.bytes();
         (1..=ID_BYTES_MAX).contains(&id.len())

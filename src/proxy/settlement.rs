@@ -19,11 +19,10 @@ use super::in_flight::InFlight;
 use super::learn::Learner;
 use super::metrics;
 use super::observe::Observer;
-use super::responses::Owners;
+use super::owners::{Owners, Response};
 use crate::access::Terms;
 use crate::access::record::{EndRecord, Resource};
 use crate::journal::{NotDurable, Ticket};
-use crate::ledger::rows::Owner;
 use crate::meter::{Meter, MeterError};
 use crate::policy::compiled::{Name, WhenExhausted};
 use crate::telemetry::chain;
@@ -79,6 +78,8 @@ pub struct Settlements {
 #[must_use = "a hold is money: end it"]
 pub struct Settlement {
     call: Option<Box<Call>>,
+    /// The key of a call that has become a job: its answer is still to come.
+    taken: Option<Box<Taken>>,
     settlements: Arc<Settlements>,
 }
 
@@ -104,7 +105,7 @@ impl Settlements {
 
     /// Takes charge of a hold.
     pub fn take_charge(self: &Arc<Self>, call: Call) -> Settlement {
-        Settlement { call: Some(Box::new(call)), settlements: Arc::clone(self) }
+        Settlement { call: Some(Box::new(call)), taken: None, settlements: Arc::clone(self) }
     }
 
     /// Ends what was dropped, until `shutdown` is true and nothing is left.
@@ -160,7 +161,7 @@ impl Settlements {
         self.in_flight.forget(decision);
         if let Some(Resource { id, upstream }) = &ending.resource {
             let context_tokens = used.quantities.tokens();
-            self.owners.made(id, Owner { account, user, context_tokens, upstream: upstream.clone() });
+            self.owners.made(id, Response { account, user, context_tokens, upstream: upstream.clone() });
         }
         if observed.is_some_and(|observed| observed.quantities.is_some()) {
             self.learner.observe(user, &terms.model, &used.quantities, input_by_size);
@@ -215,6 +216,12 @@ impl Settlement {
         self.call.as_deref_mut()
     }
 
+    /// The call's idempotency key, if it has one, while its answer is still to come.
+    pub fn taken(&mut self) -> Option<&mut Taken> {
+        let of_call = self.call.as_mut().and_then(|call| call.taken.as_deref_mut());
+        of_call.or(self.taken.as_deref_mut())
+    }
+
     /// Looks at the next bytes of the answer, and notes whose it is as soon as it tells its id.
     pub fn observe(&mut self, chunk: &[u8]) {
         let Some(call) = self.call.as_deref_mut() else { return };
@@ -233,7 +240,7 @@ impl Settlement {
             && let Some(id) = &observer.observed().resource_id
         {
             call.owned = true;
-            let owner = Owner {
+            let owner = Response {
                 account: call.account,
                 user: call.user,
                 context_tokens: call.estimate.input_tokens,
@@ -241,6 +248,14 @@ impl Settlement {
             };
             self.settlements.owners.made(id, owner);
         }
+    }
+
+    /// Lets the call go without ending it: it has become a job, which ends by itself.
+    pub fn hand_over(&mut self) -> Option<Box<Call>> {
+        let mut call = self.call.take()?;
+        self.taken = call.taken.take();
+        self.settlements.in_flight.forget(call.decision);
+        Some(call)
     }
 
     /// Whether the stream must end here: nothing is left to pay for more, policy says so, and it has not ended itself.
@@ -262,6 +277,7 @@ impl Settlement {
     /// Ends the call from where nothing can be awaited: before the last byte of the answer leaves, so that a client
     /// that has all of it finds it settled. A meter that cannot answer at once goes on by itself.
     pub fn end_now(&mut self, cause: Cause) {
+        self.taken = None;
         let Some(call) = self.call.take() else { return };
         let settlements = Arc::clone(&self.settlements);
         let mut ending = Box::pin(async move { settlements.end(call, cause).await });

@@ -1,6 +1,7 @@
 //! The gateway as a client on the wire sees it: the real server, meter, journal and books, before a simulated upstream.
 
 mod answers;
+mod background;
 mod bodies;
 mod brittle;
 mod faults;
@@ -9,6 +10,8 @@ mod outcomes;
 mod owned;
 mod refusals;
 mod streams;
+mod uploads;
 mod upstreams;
+mod videos;
 mod wire;
 mod world;

@@ -36,6 +36,14 @@ pub fn describe() {
     describe_counter!("overfall_blocks_dropped_total", "Blocks that the decision log had no room for.");
     describe_counter!("overfall_holds_expired_total", "Holds that ended by their deadline, by how.");
     describe_counter!("overfall_grants_expired_total", "Grants that expired with something left.");
+    describe_gauge!("overfall_jobs_open", "Jobs without an end: videos and background responses.");
+    describe_gauge!("overfall_jobs_oldest_seconds", Unit::Seconds, "The age of the oldest open job.");
+    describe_counter!(
+        "overfall_job_polls_total",
+        "Questions to the upstream for a job, by what came of them."
+    );
+    describe_counter!("overfall_jobs_ended_total", "Jobs whose end was learnt, by kind and outcome.");
+    describe_counter!("overfall_corrections_total", "Ends by a deadline that a later truth has corrected.");
     describe_gauge!("overfall_meter_accounts", "Accounts with live state in memory.");
     describe_gauge!("overfall_meter_holds", "Holds open in the meter.");
 }

@@ -196,7 +196,7 @@ fn grants_of(records: &[Record]) -> Vec<GrantId> {
     let grants = records.iter().flat_map(|record| match record {
         Record::Grant(grant) => std::slice::from_ref(grant),
         Record::Hold(hold) => &hold.issued,
-        Record::End(_) | Record::Expiry(_) => &[],
+        Record::End(_) | Record::Expiry(_) | Record::Job(_) | Record::Correction(_) | Record::Made(_) => &[],
     });
     grants.map(|grant| grant.grant).collect()
 }

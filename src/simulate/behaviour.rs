@@ -24,6 +24,10 @@ pub struct Behaviour {
     pub wait_ms: u64,
     /// Milliseconds between two events of a stream.
     pub pace_ms: u64,
+    /// Milliseconds that a background response is in progress.
+    pub runs_ms: u64,
+    /// When to ask for it again, in milliseconds, as a header tells.
+    pub poll_after_ms: Option<u64>,
     /// Tokens of output, or their mean where `spread` is set.
     pub output_tokens: u64,
     /// Spreads the output's length from request to request.
@@ -58,6 +62,19 @@ pub struct Behaviour {
     pub own_limits: bool,
     /// Compresses the answer if `Accept-Encoding` has gzip.
     pub gzip: bool,
+    /// What is asked of a video.
+    pub video: Film,
+}
+
+/// What is asked of a video.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Film {
+    /// Whether moderation ends its job, which fails by `ending` too.
+    pub moderated: bool,
+    /// Whether the end of its job is in the answer to its creation.
+    pub at_once: bool,
+    /// Bytes of its content.
+    pub content_bytes: u64,
 }
 
 /// Whether a request is served.
@@ -136,6 +153,8 @@ impl Default for Behaviour {
             reaction: Reaction::Serve,
             wait_ms: 0,
             pace_ms: 0,
+            runs_ms: 0,
+            poll_after_ms: None,
             output_tokens: 16,
             spread: None,
             events: None,
@@ -153,6 +172,7 @@ impl Default for Behaviour {
             echo: false,
             own_limits: false,
             gzip: false,
+            video: Film { moderated: false, at_once: false, content_bytes: 4096 },
         }
     }
 }
@@ -203,6 +223,7 @@ pub struct Word {
 const WAIT_MAX_MS: u64 = 600_000;
 const TOKENS_MAX: u64 = 1_000_000;
 const PADDING_MAX_KIB: u64 = 65_536;
+const CONTENT_MAX_KIB: u64 = 4 << 20;
 
 /// Every word.
 pub const WORDS: &[Word] = &[
@@ -218,6 +239,12 @@ pub const WORDS: &[Word] = &[
     }),
     word("wait", "MS", "wait before the header", |b, v| set(&mut b.wait_ms, milliseconds(v))),
     word("pace", "MS", "wait between two events", |b, v| set(&mut b.pace_ms, milliseconds(v))),
+    word("runs", "MS", "a background response is in progress so long", |b, v| {
+        set(&mut b.runs_ms, milliseconds(v))
+    }),
+    word("poll-after", "MS", "openai-poll-after-ms on answers that tell of one", |b, v| {
+        set(&mut b.poll_after_ms, milliseconds(v).map(Some))
+    }),
     word("events", "N", "N text events in a stream (default one per token, at most 100)", |b, v| {
         set(&mut b.events, number(v, TOKENS_MAX).map(Some))
     }),
@@ -282,6 +309,15 @@ pub const WORDS: &[Word] = &[
     word("echo", "", "send the request's headers back as x-echo-...", |b, _| set(&mut b.echo, Some(true))),
     word("own-limits", "", "send limit and access headers of the upstream's own", |b, _| {
         set(&mut b.own_limits, Some(true))
+    }),
+    word("moderated", "", "a video job fails by moderation; with failed it just fails", |b, _| {
+        set(&mut b.video.moderated, Some(true))
+    }),
+    word("at-once", "", "a video job's end is in the answer to its creation", |b, _| {
+        set(&mut b.video.at_once, Some(true))
+    }),
+    word("content", "KIB", "a video's content is so long (default 4)", |b, v| {
+        set(&mut b.video.content_bytes, number(v, CONTENT_MAX_KIB).map(|kib| kib << 10))
     }),
     word("gzip", "", "compress the answer if Accept-Encoding has gzip", |b, _| set(&mut b.gzip, Some(true))),
 ];

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::header::{
-    ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER,
-    WWW_AUTHENTICATE,
+    ACCEPT_ENCODING, ACCEPT_RANGES, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderName, HeaderValue,
+    RETRY_AFTER, WWW_AUTHENTICATE,
 };
 use http::request::Parts;
 use http::{HeaderMap, Request, Response, StatusCode};
@@ -20,7 +20,7 @@ use super::generation::Id;
 use super::routes::{Content, Plan};
 use super::seen::Ticket;
 use super::wire::Drain;
-use super::{BODY_BYTES_MAX, Shared};
+use super::{BODY_BYTES_MAX, Shared, videos};
 
 /// The connection ends without an answer.
 #[derive(Debug, thiserror::Error)]
@@ -56,15 +56,15 @@ pub(super) async fn answer(
     request: Request<Incoming>,
 ) -> Result<Response<Reply>, HangUp> {
     let (head, incoming) = request.into_parts();
-    let (body, refusal) = match Limited::new(incoming, BODY_BYTES_MAX).collect().await {
-        Ok(body) => (body.to_bytes(), None),
-        Err(error) if error.is::<LengthLimitError>() => (Bytes::new(), Some(too_large())),
-        Err(_) => {
-            drop(shared.seen.arrived(&head, &Bytes::new()));
+    let (body, body_bytes, refusal) = match received(&head, incoming).await {
+        Received::Whole(body, bytes) => (body, bytes, None),
+        Received::TooLarge => (Bytes::new(), 0, Some(too_large())),
+        Received::Broken => {
+            drop(shared.seen.arrived(&head, &Bytes::new(), 0));
             return Err(HangUp::BrokenRequest);
         }
     };
-    let mut ticket = shared.seen.arrived(&head, &body);
+    let mut ticket = shared.seen.arrived(&head, &body, body_bytes);
     let Plan { behaviour, content } = match refusal {
         Some(error) => Plan { behaviour: Behaviour::default(), content: Content::Error(error) },
         None => shared.plan(&head, &body, ticket.number()),
@@ -79,6 +79,40 @@ pub(super) async fn answer(
     }
     let id = Id { series: shared.series, number: ticket.number() };
     Ok(response(&head, &behaviour, content, id, drain, ticket))
+}
+
+/// What came of a body.
+enum Received {
+    /// Its bytes, or the beginning of an upload's; and how many there were.
+    Whole(Bytes, u64),
+    TooLarge,
+    Broken,
+}
+
+/// Reads a body. Of an upload to the Videos API only the beginning is kept: it may be larger than memory.
+async fn received(head: &Parts, mut incoming: Incoming) -> Received {
+    let length = |bytes: &Bytes| u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+    if !videos::is_upload(head) {
+        return match Limited::new(incoming, BODY_BYTES_MAX).collect().await {
+            Ok(body) => {
+                let body = body.to_bytes();
+                let bytes = length(&body);
+                Received::Whole(body, bytes)
+            }
+            Err(error) if error.is::<LengthLimitError>() => Received::TooLarge,
+            Err(_) => Received::Broken,
+        };
+    }
+    let (mut kept, mut bytes) = (BytesMut::new(), 0);
+    while let Some(frame) = incoming.frame().await {
+        let Ok(frame) = frame else { return Received::Broken };
+        if let Ok(data) = frame.into_data() {
+            bytes += length(&data);
+            let room = videos::UPLOAD_KEPT.saturating_sub(kept.len()).min(data.len());
+            kept.extend_from_slice(&data[..room]);
+        }
+    }
+    Received::Whole(kept.freeze(), bytes)
 }
 
 fn too_large() -> ApiError {
@@ -109,6 +143,11 @@ fn response(
             headers.insert(CONTENT_TYPE, EVENTS);
             Reply::events(events, behaviour, gzip, drain, ticket)
         }
+        Content::Download(download) => {
+            status = download.status;
+            download.push_headers(&mut headers);
+            Reply::events(download.pieces(), behaviour, false, drain, ticket)
+        }
         Content::Error(error) => {
             status = error.status;
             headers.insert(CONTENT_TYPE, JSON);
@@ -120,7 +159,7 @@ fn response(
             Reply::whole(Bytes::new(), behaviour, false, drain, ticket)
         }
     };
-    if gzip && status != StatusCode::NO_CONTENT {
+    if gzip && status != StatusCode::NO_CONTENT && !headers.contains_key(ACCEPT_RANGES) {
         headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
     }
     push_common_headers(&mut headers, head, behaviour, id);
@@ -142,12 +181,16 @@ fn push_error_headers(headers: &mut HeaderMap, error: &ApiError) {
 fn push_common_headers(headers: &mut HeaderMap, head: &Parts, behaviour: &Behaviour, id: Id) {
     const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
     const PROCESSING_MS: HeaderName = HeaderName::from_static("openai-processing-ms");
+    const POLL_AFTER: HeaderName = HeaderName::from_static("openai-poll-after-ms");
     const VERSION: HeaderName = HeaderName::from_static("openai-version");
 
     if let Ok(value) = HeaderValue::try_from(format!("req_{id}")) {
         headers.insert(REQUEST_ID, value);
     }
     headers.insert(PROCESSING_MS, HeaderValue::from(behaviour.wait_ms));
+    if let Some(after) = behaviour.poll_after_ms {
+        headers.insert(POLL_AFTER, HeaderValue::from(after));
+    }
     headers.insert(VERSION, HeaderValue::from_static("2020-10-01"));
     if behaviour.own_limits {
         for (name, value) in OWN_LIMITS {

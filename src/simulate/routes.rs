@@ -14,8 +14,10 @@ use super::function_call::FunctionCall;
 use super::generation::{Generation, Id, Setting, quoted};
 use super::request::{Call, decoded};
 use super::responses::{Answer, State, compaction, deleted, input_items, input_tokens, response_events};
-use super::store::Stored;
+use super::store::{Background, Stored};
+use super::videos::{Download, VideoRoute};
 use super::{BODY_BYTES_MAX, Shared};
+use crate::units::Span;
 
 /// How a request is answered.
 pub(super) struct Plan {
@@ -27,6 +29,7 @@ pub(super) struct Plan {
 pub(super) enum Content {
     Json(Bytes),
     Events(Events),
+    Download(Download),
     Error(ApiError),
     Empty,
     HangUp,
@@ -72,6 +75,9 @@ impl Shared {
         if !self.is_authorized(&head.headers) {
             return plain(ApiError::invalid_key());
         }
+        if let Some(route) = VideoRoute::of(&head.method, head.uri.path()) {
+            return self.plan_video(route, head, body, number);
+        }
         let Some(route) = Route::of(&head.method, head.uri.path()) else {
             return plain(ApiError::not_found(format!("Invalid URL ({} {})", head.method, head.uri.path())));
         };
@@ -109,7 +115,7 @@ impl Shared {
         told == Some(key.as_bytes())
     }
 
-    fn behaviour(&self, model: &str, headers: &HeaderMap) -> Result<Behaviour, WordError> {
+    pub(super) fn behaviour(&self, model: &str, headers: &HeaderMap) -> Result<Behaviour, WordError> {
         let mut behaviour = self.options.behaviour.clone().with_model(model)?;
         for words in headers.get_all(HEADER) {
             let words = words.to_str().map_err(|_| WordError { word: HEADER.to_owned() })?;
@@ -142,26 +148,32 @@ impl Shared {
             Route::ListModels => Ok(json(self.models())),
             Route::Retrieve(response_id) => {
                 let stored = self.find(response_id)?;
-                if head.uri.query().is_some_and(|query| query.contains("stream=true")) {
+                let query = head.uri.query().unwrap_or_default();
+                if !query.split('&').any(|pair| pair == "stream=true") {
+                    return Ok(Content::Json(stored.shown(self.options.clock.now())));
+                }
+                let Some(background) = stored.background else {
                     let message = "Only a background response can be streamed again.".to_owned();
                     return Err(ApiError::invalid(None, Some("stream"), message));
-                }
-                Ok(Content::Json(stored.object))
+                };
+                let after = query.split('&').find_map(|pair| pair.strip_prefix("starting_after="));
+                let first = after.and_then(|after| after.parse::<usize>().ok()).map_or(0, |after| after + 1);
+                Ok(Content::Events(Box::new(response_events(background.answer).skip(first))))
             }
             Route::Delete(response_id) => {
                 self.find(response_id)?;
                 self.store.delete(response_id);
                 Ok(json(deleted(response_id)))
             }
-            Route::Cancel(response_id) => match self.find(response_id)?.cancelled {
-                Some(cancelled) => {
-                    self.store.cancel(response_id, cancelled.clone());
-                    Ok(Content::Json(cancelled))
+            Route::Cancel(response_id) => {
+                if self.find(response_id)?.background.is_none() {
+                    let message = "Cannot cancel a synchronous response.".to_owned();
+                    return Err(ApiError::invalid(None, None, message));
                 }
-                None => {
-                    Err(ApiError::invalid(None, None, "Cannot cancel a synchronous response.".to_owned()))
-                }
-            },
+                let now = self.options.clock.now();
+                self.store.cancel(response_id, now);
+                Ok(Content::Json(self.find(response_id)?.shown(now)))
+            }
             Route::ListInputItems(response_id) => {
                 let stored = self.find(response_id)?;
                 Ok(json(input_items(&stored.input, &id.to_string())))
@@ -277,7 +289,12 @@ impl Shared {
         let Generation { input_tokens, output_tokens, .. } = answer.generation;
         let stored = Stored {
             object,
-            cancelled: answer.is_background.then(|| Bytes::from(answer.object(State::Cancelled))),
+            background: answer.is_background.then(|| Background {
+                running: Bytes::from(answer.object(State::InProgress)),
+                ends_at: self.options.clock.now().plus(Span::from_ms(answer.generation.behaviour.runs_ms)),
+                cancelled: Bytes::from(answer.object(State::Cancelled)),
+                answer: answer.clone(),
+            }),
             input: call.input.map_or_else(|| RawValue::NULL.to_owned(), ToOwned::to_owned),
             context_tokens: input_tokens.saturating_add(output_tokens),
         };

@@ -150,8 +150,8 @@ impl Seen {
         self.0.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Writes down a request; `body` is empty if it did not arrive whole.
-    pub(super) fn arrived(&self, head: &http::request::Parts, body: &Bytes) -> Ticket {
+    /// Writes down a request of `body_bytes`, of which `body` is the beginning; it is empty if it did not arrive whole.
+    pub(super) fn arrived(&self, head: &http::request::Parts, body: &Bytes, body_bytes: u64) -> Ticket {
         let shared = &self.0;
         let in_flight = shared.in_flight.fetch_add(1, Ordering::SeqCst) + 1;
         shared.in_flight_max.fetch_max(in_flight, Ordering::SeqCst);
@@ -164,7 +164,7 @@ impl Seen {
                 target: head.uri.clone(),
                 headers: head.headers.clone(),
                 body: body.slice(..body.len().min(shared.body_bytes_max)),
-                body_bytes: body.len().try_into().unwrap_or(u64::MAX),
+                body_bytes,
                 end: End::Open,
             };
             self.keep(request)
@@ -241,7 +241,7 @@ mod tests {
 
     fn arrive(seen: &Seen, target: &'static str) -> Ticket {
         let (head, ()) = http::Request::get(target).body(()).expect("request").into_parts();
-        seen.arrived(&head, &Bytes::from_static(b"0123456789"))
+        seen.arrived(&head, &Bytes::from_static(b"0123456789"), 10)
     }
 
     #[test]

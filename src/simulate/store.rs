@@ -6,6 +6,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 use serde_json::value::RawValue;
 
+use super::responses::Answer;
+use crate::units::Timestamp;
+
 /// The bytes that all stored responses may take.
 const BYTES_MAX: usize = 64 << 20;
 
@@ -14,12 +17,25 @@ const BYTES_MAX: usize = 64 << 20;
 pub(super) struct Stored {
     /// The object as it is retrieved.
     pub object: Bytes,
-    /// The object once it is cancelled; a synchronous response has none.
-    pub cancelled: Option<Bytes>,
+    /// What a background response is besides; a synchronous one is nothing more.
+    pub background: Option<Background>,
     /// `input` as it was sent.
     pub input: Box<RawValue>,
     /// Tokens that it adds to the input of a call that builds on it.
     pub context_tokens: u64,
+}
+
+/// A response that is made in the background.
+#[derive(Clone)]
+pub(super) struct Background {
+    /// The object until then.
+    pub running: Bytes,
+    /// When it ends.
+    pub ends_at: Timestamp,
+    /// The object once it is cancelled.
+    pub cancelled: Bytes,
+    /// What it is streamed from again.
+    pub answer: Answer,
 }
 
 /// The responses by id.
@@ -38,7 +54,16 @@ struct Inner {
 
 impl Stored {
     fn bytes(&self) -> usize {
-        self.object.len() + self.cancelled.as_ref().map_or(0, Bytes::len) + self.input.get().len()
+        let background = |background: &Background| background.running.len() + background.cancelled.len();
+        self.object.len() + self.background.as_ref().map_or(0, background) + self.input.get().len()
+    }
+}
+
+impl Stored {
+    /// The object as it is shown at `now`.
+    pub(super) fn shown(&self, now: Timestamp) -> Bytes {
+        let running = self.background.as_ref().filter(|background| now < background.ends_at);
+        running.map_or_else(|| self.object.clone(), |background| background.running.clone())
     }
 }
 
@@ -79,12 +104,15 @@ impl Store {
         self.lock().remove(id)
     }
 
-    /// Makes the response show itself as cancelled from now on.
-    pub(super) fn cancel(&self, id: &str, cancelled: Bytes) {
+    /// Makes a background response that is in progress end as cancelled.
+    pub(super) fn cancel(&self, id: &str, now: Timestamp) {
         let mut inner = self.lock();
         let Some(stored) = inner.by_id.get_mut(id) else { return };
         let before = stored.bytes();
-        stored.object = cancelled;
+        if let Some(background) = stored.background.as_mut().filter(|background| now < background.ends_at) {
+            background.ends_at = now;
+            stored.object = background.cancelled.clone();
+        }
         let after = stored.bytes();
         inner.bytes = inner.bytes.saturating_sub(before).saturating_add(after);
     }
@@ -109,7 +137,7 @@ mod tests {
     fn stored(bytes: usize) -> Stored {
         Stored {
             object: Bytes::from(vec![b'x'; bytes]),
-            cancelled: None,
+            background: None,
             input: RawValue::from_string("null".to_owned()).expect("JSON"),
             context_tokens: 0,
         }

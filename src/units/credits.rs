@@ -123,6 +123,12 @@ impl SignedCredits {
     pub const fn available(self) -> Credits {
         if self.0 > 0 { Credits(self.0.unsigned_abs()) } else { Credits::ZERO }
     }
+
+    /// What is owed: zero while not in debt.
+    #[must_use]
+    pub const fn owed(self) -> Credits {
+        if self.0 < 0 { Credits(self.0.unsigned_abs()) } else { Credits::ZERO }
+    }
 }
 
 impl TryFrom<u64> for Credits {

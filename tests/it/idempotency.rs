@@ -4,7 +4,7 @@
 use bytes::Bytes;
 
 use crate::harness::client::{Client, ask_stream, parameter};
-use crate::harness::{Answer, Caller, Gateway, PATIENCE, Setup, until};
+use crate::harness::{Answer, Caller, Gateway, PATIENCE, Setup, eventually, until};
 
 /// The same client with a key.
 fn keyed(gateway: &Gateway, caller: &Caller, key: &str) -> Client {
@@ -184,4 +184,38 @@ async fn a_key_is_known_for_as_long_as_the_deployment_says() {
         .expect(200);
     let metrics = gateway.admin.metrics();
     assert!(metrics.contains("overfall_idempotency_replays_total 1"), "{metrics}");
+}
+
+/// I9, I10: what goes on in the background after the gateway has died is nobody's second call: the job is one, whether
+/// its answer had passed whole or not.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_that_outlives_a_crash_is_not_begun_again() {
+    let mut gateway = Gateway::start();
+    let (caller, _) = gateway.caller("free");
+    let mut body = ask_stream("gpt-5.5-sim-out=20+runs=600000+pace=100");
+    body["background"] = true.into();
+    let client = keyed(&gateway, &caller, "one");
+    let mut begun = client.stream("/v1/responses", &body).await;
+    let decision = begun.decision();
+    begun.events(1).await;
+    body["stream"] = false.into();
+    let whole = keyed(&gateway, &caller, "two").post("/v1/responses", &body).await.expect(200);
+    until("its answer is kept", || {
+        (gateway.admin.metric("overfall_idempotency_answer_bytes", &[]) > 0.5).then_some(())
+    });
+    gateway.kill();
+    gateway.restart();
+    let again = keyed(&gateway, &caller, "two").post("/v1/responses", &body).await.expect(200);
+    assert_eq!((&again.body, again.header("x-access-replayed")), (&whole.body, Some("true")));
+    body["stream"] = true.into();
+    let client = keyed(&gateway, &caller, "one");
+    let again = eventually("the books have told", async || {
+        let answer = client.post("/v1/responses", &body).await;
+        (answer.error().1 != "idempotency_key_in_use").then_some(answer)
+    });
+    let again = again.await.expect(409);
+    assert_eq!(told(&again), ("unanswered".to_owned(), decision));
+    assert_eq!(gateway.admin.metric("overfall_meter_holds", &[]).to_string(), "2", "both go on");
+    let asked = gateway.upstream.seen.requests();
+    assert_eq!(asked.iter().filter(|request| request.method == "POST").count(), 2, "each was begun once");
 }

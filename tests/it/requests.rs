@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::harness::admin::Caller;
 use crate::harness::client::ask;
@@ -223,13 +223,6 @@ async fn a_client_that_takes_too_long_over_its_body_gets_408() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_not_built_yet_is_refused_and_says_so() {
     let (gateway, _, client) = start(Setup::default());
-    let mut body = ask("one");
-    body["background"] = Value::Bool(true);
-    let answer = client.post("/v1/responses", &body).await.expect(400);
-    assert_eq!(
-        (answer.error().1.as_str(), &answer.json()["error"]["param"]),
-        ("unsupported_parameter", &json!("background"))
-    );
     let upgrade = client.clone().with("connection", "upgrade").with("upgrade", "websocket");
     let answer = upgrade.get("/v1/responses").await.expect(426);
     assert_eq!(answer.error().1, "upgrade_required");

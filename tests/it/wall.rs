@@ -14,10 +14,14 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("config", &["units", "policy", "telemetry", "idempotency"]),
     ("simulate", &["units", "telemetry"]),
     ("access", &["units", "policy"]),
+    ("observe", &["units", "telemetry", "policy", "access"]),
     ("journal", &["units", "telemetry"]),
     ("ledger", &["units", "telemetry", "policy", "access"]),
     ("meter", &["units", "telemetry", "policy", "access", "journal", "ledger"]),
-    ("settle", &["units", "telemetry", "policy", "access", "journal", "ledger", "meter"]),
+    (
+        "settle",
+        &["units", "telemetry", "policy", "config", "access", "observe", "journal", "ledger", "meter"],
+    ),
     ("audit", &["units", "telemetry", "policy", "access", "ledger"]),
     ("idempotency", &["units", "telemetry"]),
     (
@@ -28,6 +32,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "policy",
             "config",
             "access",
+            "observe",
             "journal",
             "ledger",
             "meter",

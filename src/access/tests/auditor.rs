@@ -196,6 +196,17 @@ fn granted_less_drawn(records: &[Record]) -> BTreeMap<(Option<UserId>, CounterKe
                     add(grant.user, CounterKey::of_balance(&grant.balance), grant.amount, 1);
                 }
             }
+            Record::Correction(correction) => {
+                let owner = |scope| (scope == Scope::User).then_some(correction.user);
+                for entry in &correction.moves {
+                    let key = CounterKey::of_balance(&entry.balance);
+                    add(owner(entry.scope), key, entry.amount.available(), 1);
+                    add(owner(entry.scope), key, entry.amount.owed(), -1);
+                }
+                for entry in &correction.expired {
+                    add(owner(entry.scope), entry.balance, entry.amount, -1);
+                }
+            }
             Record::Grant(grant) => add(grant.user, CounterKey::of_balance(&grant.balance), grant.amount, 1),
             Record::Expiry(expiry) => {
                 for entry in &expiry.grants {
@@ -213,6 +224,7 @@ fn granted_less_drawn(records: &[Record]) -> BTreeMap<(Option<UserId>, CounterKe
                     add(owner(entry.scope), entry.balance, entry.amount, -1);
                 }
             }
+            Record::Job(_) | Record::Made(_) => {}
         }
     }
     sums

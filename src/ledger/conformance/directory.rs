@@ -1,10 +1,10 @@
 //! Accounts, users, keys, and what else is kept beside the books.
 
-use super::{Shared, with_account};
+use super::{Shared, booked, with_account};
 use crate::access::reason::{Block, Reason};
-use crate::access::record::{Record, Resource};
+use crate::access::record::{JobKind, JobRecord, MadeRecord, MadeVideo, Record, Resource};
 use crate::ledger::LedgerError;
-use crate::ledger::rows::{AccountStatus, BlockRow, Owner, Page};
+use crate::ledger::rows::{AccountStatus, BlockRow, Owned, Owner, Page, VideosFrom};
 use crate::ledger::samples::{POLICY, Sample, credits, grant_id};
 use crate::units::{DecisionId, KeyId, Quantities, Timestamp};
 
@@ -106,7 +106,8 @@ pub(crate) async fn what_was_made_upstream_has_one_owner(ledger: Shared) {
     let owner = Owner {
         account: sample.account.id,
         user: sample.user.id,
-        context_tokens: 120,
+        made_at: Timestamp::from_ms(0),
+        what: Owned::Response { context_tokens: 120 },
         upstream: Some("backup".into()),
     };
     assert_eq!(ledger.owner_of("resp_1").await.unwrap(), Some(owner));
@@ -114,6 +115,82 @@ pub(crate) async fn what_was_made_upstream_has_one_owner(ledger: Shared) {
         ledger.disown("resp_1").await.unwrap();
         assert_eq!(ledger.owner_of("resp_1").await.unwrap(), None);
     }
+}
+
+/// I14: what is made in the background is owned from the moment that it is made, and listed to whom has made it.
+pub(crate) async fn a_users_videos_are_listed_in_order_from_any_place(ledger: Shared) {
+    let (sample, other) = (with_account(&ledger, 1).await, with_account(&ledger, 2).await);
+    let made = |who: &Sample, id: &str, at: i64, video: bool| MadeRecord {
+        resource: Resource { id: id.into(), upstream: Some("second".into()) },
+        account: who.account.id,
+        user: who.user.id,
+        made_at: Timestamp::from_ms(at),
+        video: video.then(|| MadeVideo { model: "sora-2".into(), seconds: 8, size: Some("720x1280".into()) }),
+    };
+    let all = [("b", 7, true), ("a", 7, true), ("c", 3, true), ("d", 9, true), ("e", 5, false)];
+    for _ in 0..2 {
+        let mut batch: Vec<_> =
+            all.iter().map(|(id, at, video)| Record::Made(made(&sample, id, *at, *video))).collect();
+        batch.extend([made(&other, "f", 4, true), made(&other, "a", 1, true)].map(Record::Made));
+        assert_eq!(
+            ledger.apply(batch).await.unwrap(),
+            booked(0),
+            "again is a no-op, and nothing is numbered"
+        );
+    }
+    let list = async |user, after: Option<(i64, &str)>, newest_first, page| {
+        let after = after.map(|(at, id)| (Timestamp::from_ms(at), id.into()));
+        let videos = ledger.videos_of(user, VideosFrom { after, newest_first }, Page(page)).await.unwrap();
+        videos.iter().map(|(id, _)| id.to_string()).collect::<String>()
+    };
+    let user = sample.user.id;
+    assert_eq!(list(user, None, true, 9).await, "dbac");
+    assert_eq!(list(user, None, false, 9).await, "cabd");
+    assert_eq!(list(user, Some((7, "b")), true, 1).await, "a");
+    assert_eq!(list(user, Some((7, "a")), false, 9).await, "bd");
+    assert_eq!(list(user, Some((3, "c")), true, 9).await, "");
+    assert_eq!(list(other.user.id, None, true, 9).await, "f", "the first who made it stays");
+    let owner = ledger.owner_of("b").await.unwrap().unwrap();
+    assert_eq!((owner.user, owner.made_at), (user, Timestamp::from_ms(7)));
+    assert_eq!(owner.upstream.as_deref(), Some("second"));
+    assert!(matches!(owner.what, Owned::Video(MadeVideo { seconds: 8, .. })), "{owner:?}");
+    assert_eq!(ledger.owner_of("e").await.unwrap().unwrap().what, Owned::Character);
+    ledger.disown("b").await.unwrap();
+    assert_eq!(list(user, None, true, 9).await, "dac");
+}
+
+/// I14, I7: what a job makes has its owner before it is made, however often that is told, and not again after its end.
+pub(crate) async fn a_job_belongs_to_its_account_from_its_beginning(ledger: Shared) {
+    let (mut sample, other) = (with_account(&ledger, 1).await, with_account(&ledger, 2).await);
+    let mut end = sample.end(&[], 1);
+    let job = JobRecord {
+        decision: end.decision,
+        account: sample.account.id,
+        user: sample.user.id,
+        kind: JobKind::Response,
+        resource: Resource { id: "resp_1".into(), upstream: Some("second".into()) },
+        began_at: Timestamp::from_ms(1),
+        expires_at: Timestamp::from_ms(2),
+    };
+    let theirs = JobRecord { account: other.account.id, user: other.user.id, ..job.clone() };
+    let owner = |context_tokens| Owner {
+        account: sample.account.id,
+        user: sample.user.id,
+        made_at: Timestamp::from_ms(0),
+        what: Owned::Response { context_tokens },
+        upstream: Some("second".into()),
+    };
+    for job in [&job, &theirs, &job] {
+        let applied = ledger.apply(vec![Record::Job(job.clone())]).await.unwrap();
+        assert_eq!(applied, booked(0), "it is no part of the sequence");
+        assert_eq!(ledger.owner_of("resp_1").await.unwrap(), Some(owner(0)));
+    }
+    end.ending.resource = Some(job.resource.clone());
+    ledger.apply(vec![Record::Job(job.clone()), Record::End(Box::new(end))]).await.unwrap();
+    assert_eq!(ledger.owner_of("resp_1").await.unwrap(), Some(owner(120)));
+    ledger.disown("resp_1").await.unwrap();
+    ledger.apply(vec![Record::Job(job)]).await.unwrap();
+    assert_eq!(ledger.owner_of("resp_1").await.unwrap(), None, "it ended, and what it made is deleted");
 }
 
 /// A snapshot never changes.

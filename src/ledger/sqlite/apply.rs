@@ -33,8 +33,14 @@ fn attempt(books: &mut Books, batch: &[Record]) -> Result<Applied, LedgerError> 
         applied: Applied::default(),
     };
     for record in batch {
+        if let Record::Job(job) = record {
+            booking.inserts.job(job)?;
+        }
         for numbered in posting::numbered(record) {
             booking.take(numbered)?;
+        }
+        if let Record::Made(made) = record {
+            booking.inserts.made(made)?;
         }
     }
     let applied = booking.finish()?;

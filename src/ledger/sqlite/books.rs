@@ -109,7 +109,8 @@ impl Books for SqliteBooks {
             self.connection.prepare("SELECT account, seq, event, change FROM heads ORDER BY account")?;
         let mut records = self.connection.prepare(
             "SELECT account, seq, place, previous FROM usage_events UNION ALL \
-             SELECT account, seq, NULL, NULL FROM records ORDER BY 1, 2",
+             SELECT account, seq, NULL, NULL FROM records UNION ALL \
+             SELECT account, seq, NULL, NULL FROM monetization_events WHERE seq IS NOT NULL ORDER BY 1, 2",
         )?;
         let mut heads = Peeked::new(heads.query_map([], |row| {
             let head = BookedHead { seq: row.get(1)?, event: row.get(2)?, change: row.get(3)? };

@@ -1,12 +1,12 @@
-//! Accounts, users, keys, policies, and who owns what was made upstream.
+//! Accounts, users, keys and policies.
 
 use rusqlite::{Connection, OptionalExtension, Row, TransactionBehavior, params};
 
-use super::columns::{Count, word};
+use super::columns::word;
 use super::failure;
 use super::writer::Books;
 use crate::ledger::LedgerError;
-use crate::ledger::rows::{AccountRow, KeyRow, Owner, Page, UserRow};
+use crate::ledger::rows::{AccountRow, KeyRow, Page, UserRow};
 use crate::units::{AccountId, KeyId, PolicyVersion, Timestamp, UserId};
 
 pub(super) fn add_account(books: &mut Books, account: &AccountRow) -> Result<(), LedgerError> {
@@ -158,20 +158,6 @@ pub(super) fn policy(connection: &Connection, version: PolicyVersion) -> Result<
     Ok(select.query_row([version], |row| row.get(0)).optional()?)
 }
 
-pub(super) fn owner_of(connection: &Connection, resource: &str) -> Result<Option<Owner>, LedgerError> {
-    let mut select = connection
-        .prepare_cached("SELECT account, user, context_tokens, upstream FROM resources WHERE id = ?1")?;
-    let owner = select.query_row([resource], |row| {
-        let Count(context_tokens) = row.get(2)?;
-        Ok(Owner { account: row.get(0)?, user: row.get(1)?, context_tokens, upstream: row.get(3)? })
-    });
-    Ok(owner.optional()?)
-}
-
-pub(super) fn disown(books: &mut Books, resource: &str) -> Result<(), LedgerError> {
-    books.connection.execute("DELETE FROM resources WHERE id = ?1", [resource])?;
-    Ok(())
-}
 /// An account by its id or its name.
 pub(super) fn find_account(
     connection: &Connection,

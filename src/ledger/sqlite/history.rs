@@ -18,8 +18,8 @@ const UPDATE: &str = "SELECT place, account, user, name, kind, cause_kind, cause
      balance_updates.hash, seq, previous FROM balance_updates JOIN balances ON balances.id = balance \
      WHERE place = ?1 AND account = ?2";
 
-const DECISION: &str = "SELECT usage_events.*, price, gross, covered, forgiven, excess, charged FROM usage_events \
-     JOIN monetization_events ON monetization_events.decision = usage_events.decision \
+const DECISION: &str = "SELECT usage_events.*, revision, price, gross, covered, forgiven, excess, charged, true_outcome, \
+     true_grade, true_tier, true_used, true_draws FROM usage_events JOIN monetization_events ON monetization_events.decision = usage_events.decision \
      AND revision = (SELECT max(revision) FROM monetization_events AS live \
      WHERE live.decision = usage_events.decision) ";
 
@@ -144,7 +144,8 @@ pub(super) fn decisions(
         }
     };
     let mut next: Option<i64> = start.optional()?.flatten();
-    let mut select = connection.prepare_cached(&format!("{DECISION} WHERE place = ?1 AND account = ?2"))?;
+    let mut select =
+        connection.prepare_cached(&format!("{DECISION} WHERE place = ?1 AND usage_events.account = ?2"))?;
     let mut rows = Vec::new();
     while let Some(place) = next
         && rows.len() < usize::from(page.0)
@@ -172,6 +173,9 @@ fn decision_row(row: &Row<'_>) -> rusqlite::Result<DecisionRow> {
         seconds: count("seconds")?,
         tool_calls,
     };
+    let revision: u32 = row.get("revision")?;
+    let is_corrected = revision > 1;
+    let live = |first, corrected| if is_corrected { corrected } else { first };
     Ok(DecisionRow {
         decision: row.get("decision")?,
         seq: row.get("seq")?,
@@ -185,15 +189,16 @@ fn decision_row(row: &Row<'_>) -> rusqlite::Result<DecisionRow> {
         unit: word(row, "unit")?,
         held_at: row.get("held_at")?,
         ended_at: row.get("ended_at")?,
-        outcome: word(row, "outcome")?,
-        grade: word(row, "grade")?,
-        tier: row.get("tier")?,
+        revision,
+        outcome: word(row, live("outcome", "true_outcome"))?,
+        grade: word(row, live("grade", "true_grade"))?,
+        tier: row.get(live("tier", "true_tier"))?,
         status: row.get("status")?,
         estimate: parsed(row, "estimate", text::to_quantities)?,
-        used,
+        used: if is_corrected { parsed(row, "true_used", text::to_quantities)? } else { used },
         price: parsed(row, "price", text::to_price)?,
         held: parsed(row, "held", text::to_draws)?,
-        draws: parsed(row, "draws", text::to_draws)?,
+        draws: parsed(row, live("draws", "true_draws"), text::to_draws)?,
         charge: charge(row)?,
     })
 }

@@ -4,11 +4,14 @@ use rusqlite::{CachedStatement, Connection, OptionalExtension, ffi, params};
 
 use super::cache::Head;
 use super::columns::{Count, Owned};
-use crate::access::record::{EndRecord, GrantOrigin, GrantRecord, Resource};
+use crate::access::record::{
+    CorrectionRecord, EndRecord, GrantOrigin, GrantRecord, JobRecord, MadeRecord, Resource,
+};
 use crate::ledger::LedgerError;
 use crate::ledger::posting::{BookedBalance, Numbered, Purses, Update};
 use crate::ledger::text;
 use crate::policy::compiled::Scope;
+use crate::units::Credits;
 
 const KEY_TAKEN: [std::ffi::c_int; 3] =
     [ffi::SQLITE_CONSTRAINT_TRIGGER, ffi::SQLITE_CONSTRAINT_UNIQUE, ffi::SQLITE_CONSTRAINT_PRIMARYKEY];
@@ -18,13 +21,18 @@ pub(super) struct Inserts<'c> {
     connection: &'c Connection,
     event: CachedStatement<'c>,
     money: CachedStatement<'c>,
+    correction: CachedStatement<'c>,
+    charged: CachedStatement<'c>,
     update: CachedStatement<'c>,
     grant: CachedStatement<'c>,
     record: CachedStatement<'c>,
     balance: CachedStatement<'c>,
     resource: CachedStatement<'c>,
+    job: CachedStatement<'c>,
+    made: CachedStatement<'c>,
     event_digest: CachedStatement<'c>,
     record_digest: CachedStatement<'c>,
+    correction_digest: CachedStatement<'c>,
 }
 
 impl<'c> Inserts<'c> {
@@ -41,6 +49,15 @@ impl<'c> Inserts<'c> {
             money: connection.prepare_cached(
                 "INSERT INTO monetization_events (decision, revision, policy, price, gross, covered, forgiven, \
                  excess, charged) VALUES (?1, 1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+            )?,
+            correction: connection.prepare_cached(
+                "INSERT INTO monetization_events (decision, revision, policy, price, gross, covered, forgiven, excess, \
+                 charged, account, seq, corrected_at, true_outcome, true_grade, true_tier, true_used, true_draws, \
+                 digest) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18)",
+            )?,
+            charged: connection.prepare_cached(
+                "SELECT charged FROM monetization_events JOIN usage_events USING (decision) \
+                 WHERE decision = ?1 AND revision = ?2 AND usage_events.account = ?3",
             )?,
             update: connection.prepare_cached(
                 "INSERT INTO balance_updates (balance, seq, previous, kind, cause_kind, cause, grant_id, amount, \
@@ -60,11 +77,26 @@ impl<'c> Inserts<'c> {
                  ON CONFLICT DO UPDATE SET context_tokens = excluded.context_tokens, upstream = excluded.upstream \
                  WHERE account = excluded.account",
             )?,
+            // A job that has ended says nothing new: what it made may be deleted by now.
+            job: connection.prepare_cached(
+                "INSERT INTO resources (id, account, user, context_tokens, upstream) SELECT ?1, ?2, ?3, 0, ?5 \
+                 WHERE NOT EXISTS (SELECT 1 FROM usage_events WHERE decision = ?4) ON CONFLICT DO NOTHING",
+            )?,
+            made: connection.prepare_cached(
+                "INSERT INTO resources (id, account, user, context_tokens, kind, made_at, model, seconds, size, \
+                 upstream) VALUES (?1, ?2, ?3, 0, ?4, ?5, ?6, ?7, ?8, ?9) ON CONFLICT DO UPDATE SET kind = excluded.kind, \
+                 made_at = excluded.made_at, model = excluded.model, seconds = excluded.seconds, \
+                 size = excluded.size, upstream = excluded.upstream WHERE account = excluded.account",
+            )?,
             event_digest: connection.prepare_cached(
                 "SELECT digest FROM usage_events WHERE decision = ?1 AND account = ?2 AND seq = ?3",
             )?,
             record_digest: connection
                 .prepare_cached("SELECT digest FROM records WHERE account = ?1 AND seq = ?2")?,
+            correction_digest: connection.prepare_cached(
+                "SELECT digest FROM monetization_events WHERE decision = ?1 AND revision = ?2 AND account = ?3 \
+                 AND seq = ?4",
+            )?,
         })
     }
 
@@ -75,6 +107,10 @@ impl<'c> Inserts<'c> {
             Numbered::End(end) if end.ending.reached_upstream => {
                 let row = params![end.decision, account, seq];
                 self.event_digest.query_row(row, |row| row.get(0)).optional()
+            }
+            Numbered::Correction(correction) => {
+                let row = params![correction.decision, correction.revision, account, seq];
+                self.correction_digest.query_row(row, |row| row.get(0)).optional()
             }
             _ => self.record_digest.query_row(params![account, seq], |row| row.get(0)).optional(),
         }
@@ -90,6 +126,7 @@ impl<'c> Inserts<'c> {
     ) -> Result<bool, LedgerError> {
         let kind = match record {
             Numbered::End(end) if end.ending.reached_upstream => return self.call(end, digest, head),
+            Numbered::Correction(correction) => return self.correction(correction, digest),
             Numbered::End(_) => "void",
             Numbered::Grant(grant) => {
                 if !self.grant(grant, purses)? {
@@ -101,6 +138,13 @@ impl<'c> Inserts<'c> {
         };
         self.record.execute(params![record.account(), record.seq(), kind, digest])?;
         Ok(true)
+    }
+
+    /// Books whose a job's resource is, before its end is known. Again is a no-op.
+    pub(super) fn job(&mut self, job: &JobRecord) -> rusqlite::Result<()> {
+        let Resource { id, upstream } = &job.resource;
+        self.job.execute(params![id, job.account, job.user, job.decision, upstream])?;
+        Ok(())
     }
 
     fn call(&mut self, end: &EndRecord, digest: &[u8; 16], head: &mut Head) -> Result<bool, LedgerError> {
@@ -155,6 +199,54 @@ impl<'c> Inserts<'c> {
             self.resource.execute(params![id, end.account, end.user, tokens, upstream])?;
         }
         Ok(true)
+    }
+
+    /// Notes whose a thing made upstream is.
+    pub(super) fn made(&mut self, made: &MadeRecord) -> rusqlite::Result<()> {
+        let video = made.video.as_ref();
+        self.made.execute(params![
+            made.resource.id,
+            made.account,
+            made.user,
+            if video.is_some() { "video" } else { "character" },
+            made.made_at,
+            video.map(|video| &video.model),
+            video.map(|video| Count(video.seconds)),
+            video.and_then(|video| video.size.as_ref()),
+            made.resource.upstream,
+        ])?;
+        Ok(())
+    }
+
+    /// Adds the next revision. `false` where the one before it is not there, or says something else was charged.
+    fn correction(&mut self, record: &CorrectionRecord, digest: &[u8; 16]) -> Result<bool, LedgerError> {
+        let before = params![record.decision, record.revision.saturating_sub(1), record.account];
+        let before: Option<Credits> = self.charged.query_row(before, |row| row.get(0)).optional()?;
+        if before != Some(record.charged_before) {
+            return Ok(false);
+        }
+        let charge = &record.charge;
+        let added = self.correction.execute(params![
+            record.decision,
+            record.revision,
+            record.policy,
+            text::of_price(record.used.price),
+            charge.gross,
+            charge.covered,
+            charge.forgiven,
+            charge.excess,
+            charge.charged,
+            record.account,
+            record.seq,
+            record.corrected_at,
+            record.ending.outcome.as_str(),
+            record.ending.grade.as_str(),
+            record.ending.tier,
+            text::of_quantities(&record.used.quantities),
+            text::of_draws(&record.draws),
+            digest,
+        ]);
+        Ok(is_new(added)?)
     }
 
     fn grant(&mut self, record: &GrantRecord, purses: &mut Purses<'_>) -> Result<bool, LedgerError> {

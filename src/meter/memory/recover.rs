@@ -1,5 +1,6 @@
 //! The way back after a restart: the books, then the journal's records that the books may not have, then the holds
-//! that were open. A hold without an end counts as dispatched and accepted, and is charged at its floor.
+//! that were open. A job goes on as it was; any other hold without an end counts as dispatched and accepted, and is
+//! charged at its floor.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
@@ -8,7 +9,7 @@ use super::sweep::at_floor;
 use super::{Live, MemoryMeter, lock};
 use crate::access::balance::GrantState;
 use crate::access::ledgered::{BookedGrant, Gap};
-use crate::access::record::{GrantOrigin, GrantRecord, HoldRecord, Outcome, Record};
+use crate::access::record::{GrantOrigin, GrantRecord, HoldRecord, JobRecord, MadeRecord, Outcome, Record};
 use crate::access::{Account, Terms};
 use crate::journal::{self, Journal};
 use crate::ledger::rows::{GrantRow, Restored};
@@ -24,6 +25,8 @@ pub struct Recovered {
     pub records: u64,
     /// Holds that were open and are charged at their floor.
     pub floored: u64,
+    /// Jobs that were open and go on.
+    pub jobs: u64,
 }
 
 /// Why live state cannot be made from books and journal.
@@ -56,13 +59,21 @@ pub enum RecoverError {
 pub struct Restoring {
     live: Live,
     open: HashMap<DecisionId, Box<HoldRecord>>,
+    jobs: HashMap<DecisionId, JobRecord>,
+    made: Vec<MadeRecord>,
     recovered: Recovered,
 }
 
 impl Restoring {
     /// Nothing restored yet.
     pub fn new(clock: Clock) -> Self {
-        Self { live: Live::new(clock), open: HashMap::new(), recovered: Recovered::default() }
+        Self {
+            live: Live::new(clock),
+            open: HashMap::new(),
+            jobs: HashMap::new(),
+            made: Vec::new(),
+            recovered: Recovered::default(),
+        }
     }
 
     /// Sets live state to what the books say, row by row.
@@ -96,7 +107,15 @@ impl Restoring {
             }
             Record::End(end) => {
                 self.open.remove(&end.decision);
+                self.jobs.remove(&end.decision);
             }
+            Record::Job(job) => {
+                self.jobs.insert(job.decision, job);
+            }
+            Record::Correction(correction) => {
+                lock(&self.live.corrected).insert(correction.decision);
+            }
+            Record::Made(made) => self.made.push(made),
             Record::Grant(_) | Record::Expiry(_) => {}
         }
         Ok(())
@@ -108,13 +127,18 @@ impl Restoring {
         self.open.retain(|decision, _| open.contains(decision.as_bytes()));
     }
 
+    /// What was made upstream, as far as the journal still tells of it: the books may not have it yet.
+    pub fn take_made(&mut self) -> Vec<MadeRecord> {
+        std::mem::take(&mut self.made)
+    }
+
     /// The policies that the open holds were decided by.
     pub fn policies(&self) -> Vec<PolicyVersion> {
         let versions: BTreeSet<_> = self.open.values().map(|hold| hold.policy).collect();
         versions.into_iter().collect()
     }
 
-    /// The meter, with the holds that were open ended at their floor. `policy` finds a policy by version.
+    /// The meter, with the jobs that were open going on, and other holds that were open ended at their floor. `policy` finds a policy by version.
     pub fn meter(
         self,
         journal: Arc<Journal>,
@@ -127,10 +151,17 @@ impl Restoring {
         for hold in &open {
             take_up(&meter, hold, &policy)?;
         }
+        let (mut jobs, mut recovered) = (self.jobs, self.recovered);
         for hold in &open {
-            end_at_floor(&meter, hold)?;
+            if let Some(job) = jobs.remove(&hold.decision) {
+                go_on(&meter, job);
+                recovered.jobs += 1;
+            } else {
+                end_at_floor(&meter, hold)?;
+                recovered.floored += 1;
+            }
         }
-        Ok((meter, Recovered { floored: open.len() as u64, ..self.recovered }))
+        Ok((meter, recovered))
     }
 
     fn replay(&self, record: &Record) -> Result<(), RecoverError> {
@@ -145,6 +176,8 @@ impl Restoring {
             Record::End(end) => state.replay_end(end, CounterKey::of_balance),
             Record::Grant(grant) => self.replay_grant(&mut state, grant),
             Record::Expiry(expiry) => state.replay_expiry(expiry),
+            Record::Job(_) | Record::Made(_) => Ok(()),
+            Record::Correction(correction) => state.replay_correction(correction, CounterKey::of_balance),
         };
         replayed.map_err(|source| RecoverError::Gap { account, source })
     }
@@ -189,6 +222,14 @@ fn take_up(
     };
     lock(&meter.live.account(record.account)).take_up(record, terms);
     Ok(())
+}
+
+fn go_on(meter: &MemoryMeter, job: JobRecord) {
+    let (id, decision) = (job.account, job.decision);
+    let account = meter.live.account(id);
+    if lock(&account).begin_job(job).is_ok() {
+        meter.live.shard(id).open.insert(decision, id);
+    }
 }
 
 fn end_at_floor(meter: &MemoryMeter, record: &HoldRecord) -> Result<(), RecoverError> {

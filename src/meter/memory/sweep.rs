@@ -1,10 +1,9 @@
 //! The sweeper's part of the embedded meter: deadlines of holds, expiry of grants.
 
 use std::cmp::Reverse;
-use std::sync::Arc;
 
 use super::{MemoryMeter, lock};
-use crate::access::record::{Ending, Grade, Outcome, Record};
+use crate::access::record::{Ending, Grade, JobKind, Outcome, Record};
 use crate::access::{Account, Demand, Hold};
 use crate::meter::{MeterError, Swept};
 use crate::units::{DecisionId, Timestamp};
@@ -13,21 +12,15 @@ impl MemoryMeter {
     pub(super) fn sweep_now(&self) -> Result<Swept, MeterError> {
         let now = self.live.clock.now();
         let mut swept = Swept::default();
-        for shard in &self.live.shards {
-            let open: Vec<_> = {
-                let shard = lock(shard);
-                let account = |id| shard.accounts.get(id).map(Arc::clone);
-                shard.open.iter().filter_map(|(decision, id)| Some((*decision, account(id)?))).collect()
-            };
-            for (decision, account) in open {
-                self.expire_hold(&mut lock(&account), decision, now, &mut swept)?;
-            }
+        for (decision, account) in self.open() {
+            self.expire_hold(&mut lock(&account), decision, now, &mut swept)?;
         }
         self.expire_grants(now, &mut swept)?;
         Ok(swept)
     }
 
-    /// Past its deadline a hold that never left is given back; one that left is charged at its floor.
+    /// Past its deadline a hold that never left is given back, and so is a video's: nobody pays for one that is not
+    /// known to be whole. Any other that left is charged at its floor.
     fn expire_hold(
         &self,
         account: &mut Account,
@@ -38,14 +31,18 @@ impl MemoryMeter {
         let Some(hold) = account.hold_of(decision).filter(|hold| hold.expires_at <= now) else {
             return Ok(());
         };
-        if hold.dispatched {
-            let (used, ending) = at_floor(hold, Outcome::Expired);
-            let _unawaited = self.end(account, decision, used, ending, now)?;
+        let video = hold.job.as_ref().is_some_and(|job| job.kind == JobKind::Video);
+        let (used, ending) = match hold.dispatched {
+            true if video => (Demand::nothing(), at_floor(hold, Outcome::Expired).1),
+            true => at_floor(hold, Outcome::Expired),
+            false => (Demand::nothing(), Ending::not_sent()),
+        };
+        if hold.dispatched && !video {
             swept.floored += 1;
         } else {
-            let _unawaited = self.end(account, decision, Demand::nothing(), Ending::not_sent(), now)?;
             swept.voided += 1;
         }
+        let _unawaited = self.end(account, decision, used, ending, now)?;
         Ok(())
     }
 
@@ -81,7 +78,7 @@ pub(super) fn at_floor(hold: &Hold, outcome: Outcome) -> (Demand, Ending) {
         reached_upstream: true,
         status: None,
         tier: hold.terms.tier.clone(),
-        resource: None,
+        resource: hold.job.as_ref().map(|job| job.resource.clone()),
     };
     (used, ending)
 }

@@ -2,7 +2,7 @@ use std::path::Path;
 
 use super::*;
 use crate::access::balance::DEFAULT_PRIORITY;
-use crate::access::record::{Grade, GrantOrigin, Outcome};
+use crate::access::record::{Grade, GrantOrigin, JobKind, Outcome, Resource};
 use crate::access::{Reason, Terms};
 use crate::journal;
 use crate::ledger::Ledger;
@@ -26,7 +26,13 @@ plans:
       waterfall:
         - {name: included, kind: rate_limit, per: user, windows: [{allow: 50, every: 5h, starts: first_use}]}
         - {name: credits, kind: prepaid, balance: wallet}
+  narrow:
+    extends: plus
+    codex:
+      guards: [{name: in-flight, concurrent: 2, per: user}]
 "#;
+/// The places of `narrow`.
+const ROOMS: u8 = 2;
 
 /// One node's stores in a folder, and what is asked of them.
 struct Rig {
@@ -91,6 +97,21 @@ impl Rig {
                 ticket.await.unwrap();
                 Ok(decision)
             }
+            Verdict::Block(block) => Err(block),
+        }
+    }
+
+    /// A plan with few places.
+    fn narrow(&self) -> PlanIndex {
+        self.policy.plan("narrow").unwrap()
+    }
+
+    async fn hold_in(&self, plan: &PlanIndex, nth: u8) -> Result<DecisionId, Block> {
+        let ask = self.ask(nth, 1);
+        let ask = Ask { terms: Terms { plan: *plan, ..ask.terms }, ..ask };
+        let decision = ask.decision;
+        match self.meter.hold(self.account, ask).await.unwrap() {
+            Verdict::Allow(_, ticket) => ticket.await.map(|()| decision).map_err(|error| panic!("{error}")),
             Verdict::Block(block) => Err(block),
         }
     }
@@ -258,4 +279,107 @@ async fn an_explanation_is_what_then_happens_and_takes_nothing() {
     let explained = rig.meter.explain(rig.account, &ask).await.unwrap();
     assert_eq!(explained.outcome.unwrap().draws.len(), 2);
     assert_eq!(rig.left().await, ("50".into(), "10".into()));
+}
+
+fn job(rig: &Rig, decision: DecisionId, kind: JobKind, resource: &str, lives: Span) -> JobRecord {
+    let now = rig.clock.now();
+    JobRecord {
+        decision,
+        account: rig.account,
+        user: rig.user,
+        kind,
+        resource: Resource { id: resource.into(), upstream: None },
+        began_at: now,
+        expires_at: now.plus(lives),
+    }
+}
+
+/// I9, I10: a job goes on over restarts, with its reservation, its place and its deadline; other holds do not.
+#[tokio::test]
+async fn a_job_goes_on_over_restarts_with_all_that_it_holds() {
+    let folder = tempfile::tempdir().unwrap();
+    let (rig, _) = Rig::open(folder.path(), rig_clock()).await;
+    let (made, lost) = (rig.hold(1, 30).await.unwrap(), rig.hold(2, 10).await.unwrap());
+    let job = job(&rig, made, JobKind::Response, "resp_1", Span::from_seconds(3600));
+    rig.meter.begin_job(job.clone()).await.unwrap().await.unwrap();
+    let clock = rig.clock.clone();
+    rig.journal.close().unwrap();
+    drop(rig);
+    for floored in [1, 0] {
+        let (again, recovered) = Rig::open(folder.path(), clock.clone()).await;
+        assert_eq!((recovered.floored, recovered.jobs), (floored, 1));
+        assert_eq!(again.left().await.0, "20", "what it holds stays held");
+        assert_eq!(again.meter.jobs().await.unwrap(), std::slice::from_ref(&job));
+        assert!(again.meter.in_flight(again.account, lost).await.unwrap().is_none());
+        let held = again.meter.in_flight(again.account, made).await.unwrap().unwrap();
+        assert_eq!(held.expires_at, job.expires_at);
+        assert_eq!(again.meter.sweep().await.unwrap(), Swept::default(), "its deadline is not a request's");
+        again.settle().await;
+        again.journal.close().unwrap();
+    }
+    let (again, _) = Rig::open(folder.path(), clock.clone()).await;
+    again.finish(made, 25).await;
+    assert_eq!(again.left().await.0, "25");
+    again.journal.close().unwrap();
+    drop(again);
+    let (last, recovered) = Rig::open(folder.path(), clock).await;
+    assert_eq!((recovered.jobs, last.left().await.0.as_str()), (0, "25"));
+    assert!(last.meter.jobs().await.unwrap().is_empty());
+}
+
+/// Design section 3, "Deadlines": a video is voided, a response is charged at its floor, and neither as a request.
+#[tokio::test]
+async fn a_job_ends_at_its_own_deadline() {
+    let folder = tempfile::tempdir().unwrap();
+    let (rig, _) = Rig::open(folder.path(), rig_clock()).await;
+    let asked = rig.ask(1, 10);
+    let demand =
+        asked.terms.estimate(Quantities { input_tokens: 5, ..asked.demand.quantities.clone() }).unwrap();
+    let mut held = Vec::new();
+    for (nth, kind) in [(1, JobKind::Video), (2, JobKind::Response)] {
+        let ask = Ask { demand: demand.clone(), ..rig.ask(nth, 10) };
+        let decision = ask.decision;
+        let verdict = rig.meter.hold(rig.account, ask).await.unwrap();
+        assert!(matches!(verdict, Verdict::Allow(..)));
+        let job = job(&rig, decision, kind, kind.as_str(), Span::from_seconds(3600));
+        rig.meter.begin_job(job).await.unwrap().await.unwrap();
+        held.push(decision);
+    }
+    rig.clock.advance(Span::from_seconds(3599));
+    assert_eq!(rig.meter.sweep().await.unwrap(), Swept::default());
+    assert_eq!(rig.left().await.0, "20");
+    rig.clock.advance(Span::from_seconds(1));
+    let swept = rig.meter.sweep().await.unwrap();
+    assert_eq!(swept, Swept { voided: 1, floored: 1, expired: 0 }, "I9");
+    assert_eq!(rig.left().await.0, "45", "the input of the response, and nothing of the video");
+    rig.settle().await;
+    for decision in held {
+        let row = rig.ledger.decision(decision).await.unwrap().unwrap();
+        assert_eq!((row.outcome, row.grade), (Outcome::Expired, Grade::Floor));
+    }
+    assert!(rig.ledger.owner_of("video").await.unwrap().is_some());
+}
+
+/// Guards of places count jobs by themselves: the hold has the place.
+#[tokio::test]
+async fn a_job_keeps_its_place_over_a_restart_and_gives_it_back_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let (rig, _) = Rig::open(folder.path(), rig_clock()).await;
+    let mut open = Vec::new();
+    for nth in 0..ROOMS {
+        let decision = rig.hold_in(&rig.narrow(), nth).await.unwrap();
+        let resource = format!("video_{nth}");
+        let job = job(&rig, decision, JobKind::Video, &resource, Span::from_seconds(3600));
+        rig.meter.begin_job(job).await.unwrap().await.unwrap();
+        open.push(decision);
+    }
+    assert_eq!(rig.hold_in(&rig.narrow(), 100).await.unwrap_err().reason, Reason::InFlightLimit);
+    let clock = rig.clock.clone();
+    rig.journal.close().unwrap();
+    drop(rig);
+    let (again, _) = Rig::open(folder.path(), clock).await;
+    assert_eq!(again.hold_in(&again.narrow(), 101).await.unwrap_err().reason, Reason::InFlightLimit, "I4");
+    again.finish(open[0], 0).await;
+    again.hold_in(&again.narrow(), 102).await.unwrap();
+    assert_eq!(again.hold_in(&again.narrow(), 103).await.unwrap_err().reason, Reason::InFlightLimit, "I4");
 }

@@ -35,7 +35,12 @@ pub(super) async fn parse(api: demand::Api, body: &Body) -> Result<Asked, Refusa
             }
         }
     };
-    asked.map_err(|refused| match refused {
+    asked.map_err(refused)
+}
+
+/// A body that goes no further, to the client.
+pub(super) fn refused(refused: Refused) -> Refusal {
+    match refused {
         Refused::Bad(BadRequest { param, message, code }) => Refusal::BadRequest {
             param: param.map(Into::into),
             message: message.into(),
@@ -44,7 +49,7 @@ pub(super) async fn parse(api: demand::Api, body: &Body) -> Result<Asked, Refusa
         Refused::Foreign(Foreign { kind, param }) => {
             Refusal::NotFoundObject { what: format!("The {kind} named in '{param}'").into(), param: None }
         }
-    })
+    }
 }
 
 /// The body with what the gateway has to change in it; `None`: nothing.
@@ -72,7 +77,7 @@ fn unchanged(error: &demand::NotAnObject) -> Refusal {
 }
 
 /// A body that was not taken, to the client.
-pub(super) fn refusal(error: &BodyError) -> Refusal {
+pub(in crate::proxy) fn refusal(error: &BodyError) -> Refusal {
     let limit = |bytes: usize| u64::try_from(bytes).unwrap_or(u64::MAX);
     match error {
         BodyError::TooLarge { bytes_max } => Refusal::TooLarge { limit: limit(*bytes_max) },

@@ -35,6 +35,7 @@ fn credits(text: &str) -> Credits {
 #[test]
 fn a_booked_decision_shows_held_and_final_draws() {
     let row = DecisionRow {
+        revision: 1,
         size: None,
         decision: DECISION,
         seq: Seq(7),

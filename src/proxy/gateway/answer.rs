@@ -1,5 +1,7 @@
 //! What the client gets: the gateway's own answers, and the head of the upstream's.
 
+use std::sync::Arc;
+
 use bytes::{Bytes, BytesMut};
 use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, TRANSFER_ENCODING};
 use http::response::Parts;
@@ -9,13 +11,14 @@ use pingora::proxy::Session;
 
 use super::Shared;
 use crate::proxy::admit::Refused;
+use crate::proxy::background::Watched;
 use crate::proxy::finish::Cause;
 use crate::proxy::headers::{self, Headers};
 use crate::proxy::idempotency::Kept;
 use crate::proxy::local;
 use crate::proxy::passing;
 use crate::proxy::refusal::{self, Context, Response};
-use crate::proxy::request::{Metered, Request, Stage};
+use crate::proxy::request::{Metered, Request, Stage, is_stream};
 use crate::telemetry::chain;
 
 static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -23,7 +26,7 @@ static JSON: HeaderValue = HeaderValue::from_static("application/json");
 static NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
 
 /// Refuses a request. `Ok(true)`, as Pingora wants to hear it.
-pub(super) async fn refuse(
+pub(in crate::proxy) async fn refuse(
     shared: &Shared,
     session: &mut Session,
     request: &mut Request,
@@ -61,7 +64,7 @@ pub(super) async fn tell(
 }
 
 /// Tells a client again what it was told.
-pub(super) async fn replay(
+pub(in crate::proxy) async fn replay(
     session: &mut Session,
     request: &mut Request,
     kept: Kept,
@@ -73,7 +76,7 @@ pub(super) async fn replay(
 }
 
 /// Writes an answer of the gateway's own.
-pub(super) async fn respond(session: &mut Session, response: Response) -> pingora::Result<()> {
+pub(in crate::proxy) async fn respond(session: &mut Session, response: Response) -> pingora::Result<()> {
     let Response { status, headers, body } = response;
     let mut header = ResponseHeader::build(status, Some(16))?;
     for (name, value) in headers {
@@ -110,10 +113,14 @@ pub(super) async fn head(
             }
         }
         Stage::Free(free) => {
-            if let Some(id) = free.deletes.take().filter(|_| accepted)
-                && let Err(error) = shared.owners.forget(&id).await
+            if let Some(id) = free.deletes.take().filter(|_| accepted) {
+                deleted(shared, &id).await;
+            }
+            if accepted
+                && let Some(id) = &free.about
+                && !shared.jobs.is_ended(id)
             {
-                tracing::warn!(error = %chain(&error), "a deleted response stays on the books");
+                free.tells = Some(Watched::new(Arc::clone(&shared.jobs), is_stream(header)));
             }
             if told_id(header).is_none() {
                 header.insert_header(REQUEST_ID.clone(), request_id())?;
@@ -125,6 +132,16 @@ pub(super) async fn head(
         session.set_keepalive(None);
     }
     Ok(())
+}
+
+/// Forgets what was deleted, and ends the job that would have made it.
+pub(in crate::proxy) async fn deleted(shared: &Shared, id: &str) {
+    if let Err(error) = shared.jobs.deleted(id).await {
+        tracing::error!(error = %chain(&error), "the end of a deleted job is not recorded");
+    }
+    if let Err(error) = shared.owners.forget(id).await {
+        tracing::warn!(error = %chain(&error), "what was deleted stays on the books");
+    }
 }
 
 /// Ends the hold of a call that charges nothing, durably, before anybody is told.
@@ -170,7 +187,7 @@ fn insert(header: &mut ResponseHeader, headers: Headers) -> pingora::Result<()> 
 }
 
 /// An id for an answer that has none.
-pub(super) fn request_id() -> String {
+pub(in crate::proxy) fn request_id() -> String {
     format!("req_{:032x}", rand::random::<u128>())
 }
 

@@ -7,6 +7,7 @@ use pingora::proxy::{FailToProxy, Session};
 use pingora::{Error, ErrorSource, ErrorType};
 
 use super::{Shared, answer};
+use crate::proxy::exchange::is_connect;
 use crate::proxy::finish::Cause;
 use crate::proxy::metrics;
 use crate::proxy::refusal::{self, Context, Refusal};
@@ -145,7 +146,7 @@ async fn explain(shared: &Shared, session: &mut Session, error: &Error, request:
     }
 }
 
-fn refusal_of(error: &Error) -> Refusal {
+pub(in crate::proxy) fn refusal_of(error: &Error) -> Refusal {
     match (error.esource(), error.etype()) {
         (_, kind) if *kind == UPSTREAM_AUTH => Refusal::UpstreamAuth,
         (_, kind) if *kind == NO_UPSTREAM => Refusal::Overloaded,
@@ -162,7 +163,7 @@ fn refusal_of(error: &Error) -> Refusal {
 }
 
 /// Tells the operator, with the whole chain.
-fn note(error: &Error) {
+pub(in crate::proxy) fn note(error: &Error) {
     let kind = match (error.esource(), error.etype()) {
         (ErrorSource::Downstream, _) => {
             tracing::debug!(error = %chain(error), "the client left");
@@ -186,24 +187,4 @@ fn note(error: &Error) {
     };
     metrics::upstream_error(kind);
     tracing::warn!(kind, error = %chain(error), "the upstream failed");
-}
-
-fn is_connect(kind: &ErrorType) -> bool {
-    use ErrorType::{
-        BindError, ConnectError, ConnectNoRoute, ConnectRefused, ConnectTimedout, HandshakeError,
-        InvalidCert, SocketError, TLSHandshakeFailure, TLSHandshakeTimedout,
-    };
-    [
-        BindError,
-        ConnectError,
-        ConnectNoRoute,
-        ConnectRefused,
-        ConnectTimedout,
-        HandshakeError,
-        InvalidCert,
-        SocketError,
-        TLSHandshakeFailure,
-        TLSHandshakeTimedout,
-    ]
-    .contains(kind)
 }

@@ -1,7 +1,8 @@
 //! What makes two requests the same: method, path, content type, and what the body says once it is decoded.
 //!
 //! A multipart form is told apart by a boundary that clients make up anew for each attempt; it is no part of what they
-//! say, so it counts as where it stands and not as what it is.
+//! say, so it counts as where it stands and not as what it is. Of an upload that is too long to be read before it
+//! leaves, the beginning counts, in which everything stands that prices it, and its length.
 
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
@@ -24,8 +25,8 @@ pub struct Request {
 }
 
 impl Request {
-    /// Of a request's head.
-    pub fn of(header: &RequestHeader) -> Self {
+    /// Of a request's head, and the length of its body where only the beginning of that is looked at.
+    pub fn of(header: &RequestHeader, length: Option<u64>) -> Self {
         let target = header.raw_path();
         let path = target.split(|byte| *byte == b'?').next().unwrap_or(target);
         let content_type = header.headers.get(CONTENT_TYPE).map_or(&[][..], http::HeaderValue::as_bytes);
@@ -35,6 +36,9 @@ impl Request {
             add(&mut hash, part);
         }
         add_parts(&mut hash, content_type, boundary.as_deref());
+        if let Some(length) = length {
+            add(&mut hash, &length.to_le_bytes());
+        }
         Self { hash, boundary }
     }
 
@@ -96,7 +100,7 @@ mod tests {
     fn of(method: &str, target: &str, content_type: &str, body: &str) -> Fingerprint {
         let mut header = RequestHeader::build(method, target.as_bytes(), None).expect("a request");
         header.insert_header(CONTENT_TYPE, content_type).expect("a header");
-        Request::of(&header).with(body.as_bytes())
+        Request::of(&header, None).with(body.as_bytes())
     }
 
     fn form(boundary: &str, prompt: &str) -> Fingerprint {

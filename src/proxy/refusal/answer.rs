@@ -109,10 +109,6 @@ pub(super) fn answer<'a>(refusal: &'a Refusal, context: &Context<'a>) -> Answer<
         Refusal::BadRequest { param, message, code } => {
             Answer::invalid(StatusCode::BAD_REQUEST, *code, &**message).at(param.as_deref())
         }
-        Refusal::NotBuilt { what, param } => {
-            let message = format!("{what} is not supported by this gateway.");
-            Answer::invalid(StatusCode::BAD_REQUEST, Code::UnsupportedParameter, message).at(*param)
-        }
         Refusal::NotFound => Answer::invalid(StatusCode::NOT_FOUND, Code::UnknownUrl, words::UNKNOWN_URL),
         Refusal::NotFoundObject { what, param } => {
             let message = format!("{} not found.", words::bounded(what));

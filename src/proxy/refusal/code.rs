@@ -77,8 +77,6 @@ words! {
         InvalidJson = "invalid_json",
         /// A parameter that has to be there.
         MissingRequiredParameter = "missing_required_parameter",
-        /// A parameter that this gateway does not do.
-        UnsupportedParameter = "unsupported_parameter",
         /// Not a route.
         UnknownUrl = "unknown_url",
         /// Not there, or not the account's.

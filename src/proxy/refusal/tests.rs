@@ -70,7 +70,6 @@ fn refusals() -> Vec<Refusal> {
             message: "Invalid type for 'max_output_tokens': expected an integer.".into(),
             code: Code::InvalidType,
         },
-        Refusal::NotBuilt { what: "`background: true`", param: Some("background") },
         Refusal::NotFound,
         Refusal::NotFoundObject { what: "Response with id 'resp_1'".into(), param: None },
         Refusal::UnknownDecision,

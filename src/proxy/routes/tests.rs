@@ -29,10 +29,21 @@ fn every_route_is_in_the_table_with_exactly_one_class() {
         ("GET", "/v1/responses/resp_0a-B/input_items", "owned"),
         ("GET", "/v1/models", "free"),
         ("GET", "/v1/models/ft:gpt-5.5:me", "free"),
+        ("GET", "/v1/videos/resp_0a-B", "owned"),
+        ("GET", "/v1/videos/resp_0a-B/content", "owned"),
+        ("POST", "/v1/videos", "metered"),
+        ("POST", "/v1/videos/edits", "metered"),
+        ("POST", "/v1/videos/extensions", "metered"),
+        ("POST", "/v1/videos/resp_0a-B/remix", "metered"),
+        ("DELETE", "/v1/videos/resp_0a-B", "owned"),
+        ("GET", "/v1/videos", "free"),
+        ("POST", "/v1/videos/characters", "free"),
+        ("GET", "/v1/videos/characters/resp_0a-B", "owned"),
         ("GET", "/v1/access", "local"),
         ("GET", "/v1/access/decisions/resp_0a-B", "local"),
         ("GET", "/api/codex/usage", "local"),
         ("GET", "/backend-api/wham/usage", "local"),
+        ("POST", "/webhooks/upstream", "local"),
     ];
     assert_eq!(rows, expected.map(|(method, path, class)| (method, path.to_owned(), class)));
     for route in &TABLE {
@@ -53,6 +64,11 @@ fn a_target_goes_upstream_as_its_row_says_and_never_as_it_came() {
             "/v1/responses/resp_1/input_items?limit=2&&order=asc",
             "/v1/responses/resp_1/input_items?limit=2&order=asc",
         ),
+        (
+            "/v1/videos/video_1/content?variant=thumbnail&token=1",
+            "/v1/videos/video_1/content?variant=thumbnail",
+        ),
+        ("/v1/videos/video_1?variant=video", "/v1/videos/video_1"),
         ("/v1/models?limit=1", "/v1/models"),
         ("/v1/models/gpt-5.5", "/v1/models/gpt-5.5"),
     ] {
@@ -99,7 +115,22 @@ fn what_is_written_otherwise_is_no_route() {
         "/v1/chat/completions/x",
         "/v1/files",
         "/v1/conversations",
-        "/v1/videos",
+        "/v1/videos/",
+        "/v1//videos",
+        "/v1/Videos",
+        "/v1/videos/video_1/",
+        "/v1/videos/video_1%2fcontent",
+        "/v1/videos/video_1/content/",
+        "/v1/videos/video_1//content",
+        "/v1/videos/../videos",
+        "/v1/videos/video_1/../video_2/content",
+        "/v1/videos/video_1;x/content",
+        "/v1/videos/video_1/remix/",
+        "/v1/videos//remix",
+        "/v1/videos/edits/",
+        "/v1/videos/characters/",
+        "/v1/videos/characters/char_1/x",
+        "/v1/videos/video_1/frames",
         "/v1/embeddings",
     ] {
         for method in ["GET", "POST", "DELETE", "get", "HEAD", "OPTIONS", "PUT", "PATCH", "CONNECT", "TRACE"]
@@ -118,7 +149,7 @@ proptest! {
     #[test]
     fn what_goes_upstream_is_in_the_table(
         method in "GET|POST|DELETE",
-        target in "/v1/(responses|models|chat|access)(/[a-zA-Z0-9._:%/;-]{0,12}){0,3}(\\?[a-z=&%.]{0,12})?",
+        target in "/v1/(responses|models|chat|access|videos)(/[a-zA-Z0-9._:%/;-]{0,12}){0,3}(\\?[a-z=&%.]{0,12})?",
     ) {
         if let Some(matched) = find(&method, target.as_bytes()) {
             let upstream = matched.target();

@@ -122,7 +122,7 @@ fn what_cannot_be_read_is_refused_before_any_hold() {
         (json!({"max_output_tokens": -1}), 400),
         (json!({"max_output_tokens": "many"}), 400),
         (json!({"max_output_tokens": 1e300}), 400),
-        (json!({"background": true}), 400),
+        (json!({"background": "yes"}), 400),
         (json!({"stream": "yes"}), 400),
     ] {
         let mut body = json!({"model": "gpt-5.5", "input": "hi"});

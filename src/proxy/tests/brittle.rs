@@ -5,11 +5,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 
-use crate::access::record::{EndRecord, Ending, GrantRecord};
-use crate::access::{Ask, Demand, Extended, GrantOrder, Standing};
+use crate::access::record::{EndRecord, Ending, GrantRecord, JobRecord};
+use crate::access::{Ask, Demand, Extended, GrantOrder, Prior, Standing};
 use crate::journal::Ticket;
 use crate::meter::memory::MemoryMeter;
-use crate::meter::{Explained, InFlight, Meter, MeterError, MeterStats, Swept, Verdict};
+use crate::meter::{Corrected, Explained, InFlight, Meter, MeterError, MeterStats, Swept, Verdict};
 use crate::policy::compiled::{FeatureIndex, PlanIndex, Policy};
 use crate::units::{AccountId, DecisionId, GrantId, Timestamp, UserId};
 
@@ -38,6 +38,21 @@ impl Meter for Brittle {
     }
     async fn renew(&self, account: AccountId, decision: DecisionId, at: Timestamp) -> Result<(), MeterError> {
         self.meter.renew(account, decision, at).await
+    }
+    async fn begin_job(&self, job: JobRecord) -> Result<Ticket, MeterError> {
+        self.meter.begin_job(job).await
+    }
+    async fn correct(
+        &self,
+        account: AccountId,
+        prior: Prior,
+        used: Demand,
+        ending: Ending,
+    ) -> Result<Corrected, MeterError> {
+        self.meter.correct(account, prior, used, ending).await
+    }
+    async fn jobs(&self) -> Result<Vec<JobRecord>, MeterError> {
+        self.meter.jobs().await
     }
     async fn finish(
         &self,

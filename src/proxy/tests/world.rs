@@ -31,15 +31,19 @@ use crate::proxy::keys::Key;
 use crate::proxy::server::{self, Listener};
 use crate::proxy::upstreams::Upstreams;
 use crate::proxy::{body, upstream};
+use crate::settle::jobs::webhook::Verifier;
+use crate::settle::jobs::{Jobs, Pace, Truths, client};
 use crate::settle::{BlockLog, Settler};
 use crate::simulate::{self, Seen};
 use crate::units::time::Clock;
-use crate::units::{AccountId, Credits, DecisionId, GrantId, KeyId, UserId};
+use crate::units::{AccountId, Credits, DecisionId, GrantId, KeyId, Span, UserId};
 
 pub(super) const PATIENCE: Duration = Duration::from_secs(20);
 /// The key that the simulated upstream wants.
 pub(super) const UPSTREAM_KEY: &str = "sk-upstream-secret";
 
+/// What the upstream's webhooks are signed with.
+pub(super) const WEBHOOK_SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 /// The key that the spare one wants.
 pub(super) const SPARE_KEY: &str = "sk-spare-secret";
 
@@ -49,8 +53,10 @@ prices:
   - model: "gpt-5.5*"
     per_million_tokens: {input: 125, cached_input: 12.5, output: 750}
     tiers: {priority: 2}
+  - model: "sora-2-pro*"
+    per_second: {720x1280: 7.5, 1024x1792: 12.5}
   - model: "sora-2*"
-    per_second: {720x1280: 2.5}
+    per_second: {720x1280: 2.5, 1280x720: 2.5}
 balances:
   wallet: {per: account}
 features:
@@ -63,6 +69,9 @@ plans:
   payg:
     codex:
       guards: [{name: in-flight, concurrent: 50, per: user}]
+      waterfall: [{name: credits, kind: prepaid, balance: wallet}]
+    sora:
+      guards: [{name: jobs, concurrent: 30, per: user}]
       waterfall: [{name: credits, kind: prepaid, balance: wallet}]
   nothing: {}
 "#;
@@ -145,6 +154,7 @@ pub(super) struct World {
     /// The folder of its stores.
     pub(super) folder: tempfile::TempDir,
     policies: Arc<Policies>,
+    upstream: tokio::task::JoinHandle<()>,
     pub(super) runtime: Runtime,
     stop: Option<oneshot::Sender<()>>,
     server: Option<JoinHandle<()>>,
@@ -167,10 +177,11 @@ impl World {
         let (ledger, journal, meter) = stores(folder.path(), &clock);
         let policies = Arc::new(Policies::new(Arc::clone(&policy)));
         let directory = Arc::new(Directory::new());
-        let (upstream_address, seen) = runtime.block_on(async { simulated(UPSTREAM_KEY, wishes.first) });
+        let (upstream_address, seen, upstream) =
+            runtime.block_on(async { simulated(UPSTREAM_KEY, wishes.first) });
         let spare = wishes.spare.then(|| runtime.block_on(async { simulated(SPARE_KEY, "") }));
         let first = ("first", wishes.upstream.unwrap_or(upstream_address), wishes.upstream_key);
-        let second = spare.as_ref().map(|(address, _)| ("spare", *address, SPARE_KEY));
+        let second = spare.as_ref().map(|(address, _, _)| ("spare", *address, SPARE_KEY));
         let settings: Vec<_> = std::iter::once(first)
             .chain(second)
             .map(|(name, address, key)| wishes.settings(name, address, key))
@@ -189,30 +200,39 @@ impl World {
         let answers = folder.path().join("idempotency.sqlite");
         let answers = SqliteAnswers::open(&answers, wishes.kept, Syncs::Seldom, clock.clone());
         let answers = Arc::new(answers.expect("a store of answers"));
+        let truths = Truths { ledger: Arc::clone(&ledger), policies: Arc::clone(&policies) };
+        let jobs = runtime.block_on(jobs(&settings, &meter, truths, &clock));
+        let secret = Secret::new(WEBHOOK_SECRET, "a test").expect("a secret");
         let gateway = Gateway::new(Parts {
             clock,
             policies: Arc::clone(&policies),
             directory,
             meter: Arc::new(Brittle { meter: Arc::clone(&meter), breaks: Arc::clone(&brittle) }),
             ledger: Arc::clone(&ledger),
+            journal: Arc::clone(&journal),
+            made: Vec::new(),
             blocks,
+            jobs: Arc::clone(&jobs),
+            webhooks: Verifier::new(&[secret]).expect("a secret of webhooks"),
             upstreams: Arc::clone(&upstreams),
             bodies: wishes.bodies,
             answers: Arc::clone(&answers) as Arc<dyn Answers>,
             kept: wishes.kept,
         });
         let (settled, settling) = watch::channel(false);
+        let watching = Arc::clone(&jobs);
         let settlement = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             runtime.expect("a runtime").block_on(async {
-                tokio::join!(settler.run(settling.clone()), log.run(settling));
+                let watched = Arc::clone(&watching).watch(settling.clone());
+                tokio::join!(settler.run(settling.clone()), log.run(settling), watched);
             });
         });
         let (address, stop, server) = serve(gateway, wishes.grace);
         Self {
             address,
             seen,
-            spare: spare.map(|(_, seen)| seen),
+            spare: spare.map(|(_, seen, _)| seen),
             upstreams,
             ledger,
             meter,
@@ -223,6 +243,7 @@ impl World {
             poor,
             folder,
             policies,
+            upstream,
             runtime,
             stop: Some(stop),
             server: Some(server),
@@ -300,6 +321,11 @@ impl World {
         self.seen.requests()
     }
 
+    /// Ends the simulated upstream, as a crash would.
+    pub(super) fn stop_upstream(&self) {
+        self.upstream.abort();
+    }
+
     /// Asks the gateway to stop, and waits until it has.
     pub(super) fn stop(&mut self) {
         drop(self.stop.take());
@@ -335,8 +361,27 @@ fn stores(folder: &std::path::Path, clock: &Clock) -> (Arc<dyn Ledger>, Arc<Jour
     (Arc::new(ledger), journal, Arc::new(meter))
 }
 
+/// Jobs that nobody asks for but who is told to.
+async fn jobs(
+    upstreams: &[upstream::Settings],
+    meter: &Arc<MemoryMeter>,
+    truths: Truths,
+    clock: &Clock,
+) -> Arc<Jobs> {
+    let client = client::Client::new(upstreams.iter().map(|upstream| client::Settings {
+        name: upstream.name.clone(),
+        base_url: upstream.base_url.clone(),
+        key: upstream.key.clone(),
+        ca_file: None,
+        connect_timeout: upstream.connect_timeout,
+    }));
+    let (source, hour) = (Arc::new(client.expect("a client")), Span::from_seconds(3600));
+    let pace = Pace { polls_per_second: 20, first: hour, longest: hour };
+    Jobs::open(meter.clone(), truths, source, clock.clone(), pace).await.expect("jobs")
+}
+
 /// A simulated upstream that serves as long as the runtime lives.
-fn simulated(key: &str, words: &str) -> (SocketAddr, Seen) {
+fn simulated(key: &str, words: &str) -> (SocketAddr, Seen, tokio::task::JoinHandle<()>) {
     let options = simulate::Options {
         key: Some(key.to_owned()),
         recorded_body_bytes_max: 16 << 20,
@@ -345,8 +390,7 @@ fn simulated(key: &str, words: &str) -> (SocketAddr, Seen) {
     };
     let upstream = simulate::Upstream::bind((Ipv4Addr::LOCALHOST, 0).into(), options).expect("an upstream");
     let (address, seen) = (upstream.local_addr(), upstream.seen());
-    tokio::spawn(upstream.serve(std::future::pending()));
-    (address, seen)
+    (address, seen, tokio::spawn(upstream.serve(std::future::pending())))
 }
 
 /// An upstream that gives one answer, these bytes, and closes the connection.

@@ -134,7 +134,7 @@ async fn errors_come_in_openais_shape() {
     }
     for (head, body, status) in [
         ("GET /v1/responses", "", 404),
-        ("POST /v1/videos", "not json", 404),
+        ("POST /v1/files", "not json", 404),
         ("POST /v1/responses", "{", 400),
         ("POST /v1/responses", r#"{"input":"x"}"#, 400),
         ("POST /v1/responses", r#"{"model":"m","input":"x","max_output_tokens":"9"}"#, 400),

@@ -251,9 +251,27 @@ async fn a_background_response_is_queued_then_done_or_cancelled() {
     let path = format!("/v1/responses/{}", made["id"].as_str().expect("id"));
     let done = ask(upstream.addr, &format!("GET {path}"), "", "").await.json();
     assert_eq!((&done["status"], &done["usage"]["output_tokens"]), (&json!("completed"), &json!(16)));
-    for head in ["POST", "POST"] {
-        let cancelled = ask(upstream.addr, &format!("{head} {path}/cancel"), "", "").await.json();
-        assert_eq!((&cancelled["status"], &cancelled["id"]), (&json!("cancelled"), &made["id"]));
+    let late = ask(upstream.addr, &format!("POST {path}/cancel"), "", "").await.json();
+    assert_eq!(late["status"], "completed", "what has ended is not cancelled");
+    let again = ask(upstream.addr, &format!("GET {path}?stream=true&starting_after=3"), "", "").await;
+    let text = String::from_utf8_lossy(&again.raw).into_owned();
+    assert!(text.contains(r#""sequence_number":4,"#) && !text.contains(r#""sequence_number":3,"#), "{text}");
+    assert!(text.contains("event: response.completed"), "{text}");
+}
+
+#[tokio::test]
+async fn a_background_response_is_in_progress_as_long_as_asked_and_can_be_cancelled_then() {
+    let upstream = start(options());
+    let model = "m-sim-runs=600000+poll-after=300";
+    let body = format!(r#"{{"model":"{model}","input":"x","background":true}}"#);
+    let made = respond(upstream.addr, &body).await;
+    assert!(made.head.contains("openai-poll-after-ms: 300"), "{}", made.head);
+    let path = format!("/v1/responses/{}", made.json()["id"].as_str().expect("id"));
+    let running = ask(upstream.addr, &format!("GET {path}"), "", "").await.json();
+    assert_eq!((&running["status"], &running["usage"]), (&json!("in_progress"), &Value::Null));
+    for _ in 0..2 {
+        let cancelled = ask(upstream.addr, &format!("POST {path}/cancel"), "", "").await.json();
+        assert_eq!((&cancelled["status"], &cancelled["usage"]), (&json!("cancelled"), &Value::Null));
     }
     assert_eq!(ask(upstream.addr, &format!("GET {path}"), "", "").await.json()["status"], "cancelled");
 }

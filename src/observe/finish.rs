@@ -10,7 +10,7 @@
 
 use std::sync::Arc;
 
-use super::observe::{Observed, Terminal};
+use super::{Observed, Terminal};
 use crate::access::record::{Ending, Grade, Outcome, Resource};
 use crate::access::{Demand, Terms};
 use crate::policy::compiled::Name;

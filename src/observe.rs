@@ -8,6 +8,7 @@
 
 pub mod chat_filter;
 mod ending;
+pub mod finish;
 pub mod json;
 pub mod sse;
 pub mod usage;
@@ -95,6 +96,9 @@ pub struct Observed {
     pub tier: Option<String>,
     /// How it ended; nothing while it has not, or if it was cut. The first end counts.
     pub terminal: Option<Terminal>,
+    /// Whether it said so of itself: a body that is whole and states no status counts as completed, and an error in a
+    /// stream as a failure, but neither is the end of what is made in the background.
+    pub is_stated: bool,
     /// What was used, if the upstream said so; the last word counts, never a sum.
     pub quantities: Option<Quantities>,
     /// The output that passed.
@@ -276,6 +280,7 @@ impl Reading {
         self.told.accepted |= kind != Kind::Error;
         match kind {
             Kind::End(terminal) => {
+                self.told.is_stated |= self.told.terminal.is_none();
                 self.end_with(terminal);
                 self.use_exactly(&event.usage);
             }
@@ -302,6 +307,7 @@ impl Reading {
         self.told.output_seen.item_bytes = event.item_bytes;
         self.use_exactly(&event.usage);
         if progress == Progress::Complete && !event.pending {
+            self.told.is_stated = event.status.is_some();
             let unstated = if event.error { Terminal::Failed } else { Terminal::Completed };
             self.end_with(event.status.unwrap_or(unstated));
         }

@@ -106,6 +106,7 @@ fn a_whole_responses_stream_tells_everything() {
             model: Some("gpt-5.5-2026-04-23".into()),
             tier: Some("priority".into()),
             terminal: Some(Terminal::Completed),
+            is_stated: true,
             quantities: Some(quantities()),
             output_seen: OutputSeen {
                 deltas: 5,
@@ -151,6 +152,21 @@ fn every_end_of_a_response_is_known_with_its_usage() {
         let body = response(status, &usage())["response"].to_string();
         let told = observed(Shape::ResponsesJson, &body);
         assert_eq!((told.terminal, told.quantities), (Some(terminal), Some(quantities())), "{body}");
+    }
+}
+
+#[test]
+fn an_end_that_is_only_concluded_is_told_apart() {
+    for (shape, body, told) in [
+        (Shape::ResponsesJson, r#"{"id":"resp_1","status":"failed"}"#, (Some(Terminal::Failed), true)),
+        (Shape::ResponsesJson, r#"{"id":"resp_1"}"#, (Some(Terminal::Completed), false)),
+        (Shape::ResponsesJson, r#"{"id":"resp_1","status":"new"}"#, (Some(Terminal::Completed), false)),
+        (Shape::ResponsesJson, r#"{"id":"resp_1","status":"queued"}"#, (None, false)),
+        (Shape::ResponsesSse, "data: {\"type\":\"error\"}\n\n", (Some(Terminal::Failed), false)),
+        (Shape::ResponsesSse, "data: {\"type\":\"response.failed\"}\n\n", (Some(Terminal::Failed), true)),
+    ] {
+        let seen = observed(shape, body);
+        assert_eq!((seen.terminal, seen.is_stated), told, "{body}");
     }
 }
 
