@@ -11,8 +11,9 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::idempotency;
 use crate::policy::compiled::Name;
-use crate::policy::decode::Decode;
+use crate::policy::decode::{At, Decode};
 use crate::policy::problem::{Problems, Sink};
 use crate::policy::scalars::{Length, Text};
 use crate::policy::yaml;
@@ -23,6 +24,8 @@ pub use jobs::Jobs;
 pub use secret::{Secret, SecretError, SecretSource};
 
 const MIB: u64 = 1 << 20;
+/// The largest answer that may be kept: it stands in memory while it passes.
+const ANSWER_BYTES_MAX: u64 = 16 * MIB;
 const ADMIN_TOKEN: &str = "the token of the operator's API";
 const WEBHOOK_SECRET: &str = "the secret of an upstream's webhooks";
 const UPSTREAM_KEY: &str = "the key of an upstream";
@@ -48,6 +51,8 @@ pub struct Config {
     pub jobs: Jobs,
     /// Bounds.
     pub limits: Limits,
+    /// What is kept for requests that come again with the same key.
+    pub idempotency: idempotency::Limits,
     /// Logs.
     pub log: LogSettings,
 }
@@ -203,6 +208,9 @@ impl Config {
             yaml::read(text, &mut problems).and_then(|node| raw::Document::decode(node, &mut problems));
         if let Some(document) = &document {
             check_names(document, &mut problems);
+            if let Some(given) = &document.idempotency {
+                check_idempotency(given, &mut problems);
+            }
         }
         let jobs = document.as_mut().and_then(|document| document.jobs.take());
         let jobs = jobs.map_or_else(Jobs::default, |given| jobs::checked(&given, &mut problems));
@@ -227,6 +235,11 @@ impl Config {
     pub fn webhook_secrets(&self) -> Result<Vec<Secret>, SecretError> {
         let sources = self.upstreams.iter().filter_map(|upstream| upstream.webhook_secret.as_ref());
         sources.map(|source| source.read(WEBHOOK_SECRET)).collect()
+    }
+
+    /// The file of idempotency keys and their answers.
+    pub fn idempotency_path(&self) -> PathBuf {
+        self.data.join("idempotency.sqlite")
     }
 
     /// The embedded ledger's file.
@@ -263,6 +276,7 @@ impl Config {
             admin_token: secret_source(document.admin.token, folder),
             jobs: Jobs::default(),
             limits: limits(document.limits),
+            idempotency: document.idempotency.map(|given| kept(&given)).unwrap_or_default(),
             log: LogSettings {
                 format: log.as_ref().and_then(|log| log.format).unwrap_or(LogFormat::Text),
                 filter: log.and_then(|log| log.level).map_or_else(|| "info".to_owned(), |level| level.0),
@@ -318,6 +332,30 @@ fn limits(given: Option<raw::Limits>) -> Limits {
         body_time: duration(given.body_time, default.body_time),
         journal_bytes: bytes(given.journal, default.journal_bytes),
         shutdown_grace: duration(given.shutdown_grace, default.shutdown_grace),
+    }
+}
+
+fn kept(given: &raw::Idempotency) -> idempotency::Limits {
+    let default = idempotency::Limits::default();
+    let bytes =
+        |given: &Option<At<raw::Bytes>>, default| given.as_ref().map_or(default, |bytes| bytes.value.0);
+    idempotency::Limits {
+        keep: given.keep.map_or(default.keep, |length| length.0),
+        answer_bytes: bytes(&given.answer, default.answer_bytes),
+        total_bytes: bytes(&given.total, default.total_bytes),
+    }
+}
+
+/// Answers are recorded in memory while they pass, and one that is larger than all together is never kept.
+fn check_idempotency(given: &raw::Idempotency, problems: &mut Sink<'_>) {
+    let idempotency::Limits { answer_bytes, total_bytes, .. } = kept(given);
+    let (answer, total) = (given.answer.as_ref(), given.total.as_ref());
+    if let Some(answer) = answer.filter(|_| answer_bytes > ANSWER_BYTES_MAX) {
+        problems.report(&answer.at, format!("{answer_bytes} bytes"), "at most 16MiB for one answer");
+    }
+    if let Some(place) = answer.or(total).filter(|_| answer_bytes > total_bytes) {
+        let allowed = format!("`answer` ({answer_bytes} bytes) no larger than `total` ({total_bytes} bytes)");
+        problems.report(&place.at, "one answer larger than all together", &allowed);
     }
 }
 

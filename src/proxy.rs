@@ -8,6 +8,7 @@
 //! | `settlement`, `in_flight`, `extension` | the end of every hold; its renewal until then; how it grows with a stream |
 //! | `background`, `webhooks` | calls that become jobs; the upstream's word that one has ended |
 //! | `responses` | whose a response is |
+//! | `idempotency` | the same request again is answered again, and never charged again unheard |
 //! | `keys`, `client` | who calls, and in what words to answer |
 //! | `refusal`, `headers` | the one place that says no; what every answer tells |
 //! | `local`, `access_view`, `decision_view`, `codex_usage` | what a client may look up |
@@ -31,6 +32,7 @@ pub mod extension;
 pub mod gateway;
 pub mod headers;
 pub mod health;
+pub mod idempotency;
 pub mod in_flight;
 pub mod keys;
 pub mod learn;

@@ -15,12 +15,14 @@
 mod blocks;
 mod gauges;
 pub mod jobs;
+mod progress;
 mod settler;
 mod sweeper;
 
 pub use blocks::{BlockLog, BlockSender};
 pub use gauges::{describe, record_gauges};
 pub use jobs::Jobs;
+pub use progress::Progress;
 pub use settler::{Settler, SettlerStats};
 pub use sweeper::Sweeper;
 

@@ -16,6 +16,7 @@ use super::serve::{Deployment, Gateway};
 use crate::config::{
     self, Breaker, Config, Durability, Limits, Listen, OnStoreFailure, Secret, SecretSource, Upstream,
 };
+use crate::idempotency;
 use crate::simulate;
 use crate::telemetry::LogSettings;
 use seed::Keys;
@@ -97,6 +98,7 @@ impl Demo {
             admin_token: SecretSource::File(data.join("admin-token")),
             jobs: config::Jobs::default(),
             limits: Limits { shutdown_grace: Duration::from_secs(10), ..Limits::default() },
+            idempotency: idempotency::Limits::default(),
             log: LogSettings { filter: "warn,overfall=info".to_owned(), ..LogSettings::default() },
         })
     }

@@ -19,6 +19,7 @@ use super::node::{Node, Stores};
 use super::reload::Reloader;
 use crate::admin::{self, Operator};
 use crate::config::{Config, Durability, Secret};
+use crate::idempotency::sqlite::{self, SqliteAnswers};
 use crate::journal;
 use crate::policy::compiled::Policy;
 use crate::policy::load;
@@ -66,6 +67,7 @@ pub(super) struct Gateway {
     pub(super) operator: Arc<Operator>,
     deployment: Deployment,
     admin: TcpListener,
+    answers: Arc<SqliteAnswers>,
 }
 
 impl Serve {
@@ -142,9 +144,10 @@ impl Gateway {
         if node.recovered.jobs > 0 {
             tracing::info!(jobs = node.recovered.jobs, "jobs go on that were open when the gateway ended");
         }
+        let answers = Arc::new(open_answers(&deployment.config, &node)?);
         let operator =
             node.operator(deployment.admin_token.clone(), Some(exposition), Arc::new(Notify::new()));
-        Ok(Self { runtime, node, operator, deployment, admin })
+        Ok(Self { runtime, node, operator, deployment, admin, answers })
     }
 
     /// Runs a future beside the gateway.
@@ -154,7 +157,7 @@ impl Gateway {
 
     /// Serves until a signal ends it, then brings everything to the books. `serving` is called once clients can connect.
     pub(super) fn run(self, serving: impl FnOnce() + Send + 'static) -> anyhow::Result<ExitCode> {
-        let Self { runtime, node, operator, deployment, admin } = self;
+        let Self { runtime, node, operator, deployment, admin, answers } = self;
         // Listened for before anything tells that the gateway is alive: from then on a signal ends it in order.
         let signalled = runtime.spawn(server::signalled());
         admin.set_nonblocking(true)?;
@@ -190,7 +193,9 @@ impl Gateway {
         let watched = Arc::clone(&upstreams);
         operator.readiness.watch(move || watched.is_any_up());
         let jobs = runtime.block_on(jobs(&node, &deployment))?;
-        let proxy = gateway::Gateway::new(parts(&node, &deployment, upstreams, Arc::clone(&jobs))?);
+        let parts = parts(&node, &deployment, upstreams, Arc::clone(&jobs), Arc::clone(&answers))?;
+        let proxy = gateway::Gateway::new(parts);
+        runtime.spawn(proxy.resolve_interrupted(node.progress()));
         let watcher = server::Task::new("job watcher", move |stop| jobs.watch(stop));
         let leaving = Arc::clone(&operator);
         let stop = async move {
@@ -202,6 +207,7 @@ impl Gateway {
         };
         let served = server::run(&settings(&deployment.config), proxy, vec![watcher], stop);
         operator.readiness.end();
+        answers.close();
         node.close();
         served?;
         tracing::info!("the gateway has ended; everything is on the books");
@@ -250,11 +256,21 @@ fn upstreams(deployment: &Deployment) -> Vec<upstream::Settings> {
     settings.collect()
 }
 
+/// What is kept for requests that come again.
+fn open_answers(config: &Config, node: &Node) -> Result<SqliteAnswers, sqlite::OpenError> {
+    let syncs = match config.durability {
+        Durability::Strict => sqlite::Syncs::Each,
+        Durability::Relaxed => sqlite::Syncs::Seldom,
+    };
+    SqliteAnswers::open(&config.idempotency_path(), config.idempotency, syncs, node.clock.clone())
+}
+
 fn parts(
     node: &Node,
     deployment: &Deployment,
     upstreams: Arc<Upstreams>,
     jobs: Arc<Jobs>,
+    answers: Arc<SqliteAnswers>,
 ) -> anyhow::Result<gateway::Parts> {
     let limits = &deployment.config.limits;
     let bytes = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
@@ -274,6 +290,8 @@ fn parts(
             buffered_bytes_max: bytes(limits.bodies_bytes),
             timeout: limits.body_time,
         },
+        answers,
+        kept: deployment.config.idempotency,
     })
 }
 

@@ -35,6 +35,8 @@ record! {
         jobs: Option<Jobs>,
         /// Bounds.
         limits: Option<Limits>,
+        /// What is kept for requests that come again with the same key.
+        idempotency: Option<Idempotency>,
         /// Logs.
         log: Option<Log>,
     }
@@ -161,6 +163,18 @@ record! {
         journal: Option<Bytes>,
         /// How long streams may go on after SIGTERM.
         shutdown_grace: Option<Length>,
+    }
+}
+
+record! {
+    /// What is kept for requests that come again with the same `Idempotency-Key`.
+    Idempotency {
+        /// How long a key is known.
+        keep: Option<Length>,
+        /// The largest answer that is kept.
+        answer: Option<At<Bytes>>,
+        /// All answers together; the oldest go. A key for each KiB of it is known.
+        total: Option<At<Bytes>>,
     }
 }
 

@@ -31,6 +31,30 @@ fn what_is_left_out_has_the_documented_default_and_paths_are_relative_to_the_fil
 }
 
 #[test]
+fn what_is_kept_for_requests_that_come_again_is_read_and_checked() {
+    let parse = |line: &str| Config::parse("overfall.yaml", &format!("{LEAST}{line}\n"), Path::new(""));
+    let kept = |line: &str| parse(line).unwrap().idempotency;
+    let default = kept("");
+    assert_eq!(
+        (default.keep.ms(), default.answer_bytes, default.total_bytes),
+        (86_400_000, 1 << 20, 1 << 30)
+    );
+    let given = kept("idempotency: {keep: 1h, answer: 64KiB, total: 2GiB}");
+    assert_eq!((given.keep.ms(), given.answer_bytes, given.total_bytes), (3_600_000, 64 << 10, 2 << 30));
+    for (line, told) in [
+        ("idempotency: {keep: 0s}", "6:21: the text `0s`"),
+        ("idempotency: {answer: 0KiB}", "a number of bytes above zero"),
+        ("idempotency: {answer: 17MiB}", "6:23: 17825792 bytes"),
+        ("idempotency: {total: 1KiB}", "one answer larger than all together"),
+        ("idempotency: {answer: 2MiB, total: 1MiB}", "one answer larger than all together"),
+        ("idempotency: {forget: 1h}", "forget"),
+    ] {
+        let problems = parse(line).unwrap_err().to_string();
+        assert!(problems.contains(told), "{line}: {told} is missing in\n{problems}");
+    }
+}
+
+#[test]
 fn every_problem_is_told_at_once_with_what_is_allowed() {
     let text = LEAST
         .replace("version: 1", "version: 2")
@@ -82,8 +106,7 @@ fn upstreams_are_a_list_in_order_of_preference_each_with_a_name_of_its_own() {
 
 #[test]
 fn what_is_not_built_yet_is_an_error() {
-    for line in ["on_store_failure: degraded", "idempotency: {keep: 24h}", "stores: {data: x, meter: redis}"]
-    {
+    for line in ["on_store_failure: degraded", "jobs: {poll: 1s}", "stores: {data: x, meter: redis}"] {
         let text = if line.starts_with("stores") {
             LEAST.replace("stores: {data: /var/lib/overfall}", line)
         } else {

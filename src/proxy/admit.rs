@@ -18,6 +18,7 @@ use super::demand::{self, Asked};
 use super::finish::Cause;
 use super::gateway::Shared;
 use super::headers::Scene;
+use super::idempotency::{Step, Taken};
 use super::keys::{Key, Malformed};
 use super::metrics;
 use super::observe::ChatFilter;
@@ -181,11 +182,18 @@ pub(super) async fn meter(
     let sent = shared.bodies.read(session).await.map_err(|error| body::refusal(&error))?;
     let plain = body::plain(shared, session, &sent).await?;
     let asked = body::parse(kind, plain.as_ref().unwrap_or(&sent)).await?;
+    let decision = DecisionId::new(known.now, rand::random());
+    let said = plain.as_ref().unwrap_or(&sent).bytes();
+    let taken = match shared.idempotency.step(session, &known.caller, said, decision, known.now).await? {
+        Step::Unkeyed => None,
+        Step::Go(taken) => Some(taken),
+        Step::Replay(kept) => return Ok(Stage::Replayed(Box::new(kept))),
+    };
     let adds_usage = kind == demand::Api::Chat && asked.stream && !asked.include_usage;
     let context = context_of(shared, &known.caller, &asked).await?;
     open(shared, context.goal)?;
-    let priced = price(shared, &known, api, &asked, context.tokens).await?;
-    let (decided, settlement) = hold(shared, &known, priced).await?;
+    let priced = price(shared, &known, api, &asked, context.tokens, decision).await?;
+    let (decided, settlement) = hold(shared, &known, priced, taken).await?;
     let bound = decided.clamped_to.map(|tokens| (tokens / asked.choices.max(1)).max(1));
     let text = plain.as_ref().unwrap_or(&sent).bytes();
     let rewritten = body::rewritten(kind, text, bound, adds_usage)?;
@@ -219,6 +227,7 @@ async fn price(
     api: Api,
     asked: &Asked,
     context_tokens: u64,
+    decision: DecisionId,
 ) -> Result<Priced, Refused> {
     let caller = &known.caller;
     let policy = shared.policies.current();
@@ -243,7 +252,6 @@ async fn price(
         output_tokens: usual.min(output_bound).max(1),
         ..Quantities::default()
     };
-    let decision = DecisionId::new(known.now, rand::random());
     let reason = match () {
         () if terms.waterfall().is_none() => Reason::NotInPlan,
         // A model that is priced by the second would be free by the token.
@@ -260,7 +268,12 @@ async fn price(
 }
 
 /// Takes what the request needs, and waits until that is durable.
-async fn hold(shared: &Shared, known: &Known, priced: Priced) -> Result<(Decided, Settlement), Refused> {
+async fn hold(
+    shared: &Shared,
+    known: &Known,
+    priced: Priced,
+    mut taken: Option<Box<Taken>>,
+) -> Result<(Decided, Settlement), Refused> {
     let (account, user) = (known.caller.account, known.caller.user);
     let lifetime = priced.terms.feature().deadlines.request;
     let ask = Ask {
@@ -282,6 +295,9 @@ async fn hold(shared: &Shared, known: &Known, priced: Priced) -> Result<(Decided
     metrics::decided(terms.feature(), metrics::ALLOWED);
     shared.in_flight.watch(account, decision, lifetime, known.now);
     let Held { demand, draws, clamped_to, standing, .. } = held;
+    if let Some(taken) = &mut taken {
+        taken.held();
+    }
     let mut settlement = shared.settlements.take_charge(Call {
         account,
         user,
@@ -296,6 +312,7 @@ async fn hold(shared: &Shared, known: &Known, priced: Priced) -> Result<(Decided
         status: None,
         observer: None,
         owned: false,
+        taken,
     });
     if let Err(error) = ticket.await {
         tracing::error!(decision.id = %decision, error = %chain(&error), "a hold is not durable");

@@ -19,6 +19,7 @@ use pingora::{Error, ErrorSource, ErrorType};
 
 use super::body::{self, Bodies};
 use super::finish::Cause;
+use super::idempotency::Idempotency;
 use super::in_flight::InFlight;
 use super::learn::Learner;
 use super::request::{Metered, Request, Stage};
@@ -28,12 +29,13 @@ use super::server::Task;
 use super::settlement::Settlements;
 use super::upstreams::{Same, Upstreams};
 use super::{admit, local, metrics, passing, upstreams, webhooks};
+use crate::idempotency::{self, Answers};
 use crate::ledger::Ledger;
 use crate::ledger::directory::Directory;
 use crate::meter::Meter;
 use crate::policy::live::Policies;
 use crate::settle::jobs::webhook::Verifier;
-use crate::settle::{BlockSender, Jobs};
+use crate::settle::{BlockSender, Jobs, Progress};
 use crate::units::time::Clock;
 
 /// How long a client may take to read what is written to it.
@@ -65,6 +67,10 @@ pub struct Parts {
     pub upstreams: Arc<Upstreams>,
     /// Bounds on bodies.
     pub bodies: body::Limits,
+    /// What is known of idempotency keys.
+    pub answers: Arc<dyn Answers>,
+    /// What is kept of them, and for how long.
+    pub kept: idempotency::Limits,
 }
 
 /// The gateway. Clones are the same one.
@@ -88,6 +94,7 @@ pub(super) struct Shared {
     pub(super) in_flight: Arc<InFlight>,
     pub(super) settlements: Arc<Settlements>,
     pub(super) intake: Intake,
+    pub(super) idempotency: Idempotency,
 }
 
 /// Whether requests are taken.
@@ -145,7 +152,14 @@ impl Gateway {
             in_flight,
             settlements,
             intake: Intake::default(),
+            idempotency: Idempotency::new(parts.answers, parts.kept),
         }))
+    }
+
+    /// Asks the books about the calls with idempotency keys that were under way when the gateway died.
+    pub fn resolve_interrupted(&self, progress: Progress) -> impl Future<Output = ()> + Send + 'static {
+        let shared = Arc::clone(&self.0);
+        async move { shared.idempotency.resolve(&*shared.meter, &*shared.ledger, &progress).await }
     }
 
     pub(super) fn shared(&self) -> &Arc<Shared> {
@@ -227,6 +241,7 @@ impl ProxyHttp for Gateway {
             }
         };
         match decided {
+            Ok(Stage::Replayed(kept)) => answer::replay(session, request, *kept).await,
             Ok(stage) => {
                 request.stage = stage;
                 Ok(false)
@@ -343,11 +358,14 @@ impl ProxyHttp for Gateway {
                 }
                 if end_of_stream {
                     answer::append(body, metered.conclude());
+                }
+                metered.record(body.as_ref(), end_of_stream);
+                if end_of_stream {
                     metered.settlement.end_now(Cause::Ended);
                 }
             }
             Stage::Free(free) => free.pass(body.as_deref(), end_of_stream),
-            Stage::Arrived | Stage::Answered => {}
+            Stage::Arrived | Stage::Answered | Stage::Replayed(_) => {}
         }
         Ok(None)
     }
@@ -385,6 +403,7 @@ impl ProxyHttp for Gateway {
         if let Stage::Metered(metered) = &mut request.stage {
             // It has ended already, unless the answer had no body or a filter failed.
             let cause = error.map_or(Cause::Ended, failure::cause);
+            metered.record(None, error.is_none());
             metered.settlement.end(cause).await;
         }
         let class = request.route.map_or("none", |route: &Route| route.class.as_str());

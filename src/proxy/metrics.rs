@@ -9,6 +9,7 @@ use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogra
 
 use super::breaker::Position;
 use crate::access::record::EndRecord;
+use crate::idempotency::Why;
 use crate::policy::compiled::{Feature, Name};
 
 /// Requests answered.
@@ -44,6 +45,11 @@ pub(super) const SETTLEMENTS_LEFT: &str = "overfall_settlements_left_to_deadline
 /// Ends that the meter did not take.
 pub(super) const ENDS_FAILED: &str = "overfall_ends_failed_total";
 
+/// Answers given again.
+const REPLAYS: &str = "overfall_idempotency_replays_total";
+/// Requests whose key is known, and that cannot go on.
+const CONFLICTS: &str = "overfall_idempotency_conflicts_total";
+
 /// The outcome of a decision that lets a request through.
 pub(super) const ALLOWED: &str = "none";
 
@@ -63,6 +69,9 @@ pub fn describe() {
     describe_counter!(UPSTREAM_FAILURES, "No connection, 502, 503, 504 or no answer: what opens a breaker.");
     describe_gauge!(UPSTREAM_BREAKER, "An upstream's breaker: 0 closed, 1 half open, 2 open.");
     describe_gauge!(UPSTREAM_USABLE, "1 while requests would be sent to an upstream.");
+    describe_counter!(REPLAYS, "Answers given again to requests whose idempotency key was known.");
+    describe_counter!(CONFLICTS, "Requests refused because of their idempotency key, by why.");
+    crate::idempotency::sqlite::metrics::describe();
     describe_gauge!(IN_FLIGHT, "Requests under way.");
     describe_gauge!(BUFFERED, Unit::Bytes, "Bodies of requests in memory.");
     describe_counter!(RESOLVE_FAILURES, "Times that the upstream's name did not resolve.");
@@ -94,6 +103,16 @@ pub(super) fn ended(record: &EndRecord) {
 /// A key let nobody in.
 pub(super) fn unidentified(why: &'static str) {
     counter!(UNIDENTIFIED, "why" => why).increment(1);
+}
+
+/// An answer is given again.
+pub(super) fn replayed() {
+    counter!(REPLAYS).increment(1);
+}
+
+/// A request cannot go on because of its key.
+pub(super) fn key_refused(why: Why) {
+    counter!(CONFLICTS, "why" => why.as_str()).increment(1);
 }
 
 /// The upstream is at fault.

@@ -9,6 +9,7 @@ use super::client::Dialect;
 use super::extension::Extension;
 use super::finish::Cause;
 use super::headers::{self, Allowed, Headers, Scene};
+use super::idempotency::{Kept, Taken};
 use super::in_flight::Counted;
 use super::observe::{ChatFilter, Failure, Observer, Shape};
 use super::passing::Outgoing;
@@ -53,6 +54,8 @@ pub enum Stage {
     Arrived,
     /// The gateway has answered, or will, by itself.
     Answered,
+    /// It was answered before, and is answered so again.
+    Replayed(Box<Kept>),
     /// It goes on, and costs nothing.
     Free(Free),
     /// It goes on, and is held.
@@ -125,7 +128,7 @@ impl Request {
         match &mut self.stage {
             Stage::Free(free) => Some(&mut free.outgoing),
             Stage::Metered(metered) => Some(&mut metered.outgoing),
-            Stage::Arrived | Stage::Answered => None,
+            Stage::Arrived | Stage::Answered | Stage::Replayed(_) => None,
         }
     }
 
@@ -138,7 +141,7 @@ impl Request {
     pub fn metered(&mut self) -> Option<&mut Metered> {
         match &mut self.stage {
             Stage::Metered(metered) => Some(metered),
-            Stage::Arrived | Stage::Answered | Stage::Free(_) => None,
+            Stage::Arrived | Stage::Answered | Stage::Replayed(_) | Stage::Free(_) => None,
         }
     }
 
@@ -238,6 +241,22 @@ impl Metered {
         self.stopped_at = Some(left);
         self.settlement.end_now(Cause::Exhausted);
         ending.into()
+    }
+
+    /// Its idempotency key, if it has one and the call goes on.
+    pub fn taken(&mut self) -> Option<&mut Taken> {
+        self.settlement.call()?.taken.as_deref_mut()
+    }
+
+    /// Records what the client gets of the answer.
+    pub fn record(&mut self, chunk: Option<&Bytes>, end_of_answer: bool) {
+        let Some(taken) = self.taken() else { return };
+        if let Some(chunk) = chunk {
+            taken.pass(chunk);
+        }
+        if end_of_answer {
+            taken.whole();
+        }
     }
 
     /// What ends a stream that was cut.

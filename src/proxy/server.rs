@@ -5,7 +5,7 @@
 //! finish and do, and then Pingora has nothing left to wait for. What the grace period cuts is settled by its drop,
 //! and booked before [`run`] returns. The caller closes journal and ledger after that.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -21,6 +21,7 @@ use pingora::server::{RunArgs, Server, ShutdownSignal, ShutdownSignalWatch, Shut
 use pingora::services::background::{BackgroundService, GenBackgroundService};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio::net::TcpSocket;
 use tokio::sync::{mpsc, watch};
 
 use super::gateway::Gateway;
@@ -171,9 +172,8 @@ pub fn run(
         proxy.server_options = Some(options);
     }
     for listener in &settings.listeners {
-        // Pingora panics in a thread where it cannot bind; so that is tried here first.
         let address = listener.address;
-        drop(TcpListener::bind(address).map_err(|source| ServerError::Bind { address, source })?);
+        try_to_bind(address).map_err(|source| ServerError::Bind { address, source })?;
         match &listener.tls {
             None => service.add_tcp(&address.to_string()),
             Some(tls) => service.add_tls_with_settings(&address.to_string(), None, tls.settings()?),
@@ -188,6 +188,14 @@ pub fn run(
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.map_err(ServerError::Runtime)?.block_on(settlements.drain());
     Ok(())
+}
+
+/// Pingora panics in a thread where it cannot bind; so that is tried first. It does not listen: who connected would be
+/// thrown out again.
+fn try_to_bind(address: SocketAddr) -> std::io::Result<()> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)
 }
 
 /// Adds the gateway's own tasks and the caller's. The receiver ends when all of them have.

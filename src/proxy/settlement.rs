@@ -5,13 +5,16 @@
 //! worker ends it by what was seen. What finds no place there ends by its deadline, at its floor. Exactly one of these
 //! is first, and the meter knows no second (I9).
 
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Waker};
+use std::task::{Context, Poll, Waker, ready};
 
+use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 
 use super::extension::{Extension, Question};
 use super::finish::{Cause, Facts};
+use super::idempotency::Taken;
 use super::in_flight::InFlight;
 use super::learn::Learner;
 use super::metrics;
@@ -19,7 +22,7 @@ use super::observe::Observer;
 use super::responses::Owners;
 use crate::access::Terms;
 use crate::access::record::{EndRecord, Resource};
-use crate::journal::Ticket;
+use crate::journal::{NotDurable, Ticket};
 use crate::ledger::rows::Owner;
 use crate::meter::{Meter, MeterError};
 use crate::policy::compiled::{Name, WhenExhausted};
@@ -30,7 +33,6 @@ use crate::units::{AccountId, DecisionId, Quantities, UserId};
 const QUEUE: usize = 16_384;
 
 /// What has to be known to end a call.
-#[derive(Debug)]
 pub struct Call {
     /// Who pays.
     pub account: AccountId,
@@ -58,6 +60,8 @@ pub struct Call {
     pub observer: Option<Observer>,
     /// Whether what the call made upstream is known to be its account's.
     pub owned: bool,
+    /// Its idempotency key, if it has one.
+    pub taken: Option<Box<Taken>>,
 }
 
 /// Ends calls.
@@ -76,6 +80,14 @@ pub struct Settlements {
 pub struct Settlement {
     call: Option<Box<Call>>,
     settlements: Arc<Settlements>,
+}
+
+/// The end of a call, which resolves when it is durable. Only then the key of a call that charged nothing is free, whether
+/// anybody waits or not: before, a crash would charge the call all the same.
+#[must_use = "an end is durable only once it says so"]
+pub struct End {
+    ticket: Option<Ticket>,
+    freed: Option<Box<Taken>>,
 }
 
 impl Settlements {
@@ -122,9 +134,19 @@ impl Settlements {
         }
     }
 
-    async fn end(&self, call: Box<Call>, cause: Cause) -> Option<Ticket> {
+    async fn end(&self, call: Box<Call>, cause: Cause) -> Option<End> {
         let Call {
-            account, user, decision, terms, estimate, input_by_size, status, upstream, observer, ..
+            account,
+            user,
+            decision,
+            terms,
+            estimate,
+            input_by_size,
+            status,
+            upstream,
+            observer,
+            taken,
+            ..
         } = *call;
         let observed = observer.map(Observer::end);
         let facts = Facts {
@@ -143,15 +165,46 @@ impl Settlements {
         if observed.is_some_and(|observed| observed.quantities.is_some()) {
             self.learner.observe(user, &terms.model, &used.quantities, input_by_size);
         }
+        let charges_nothing = Taken::is_freed_by(ending.outcome);
+        let was_sent = ending.reached_upstream;
         match self.meter.finish(account, decision, used, ending).await {
             Ok((record, ticket)) => {
                 tell(&record);
-                Some(ticket)
+                let mut freed = taken.filter(|_| charges_nothing);
+                if let Some(taken) = &mut freed {
+                    taken.free();
+                }
+                // What never left is free at once: a journal that takes nothing must not keep the key from a retry.
+                Some(End { ticket: Some(ticket), freed: freed.filter(|_| was_sent) })
             }
             Err(error) => {
                 untold(decision, &error);
                 None
             }
+        }
+    }
+}
+
+impl Future for End {
+    type Output = Result<(), NotDurable>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let Some(ticket) = &mut self.ticket else { return Poll::Ready(Ok(())) };
+        let durable = ready!(Pin::new(ticket).poll(context));
+        self.freed = None;
+        Poll::Ready(durable)
+    }
+}
+
+impl Drop for End {
+    fn drop(&mut self) {
+        let (Some(ticket), Some(freed)) = (self.ticket.take(), self.freed.take()) else { return };
+        // Without a runtime the process is ending, and the journal with it.
+        if let Ok(runtime) = Handle::try_current() {
+            runtime.spawn(async move {
+                let _told = ticket.await;
+                drop(freed);
+            });
         }
     }
 }
@@ -206,8 +259,9 @@ impl Settlement {
             && call.terms.feature().when_exhausted == WhenExhausted::Stop
     }
 
-    /// Ends the call. The ticket tells when the end is durable; `None`: it had ended before, or the journal is closed.
-    pub async fn end(&mut self, cause: Cause) -> Option<Ticket> {
+    /// Ends the call. What is given resolves when the end is durable; `None`: it had ended before, or the journal is
+    /// closed.
+    pub async fn end(&mut self, cause: Cause) -> Option<End> {
         let call = self.call.take()?;
         self.settlements.end(call, cause).await
     }

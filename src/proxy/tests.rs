@@ -5,6 +5,7 @@ mod background;
 mod bodies;
 mod brittle;
 mod faults;
+mod idempotency;
 mod outcomes;
 mod owned;
 mod refusals;

@@ -24,6 +24,7 @@ mod codex;
 mod crowd;
 mod docker;
 mod faults;
+mod idempotency;
 mod jobs;
 mod keys;
 mod lifecycle;

@@ -11,7 +11,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("units", &[]),
     ("telemetry", &["units"]),
     ("policy", &["units"]),
-    ("config", &["units", "policy", "telemetry"]),
+    ("config", &["units", "policy", "telemetry", "idempotency"]),
     ("simulate", &["units", "telemetry"]),
     ("access", &["units", "policy"]),
     ("observe", &["units", "telemetry", "policy", "access"]),
@@ -23,6 +23,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         &["units", "telemetry", "policy", "config", "access", "observe", "journal", "ledger", "meter"],
     ),
     ("audit", &["units", "telemetry", "policy", "access", "ledger"]),
+    ("idempotency", &["units", "telemetry"]),
     (
         "proxy",
         &[
@@ -36,6 +37,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "ledger",
             "meter",
             "settle",
+            "idempotency",
         ],
     ),
     (

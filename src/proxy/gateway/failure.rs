@@ -1,5 +1,6 @@
 //! What becomes of a request that fails on its way: its hold, and what its client gets.
 
+use bytes::Bytes;
 use pingora::http::ResponseHeader;
 use pingora::protocols::http::compression::ResponseCompressionCtx;
 use pingora::proxy::{FailToProxy, Session};
@@ -81,7 +82,7 @@ pub(super) async fn fail(
     let gone = *error.esource() == ErrorSource::Downstream;
     let ending = match &mut request.stage {
         Stage::Metered(metered) => end(metered, error, begun).await,
-        Stage::Arrived | Stage::Answered | Stage::Free(_) => Vec::new(),
+        Stage::Arrived | Stage::Answered | Stage::Replayed(_) | Stage::Free(_) => Bytes::new(),
     };
     let error_code = match (gone, begun) {
         (true, _) => 0,
@@ -95,10 +96,13 @@ pub(super) async fn fail(
 }
 
 /// Ends the hold; durably, where the client is about to be told that it charges nothing. Gives what ends the stream.
-async fn end(metered: &mut Metered, error: &Error, begun: bool) -> Vec<u8> {
-    let ending = metered.ending();
+async fn end(metered: &mut Metered, error: &Error, begun: bool) -> Bytes {
+    let ending = Bytes::from(metered.ending());
     let dispatched = metered.settlement.call().is_some_and(|call| call.dispatched);
     let cause = if dispatched { cause(error) } else { Cause::NotSent };
+    if begun && cause != Cause::ClientGone && !ending.is_empty() {
+        metered.record(Some(&ending), true);
+    }
     if let Some(ticket) = metered.settlement.end(cause).await
         && !begun
         && let Err(error) = ticket.await
@@ -110,11 +114,11 @@ async fn end(metered: &mut Metered, error: &Error, begun: bool) -> Vec<u8> {
 
 /// Ends a stream that was cut as its protocol wants it ended. A body of stated length stays cut, and so does one whose
 /// end is not known, unless it `is_told` already.
-async fn finish_stream(session: &mut Session, ending: Vec<u8>, is_told: bool) {
+async fn finish_stream(session: &mut Session, ending: Bytes, is_told: bool) {
     if ending.is_empty() && !is_told {
         return;
     }
-    if let Err(error) = session.write_response_body(Some(ending.into()), true).await {
+    if let Err(error) = session.write_response_body(Some(ending), true).await {
         tracing::debug!(error = %chain(&*error), "a cut stream could not be ended");
     }
 }
@@ -125,7 +129,7 @@ async fn explain(shared: &Shared, session: &mut Session, error: &Error, request:
     let request_id = answer::request_id();
     let held = match &request.stage {
         Stage::Metered(metered) => Some(metered.decided.headers(request.dialect, &request_id, now)),
-        Stage::Arrived | Stage::Answered | Stage::Free(_) => None,
+        Stage::Arrived | Stage::Answered | Stage::Replayed(_) | Stage::Free(_) => None,
     };
     let mut context = Context::new(request.dialect, &request_id, now, rand::random());
     context.held = held.as_ref();

@@ -15,6 +15,8 @@ use super::wire::{Answer, Client, request};
 use crate::access::GrantOrder;
 use crate::access::record::GrantOrigin;
 use crate::config::{Breaker, Health, Secret};
+use crate::idempotency::sqlite::{SqliteAnswers, Syncs};
+use crate::idempotency::{Answers, Limits};
 use crate::journal::{self, Journal};
 use crate::ledger::Ledger;
 use crate::ledger::directory::Directory;
@@ -93,6 +95,7 @@ pub(super) struct Wishes {
     /// How the first upstream is asked whether it is there.
     pub(super) health: Option<Health>,
     pub(super) policy: String,
+    pub(super) kept: Limits,
 }
 
 impl Default for Wishes {
@@ -109,6 +112,7 @@ impl Default for Wishes {
             breaker: Breaker::default(),
             health: None,
             policy: POLICY.to_owned(),
+            kept: Limits::default(),
         }
     }
 }
@@ -142,13 +146,14 @@ pub(super) struct World {
     pub(super) anna: Person,
     pub(super) other: Person,
     pub(super) poor: Person,
+    /// The folder of its stores.
+    pub(super) folder: tempfile::TempDir,
     policies: Arc<Policies>,
     pub(super) runtime: Runtime,
     stop: Option<oneshot::Sender<()>>,
     server: Option<JoinHandle<()>>,
     settled: watch::Sender<bool>,
     settlement: Option<JoinHandle<()>>,
-    _folder: tempfile::TempDir,
 }
 
 impl World {
@@ -188,6 +193,9 @@ impl World {
         let truths = Truths { ledger: Arc::clone(&ledger), policies: Arc::clone(&policies) };
         let jobs = runtime.block_on(jobs(&settings, &meter, truths, &clock));
         let secret = Secret::new(WEBHOOK_SECRET, "a test").expect("a secret");
+        let answers = folder.path().join("idempotency.sqlite");
+        let answers = SqliteAnswers::open(&answers, wishes.kept, Syncs::Seldom, clock.clone());
+        let answers = Arc::new(answers.expect("a store of answers"));
         let gateway = Gateway::new(Parts {
             clock,
             policies: Arc::clone(&policies),
@@ -199,6 +207,8 @@ impl World {
             webhooks: Verifier::new(&[secret]).expect("a secret of webhooks"),
             upstreams: Arc::clone(&upstreams),
             bodies: wishes.bodies,
+            answers: Arc::clone(&answers) as Arc<dyn Answers>,
+            kept: wishes.kept,
         });
         let (settled, settling) = watch::channel(false);
         let watching = Arc::clone(&jobs);
@@ -222,13 +232,13 @@ impl World {
             anna,
             other,
             poor,
+            folder,
             policies,
             runtime,
             stop: Some(stop),
             server: Some(server),
             settled,
             settlement: Some(settlement),
-            _folder: folder,
         }
     }
 
