@@ -1,12 +1,13 @@
 //! The live state of one account: counters, balances and open holds. The meter keeps one behind one lock.
 
-use std::collections::HashMap;
-
 use super::balance::BalanceState;
 use super::counter::Counters;
 use super::hold::Hold;
 use crate::policy::compiled::{CounterKey, Scope};
-use crate::units::{AccountId, DecisionId, Seq, UserId};
+use crate::units::{AccountId, DecisionId, IdMap, Seq, UserId};
+
+/// So that room for users that may come takes an eighth of what there are.
+const USERS_GROWTH_DIVISOR: usize = 8;
 
 /// One account: what it shares, what each of its users has, and what is in flight.
 #[derive(Debug)]
@@ -17,8 +18,12 @@ pub struct Account {
     pub seq: Seq,
     shared: Purse,
     users: Vec<(UserId, Purse)>,
-    pub(super) holds: HashMap<DecisionId, Hold>,
+    pub(super) holds: OpenHolds,
 }
+
+/// The open holds of an account: no more than a pointer while there is none, as in most accounts at most times.
+#[derive(Debug, Default)]
+pub(super) struct OpenHolds(Option<Box<IdMap<DecisionId, Box<Hold>>>>);
 
 /// The counters and balances of one owner.
 #[derive(Debug, Default)]
@@ -31,7 +36,13 @@ pub struct Purse {
 impl Account {
     /// An account without any state.
     pub fn new(id: AccountId) -> Self {
-        Self { id, seq: Seq::default(), shared: Purse::default(), users: Vec::new(), holds: HashMap::new() }
+        Self {
+            id,
+            seq: Seq::default(),
+            shared: Purse::default(),
+            users: Vec::new(),
+            holds: OpenHolds::default(),
+        }
     }
 
     /// The purse of a scope, if anything is in it.
@@ -51,6 +62,10 @@ impl Account {
             Scope::Account => &mut self.shared,
             Scope::User => {
                 let place = self.users.binary_search_by_key(&user, |(id, _)| *id).unwrap_or_else(|place| {
+                    if self.users.len() == self.users.capacity() {
+                        // Most accounts have one user, and a million of them no room for others.
+                        self.users.reserve_exact((self.users.len() / USERS_GROWTH_DIVISOR).max(1));
+                    }
                     self.users.insert(place, (user, Purse::default()));
                     place
                 });
@@ -71,12 +86,12 @@ impl Account {
 
     /// The open holds.
     pub fn holds(&self) -> impl Iterator<Item = &Hold> {
-        self.holds.values()
+        self.holds.iter()
     }
 
     /// One open hold.
     pub fn hold_of(&self, decision: DecisionId) -> Option<&Hold> {
-        self.holds.get(&decision)
+        self.holds.find(decision)
     }
 
     /// Numbers the next record.
@@ -91,6 +106,33 @@ impl Account {
             Scope::Account => *self.id.as_bytes(),
             Scope::User => *user.as_bytes(),
         }
+    }
+}
+
+impl OpenHolds {
+    pub(super) fn find(&self, decision: DecisionId) -> Option<&Hold> {
+        self.0.as_ref()?.get(&decision).map(AsRef::as_ref)
+    }
+
+    pub(super) fn find_mut(&mut self, decision: DecisionId) -> Option<&mut Hold> {
+        self.0.as_mut()?.get_mut(&decision).map(AsMut::as_mut)
+    }
+
+    pub(super) fn put(&mut self, hold: Box<Hold>) {
+        self.0.get_or_insert_default().insert(hold.decision, hold);
+    }
+
+    pub(super) fn take(&mut self, decision: DecisionId) -> Option<Box<Hold>> {
+        let holds = self.0.as_mut()?;
+        let taken = holds.remove(&decision);
+        if holds.is_empty() {
+            self.0 = None;
+        }
+        taken
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &Hold> {
+        self.0.iter().flat_map(|holds| holds.values().map(AsRef::as_ref))
     }
 }
 

@@ -31,8 +31,9 @@ pub struct GrantState {
     pub id: GrantId,
     /// Lower is drawn first.
     pub priority: u16,
-    /// From then on only what is held can be drawn.
-    pub expires_at: Option<Timestamp>,
+    /// From then on only what is held can be drawn. [`Timestamp::NEVER`], if it does not expire: half of what an option
+    /// would take, of a million grants.
+    pub expires_at: Timestamp,
     /// Neither drawn nor expired.
     pub remaining: Credits,
     /// The part of it that holds have reserved.
@@ -41,13 +42,17 @@ pub struct GrantState {
 
 impl GrantState {
     fn order(&self, other: &Self) -> Ordering {
-        let expiry = |grant: &Self| grant.expires_at.map_or(i64::MAX, Timestamp::ms);
-        (self.priority, expiry(self), self.id).cmp(&(other.priority, expiry(other), other.id))
+        (self.priority, self.expires_at, self.id).cmp(&(other.priority, other.expires_at, other.id))
+    }
+
+    /// When it expires, if it does.
+    pub fn expiry(&self) -> Option<Timestamp> {
+        (self.expires_at != Timestamp::NEVER).then_some(self.expires_at)
     }
 
     /// Whether it has expired.
     pub fn is_expired(&self, now: Timestamp) -> bool {
-        self.expires_at.is_some_and(|at| at <= now)
+        self.expires_at <= now
     }
 
     /// What a new hold could take of it.
@@ -157,7 +162,7 @@ pub fn issuable(
     fresh.then(|| GrantState {
         id: GrantId::derived(&[b"issue", owner, balance.name.as_bytes()]),
         priority: DEFAULT_PRIORITY,
-        expires_at: issue.expires_after.map(|span| now.plus(span)),
+        expires_at: issue.expires_after.map_or(Timestamp::NEVER, |span| now.plus(span)),
         remaining: issue.amount,
         held: Credits::ZERO,
     })

@@ -264,7 +264,7 @@ fn moves(prior: &Prior, now: &[DrawEntry]) -> Vec<MoveEntry> {
                 grant,
                 amount,
                 priority: booked.map_or(0, |booked| booked.state.priority),
-                expires_at: booked.and_then(|booked| booked.state.expires_at),
+                expires_at: booked.and_then(|booked| booked.state.expiry()),
             });
         }
     }

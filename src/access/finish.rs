@@ -45,7 +45,7 @@ impl Account {
         ending: Ending,
         now: Timestamp,
     ) -> Result<Box<EndRecord>, NoSuchHold> {
-        let hold = self.holds.remove(&decision).ok_or(NoSuchHold)?;
+        let hold = self.holds.take(decision).ok_or(NoSuchHold)?;
         let Settled { draws, charge, repaid, expired } = self.settle(&hold, &used, now);
         let seq = self.next_seq();
         let counters = super::entries::counters(self, &hold, &draws, now);

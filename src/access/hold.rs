@@ -112,13 +112,13 @@ impl Account {
         }
         self.take(&hold.terms, hold.user, &hold.draws, &hold.charges, now);
         let held = self.held(&hold, clamped_to, now);
-        self.holds.insert(hold.decision, hold);
+        self.holds.put(Box::new(hold));
         held
     }
 
     /// The hold of a decision that is made already: asking twice takes once.
     pub fn held_already(&self, ask: &Ask, now: Timestamp) -> Option<Held> {
-        let hold = self.holds.get(&ask.decision)?;
+        let hold = self.holds.find(ask.decision)?;
         let held = hold.demand.quantities.output_tokens;
         let clamped_to = (held < ask.demand.quantities.output_tokens).then_some(held);
         Some(self.held(hold, clamped_to, now))
@@ -126,20 +126,20 @@ impl Account {
 
     /// Moves the deadline of a hold.
     pub fn renew(&mut self, decision: DecisionId, expires_at: Timestamp) -> Result<(), NoSuchHold> {
-        let hold = self.holds.get_mut(&decision).ok_or(NoSuchHold)?;
+        let hold = self.holds.find_mut(decision).ok_or(NoSuchHold)?;
         hold.expires_at = hold.expires_at.max(expires_at);
         Ok(())
     }
 
     /// Notes that the request is about to leave: from here on its expiry is a charge, not a void.
     pub fn dispatch(&mut self, decision: DecisionId) -> Result<(), NoSuchHold> {
-        self.holds.get_mut(&decision).ok_or(NoSuchHold)?.dispatched = true;
+        self.holds.find_mut(decision).ok_or(NoSuchHold)?.dispatched = true;
         Ok(())
     }
 
     /// Makes a hold a job: it has left, and lives until the job's deadline, which may be earlier than the request's.
     pub fn begin_job(&mut self, job: JobRecord) -> Result<(), NoSuchHold> {
-        let hold = self.holds.get_mut(&job.decision).ok_or(NoSuchHold)?;
+        let hold = self.holds.find_mut(job.decision).ok_or(NoSuchHold)?;
         hold.dispatched = true;
         hold.expires_at = job.expires_at;
         hold.job = Some(Box::new(job));
@@ -158,9 +158,9 @@ impl Account {
         estimate: Demand,
         now: Timestamp,
     ) -> Result<Extended, NoSuchHold> {
-        let mut hold = self.holds.remove(&decision).ok_or(NoSuchHold)?;
+        let mut hold = self.holds.take(decision).ok_or(NoSuchHold)?;
         let extended = self.extend_hold(&mut hold, estimate, now);
-        self.holds.insert(decision, hold);
+        self.holds.put(hold);
         Ok(extended)
     }
 
@@ -259,7 +259,7 @@ impl Account {
                 amount: grant.remaining,
                 repaid: Credits::ZERO,
                 priority: grant.priority,
-                expires_at: grant.expires_at,
+                expires_at: grant.expiry(),
                 granted_at: now,
                 origin: GrantOrigin::Issue { decision: ask.decision },
             };
@@ -294,7 +294,7 @@ impl Account {
             job: None,
         };
         self.take(&hold.terms, hold.user, &hold.draws, &hold.charges, hold.held_at);
-        self.holds.insert(hold.decision, hold);
+        self.holds.put(Box::new(hold));
     }
 }
 

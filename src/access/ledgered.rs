@@ -94,7 +94,7 @@ impl Account {
         state.insert(GrantState {
             id: grant.grant,
             priority: grant.priority,
-            expires_at: grant.expires_at,
+            expires_at: grant.expires_at.unwrap_or(Timestamp::NEVER),
             remaining: grant.amount.saturating_sub(grant.repaid),
             held: Credits::ZERO,
         });
@@ -130,7 +130,7 @@ impl Account {
     pub fn next_expiry(&self) -> Option<Timestamp> {
         let balances = self.purses().flat_map(|(_, purse)| purse.balances());
         let grants = balances.flat_map(BalanceState::grants);
-        grants.filter(|grant| grant.remaining > grant.held).filter_map(|grant| grant.expires_at).min()
+        grants.filter(|grant| grant.remaining > grant.held).filter_map(GrantState::expiry).min()
     }
 
     /// Sets a counter to what the books say.
@@ -206,7 +206,7 @@ impl Account {
                     None => state.insert(GrantState {
                         id,
                         priority: entry.priority,
-                        expires_at: entry.expires_at,
+                        expires_at: entry.expires_at.unwrap_or(Timestamp::NEVER),
                         remaining: back,
                         held: Credits::ZERO,
                     }),

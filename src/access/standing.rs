@@ -5,7 +5,7 @@
 use smallvec::SmallVec;
 
 use super::account::Account;
-use super::balance::issuable;
+use super::balance::{GrantState, issuable};
 use super::counter::{Counters, Holds, WindowState};
 use super::walk::place_of;
 use crate::policy::compiled::{
@@ -151,7 +151,7 @@ impl Account {
                 .map_or(Credits::ZERO, |state| state.available(now, Holds::Count))
                 .saturating_add(new),
             debt: state.map_or(Credits::ZERO, |state| state.debt),
-            expires_at: live.filter_map(|grant| grant.expires_at).min(),
+            expires_at: live.filter_map(GrantState::expiry).min(),
         }
     }
 

@@ -92,8 +92,6 @@ struct AccountEntry {
     users: u32,
 }
 
-const NEVER: Timestamp = Timestamp::from_ms(i64::MAX);
-
 impl Directory {
     /// An empty directory.
     pub fn new() -> Self {
@@ -160,7 +158,7 @@ impl Directory {
             hash: row.hash,
             key: row.id,
             user: row.user,
-            expires_at: row.expires_at.unwrap_or(NEVER),
+            expires_at: row.expires_at.unwrap_or(Timestamp::NEVER),
         };
         self.keys.put(entry, |known, entry| *known = entry);
     }

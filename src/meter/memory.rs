@@ -8,8 +8,7 @@ mod recover;
 mod sweep;
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap, HashSet};
-use std::hash::{BuildHasher, RandomState};
+use std::collections::{BinaryHeap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
@@ -20,11 +19,13 @@ use crate::access::{Account, Ask, Demand, Extended, GrantOrder, NoSuchHold, Prio
 use crate::journal::{AppendError, Frame, Journal, Tag, Ticket};
 use crate::policy::compiled::{FeatureIndex, PlanIndex, Policy};
 use crate::units::time::Clock;
-use crate::units::{AccountId, DecisionId, GrantId, Timestamp, UserId};
+use crate::units::{AccountId, DecisionId, GrantId, IdMap, Timestamp, UserId};
 
 pub use recover::{RecoverError, Recovered, Restoring};
 
 const SHARDS: usize = 64;
+/// What nearly every record fits in, so that it is written without growing.
+const RECORD_BYTES: usize = 1024;
 
 /// Live counts of all accounts, in memory.
 pub struct MemoryMeter {
@@ -35,7 +36,6 @@ pub struct MemoryMeter {
 /// The counts by themselves.
 struct Live {
     shards: Box<[Mutex<Shard>]>,
-    hasher: RandomState,
     expiries: Mutex<BinaryHeap<Reverse<(Timestamp, AccountId)>>>,
     /// Grants that are on their way to the books: what makes `grant` idempotent until the books do.
     pending_grants: Mutex<HashSet<GrantId>>,
@@ -47,15 +47,14 @@ struct Live {
 
 #[derive(Default)]
 struct Shard {
-    accounts: HashMap<AccountId, Arc<Mutex<Account>>>,
-    open: HashMap<DecisionId, AccountId>,
+    accounts: IdMap<AccountId, Arc<Mutex<Account>>>,
+    open: IdMap<DecisionId, AccountId>,
 }
 
 impl Live {
     fn new(clock: Clock) -> Self {
         Self {
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
-            hasher: RandomState::new(),
             expiries: Mutex::default(),
             pending_grants: Mutex::default(),
             corrected: Mutex::default(),
@@ -64,8 +63,7 @@ impl Live {
     }
 
     fn shard(&self, account: AccountId) -> MutexGuard<'_, Shard> {
-        let place = usize::try_from(self.hasher.hash_one(account)).unwrap_or_default() % SHARDS;
-        lock(&self.shards[place])
+        lock(&self.shards[account.shard(SHARDS)])
     }
 
     fn account(&self, id: AccountId) -> Arc<Mutex<Account>> {
@@ -96,7 +94,7 @@ impl MemoryMeter {
             Record::Grant(_) | Record::Expiry(_) | Record::Correction(_) => (Tag::Other, [0; 16]),
         };
         // Serialising values made of numbers, strings and lists into memory cannot fail.
-        let bytes = postcard::to_stdvec(record).unwrap_or_default();
+        let bytes = postcard::to_extend(record, Vec::with_capacity(RECORD_BYTES)).unwrap_or_default();
         self.journal.append(Frame { tag, id, payload: &bytes })
     }
 

@@ -178,7 +178,7 @@ impl<F: Copy> Scanner<F> {
             at = match self.place {
                 Place::InText => self.in_text(bytes, at, sink),
                 Place::InNumber { .. } => self.in_number(bytes, at, sink),
-                Place::InLiteral { rest } => self.in_literal(byte, rest, at),
+                Place::InLiteral { rest } => at + self.in_literal(&bytes[at..], rest),
                 Place::Done | Place::Broken => break,
                 _ => {
                     self.between(byte, sink);
@@ -391,13 +391,15 @@ impl<F: Copy> Scanner<F> {
         at + length
     }
 
-    fn in_literal(&mut self, byte: u8, rest: &'static [u8], at: usize) -> usize {
-        match rest {
-            [expected] if *expected == byte => self.end_value(),
-            [expected, rest @ ..] if *expected == byte => self.place = Place::InLiteral { rest },
-            _ => self.place = Place::Broken,
+    /// As much of a literal as is there. Says how many bytes that was.
+    fn in_literal(&mut self, bytes: &[u8], rest: &'static [u8]) -> usize {
+        let (expected, rest) = rest.split_at(rest.len().min(bytes.len()));
+        match () {
+            () if !bytes.starts_with(expected) => self.place = Place::Broken,
+            () if rest.is_empty() => self.end_value(),
+            () => self.place = Place::InLiteral { rest },
         }
-        at + 1
+        expected.len()
     }
 
     fn in_array(&self) -> bool {

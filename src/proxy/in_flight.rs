@@ -1,7 +1,5 @@
 //! What is in flight: how many requests, which a shutdown waits for, and which holds, which are renewed while they run.
 
-use std::collections::HashMap;
-use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -10,7 +8,7 @@ use tokio::sync::watch;
 
 use crate::meter::{Meter, MeterError};
 use crate::units::time::Clock;
-use crate::units::{AccountId, DecisionId, Span, Timestamp};
+use crate::units::{AccountId, DecisionId, IdMap, Span, Timestamp};
 
 const SHARDS: usize = 16;
 /// How often holds are looked at: a third of the shortest lifetime that a policy may name is longer.
@@ -20,8 +18,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 #[derive(Debug)]
 pub struct InFlight {
     requests: AtomicUsize,
-    hasher: RandomState,
-    holds: [Mutex<HashMap<DecisionId, Renewal>>; SHARDS],
+    holds: [Mutex<IdMap<DecisionId, Renewal>>; SHARDS],
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -38,11 +35,7 @@ pub struct Counted(Arc<InFlight>);
 impl InFlight {
     /// Nothing.
     pub fn new() -> Arc<Self> {
-        Arc::new(Self {
-            requests: AtomicUsize::new(0),
-            hasher: RandomState::new(),
-            holds: std::array::from_fn(|_| Mutex::default()),
-        })
+        Arc::new(Self { requests: AtomicUsize::new(0), holds: std::array::from_fn(|_| Mutex::default()) })
     }
 
     /// Counts one more request.
@@ -67,9 +60,8 @@ impl InFlight {
         self.shard(decision).remove(&decision);
     }
 
-    fn shard(&self, decision: DecisionId) -> MutexGuard<'_, HashMap<DecisionId, Renewal>> {
-        let place = usize::try_from(self.hasher.hash_one(decision) % SHARDS as u64).unwrap_or_default();
-        lock(&self.holds[place])
+    fn shard(&self, decision: DecisionId) -> MutexGuard<'_, IdMap<DecisionId, Renewal>> {
+        lock(&self.holds[decision.shard(SHARDS)])
     }
 
     /// Renews each hold when a third of its lifetime has passed, until `shutdown` is true: what is left then is cut at once.

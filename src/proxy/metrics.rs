@@ -1,11 +1,15 @@
 //! What the gateway counts: names, meanings, labels.
 //!
-//! Labels are closed words, or names of the policy's products or of the deployment's upstreams: never an account, a user, a key or a model. So the
-//! number of series is bounded by the code and the policy.
+//! Labels are closed words, or names of the policy's products or of the deployment's upstreams: never an account, a
+//! user, a key or a model. So the number of series is bounded by the code and the policy.
+//!
+//! The recorder finds a series by the text of its labels, which costs far more than to count. So the series that every
+//! request counts in are kept, once found. The recorder has to be there before the first request.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
-use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
+use metrics::{Counter, Histogram, SharedString, Unit};
+use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 
 use super::breaker::Position;
 use crate::access::record::EndRecord;
@@ -80,24 +84,58 @@ pub fn describe() {
     describe_counter!(ENDS_FAILED, "Ends of calls that the meter or the journal did not take.");
 }
 
+static ANSWERED: Kept<(&str, &str), Counter> = Kept::new();
+static TOOK: Kept<&str, Histogram> = Kept::new();
+static DECIDED: Kept<(Name, &str), Counter> = Kept::new();
+static ENDED: Kept<(Name, &str, &str), Counter> = Kept::new();
+
+/// The series of one name that were met, by their labels: few, and found one by one.
+struct Kept<L, S>(RwLock<Vec<(L, S)>>);
+
+impl<L: PartialEq, S: Clone> Kept<L, S> {
+    const fn new() -> Self {
+        Self(RwLock::new(Vec::new()))
+    }
+
+    fn of(&self, labels: L, register: impl FnOnce(&L) -> S) -> S {
+        let known = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, series)) = known.iter().find(|(known, _)| *known == labels) {
+            return series.clone();
+        }
+        drop(known);
+        let series = register(&labels);
+        // Two requests that find it missing keep it twice: both count in the same series.
+        self.0.write().unwrap_or_else(PoisonError::into_inner).push((labels, series.clone()));
+        series
+    }
+}
+
 /// A request was answered with `status`; 0: the client had left before.
 pub(super) fn answered(class: &'static str, status: u16, took: std::time::Duration) {
-    counter!(REQUESTS, "class" => class, "status" => status_word(status)).increment(1);
-    histogram!(REQUEST_SECONDS, "class" => class).record(took);
+    let answered = ANSWERED.of(
+        (class, status_word(status)),
+        |(class, status)| counter!(REQUESTS, "class" => *class, "status" => *status),
+    );
+    answered.increment(1);
+    TOOK.of(class, |class| histogram!(REQUEST_SECONDS, "class" => *class)).record(took);
 }
 
 /// A decision was made; `reason` is [`ALLOWED`] or a block's.
 pub(super) fn decided(feature: &Feature, reason: &'static str) {
-    let outcome = if reason == ALLOWED { "allow" } else { "block" };
-    let feature = metrics::SharedString::from_shared(Arc::clone(&feature.name));
-    counter!(DECISIONS, "feature" => feature, "outcome" => outcome, "reason" => reason).increment(1);
+    let decided = DECIDED.of((Arc::clone(&feature.name), reason), |(feature, reason)| {
+        let outcome = if *reason == ALLOWED { "allow" } else { "block" };
+        counter!(DECISIONS, "feature" => shared(feature), "outcome" => outcome, "reason" => *reason)
+    });
+    decided.increment(1);
 }
 
 /// A call ended.
 pub(super) fn ended(record: &EndRecord) {
-    let feature = metrics::SharedString::from_shared(Arc::clone(&record.feature));
     let (outcome, grade) = (record.ending.outcome.as_str(), record.ending.grade.as_str());
-    counter!(ENDS, "feature" => feature, "outcome" => outcome, "grade" => grade).increment(1);
+    let ended = ENDED.of((Arc::clone(&record.feature), outcome, grade), |(feature, outcome, grade)| {
+        counter!(ENDS, "feature" => shared(feature), "outcome" => *outcome, "grade" => *grade)
+    });
+    ended.increment(1);
 }
 
 /// A key let nobody in.
@@ -150,6 +188,10 @@ pub(super) fn under_way(requests: usize, buffered_bytes: usize) {
     let number = |count: usize| u32::try_from(count).map_or(f64::from(u32::MAX), f64::from);
     gauge!(IN_FLIGHT).set(number(requests));
     gauge!(BUFFERED).set(number(buffered_bytes));
+}
+
+fn shared(name: &Name) -> SharedString {
+    SharedString::from_shared(Arc::clone(name))
 }
 
 const fn status_word(status: u16) -> &'static str {

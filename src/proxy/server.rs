@@ -13,8 +13,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use pingora::apps::HttpServerOptions;
-use pingora::listeners::ALPN;
 use pingora::listeners::tls::TlsSettings;
+use pingora::listeners::{ALPN, L4BufferSettings, ListenerConfig};
 use pingora::proxy::http_proxy_service_with_name;
 use pingora::server::configuration::ServerConf;
 use pingora::server::{RunArgs, Server, ShutdownSignal, ShutdownSignalWatch, ShutdownWatch};
@@ -31,6 +31,11 @@ use super::upstreams::ATTEMPTS_MAX;
 const REQUESTS_PER_CONNECTION: u32 = 10_000;
 /// Idle upstream connections kept in all.
 const POOL: usize = 512;
+/// What one read of a connection may bring: heads and short bodies. Longer bodies are read past this buffer.
+const READ_BUFFER_BYTES: usize = 16 << 10;
+/// What leaves with one write: an answer's head with all that it tells, and a short body. Events do not wait for it to
+/// fill, since every chunk is flushed.
+const WRITE_BUFFER_BYTES: usize = 8 << 10;
 /// How long the tasks beside the proxy may take to finish.
 const TASKS_GRACE: Duration = Duration::from_secs(10);
 /// How long new requests are still taken after the stop, for whoever routes them here to hear of it.
@@ -174,10 +179,12 @@ pub fn run(
     for listener in &settings.listeners {
         let address = listener.address;
         try_to_bind(address).map_err(|source| ServerError::Bind { address, source })?;
-        match &listener.tls {
-            None => service.add_tcp(&address.to_string()),
-            Some(tls) => service.add_tls_with_settings(&address.to_string(), None, tls.settings()?),
-        }
+        let buffers = L4BufferSettings::new(READ_BUFFER_BYTES, WRITE_BUFFER_BYTES);
+        let endpoint = ListenerConfig::tcp(address.to_string()).l4_buffer(buffers);
+        service.add_listener(match &listener.tls {
+            None => endpoint,
+            Some(tls) => endpoint.tls(tls.settings()?),
+        });
     }
     server.add_service(service);
     let (tell_tasks, tasks) = beside(&mut server, &gateway, tasks);

@@ -21,8 +21,9 @@ const BATCH_RECORDS: usize = 1000;
 const BATCH_BYTES: usize = 4 << 20;
 const PAUSE_MIN: Duration = Duration::from_millis(50);
 const PAUSE_MAX: Duration = Duration::from_secs(5);
-/// How long the worker lets records gather before it looks again: one transaction for many.
-const GATHER: Duration = Duration::from_millis(5);
+/// How long the worker lets records gather before it looks again: one transaction for many. What a commit costs, pages
+/// that are written and a sync, hardly depends on how many records are in it.
+const GATHER: Duration = Duration::from_millis(25);
 
 /// Moves records from the journal to the ledger.
 pub struct Settler {
@@ -101,15 +102,23 @@ impl Settler {
                 let _durable = self.journal.flush().await.is_ok();
             }
             match self.settle_next(&mut reader).await {
-                Ok(true) => pause = PAUSE_MIN,
-                Ok(false) if stopping => return,
-                Ok(false) => {
+                Ok(0) if stopping => return,
+                Ok(0) => {
                     tokio::select! {
                         more = reader.more() => {
                             let pause = if more.is_ok() { GATHER } else { PAUSE_MAX };
                             tokio::time::sleep(pause).await;
                         }
                         () = super::stopped(&mut shutdown) => {}
+                    }
+                }
+                Ok(settled) => {
+                    pause = PAUSE_MIN;
+                    if settled < BATCH_RECORDS && !stopping {
+                        tokio::select! {
+                            () = tokio::time::sleep(GATHER) => {}
+                            () = super::stopped(&mut shutdown) => {}
+                        }
                     }
                 }
                 Err(error) => {
@@ -127,11 +136,11 @@ impl Settler {
         }
     }
 
-    /// Settles one batch. `false` where there was nothing to settle.
-    async fn settle_next(&mut self, reader: &mut Reader) -> Result<bool, SettleError> {
+    /// Settles one batch, and tells how many frames were in it.
+    async fn settle_next(&mut self, reader: &mut Reader) -> Result<usize, SettleError> {
         // Read from the page cache as a rule, and bounded: not worth a hop to another thread.
         let batch = reader.next_batch(BATCH_RECORDS, BATCH_BYTES).map_err(SettleError::Journal)?;
-        let Some(last) = batch.last() else { return Ok(false) };
+        let Some(last) = batch.last() else { return Ok(0) };
         let end = last.position.next();
         let first = batch.first().map(|frame| frame.position);
         let records = decode(&batch)?;
@@ -151,7 +160,7 @@ impl Settler {
         self.settled = end;
         self.stats.position.store(end.value(), Ordering::Release);
         self.journal.applied(self.waiting_since.unwrap_or(end));
-        Ok(true)
+        Ok(batch.len())
     }
 
     fn tell(&self, applied: &Applied) {

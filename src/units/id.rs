@@ -4,7 +4,9 @@
 //! ordered by time, which keeps the books' indexes append-only. Ids that must come out the same on a retry are
 //! derived from what makes them the same.
 
+use std::collections::HashMap;
 use std::fmt;
+use std::hash::{BuildHasherDefault, Hasher};
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
@@ -57,6 +59,12 @@ macro_rules! id {
             pub const fn as_bytes(&self) -> &[u8; 16] {
                 &self.0
             }
+
+            /// Which of `shards` it belongs to, by other bits than those that place it in an [`IdMap`].
+            pub fn shard(&self, shards: usize) -> usize {
+                let [.., a, b, _, _, _, _] = self.0;
+                usize::from(u16::from_be_bytes([a, b])) % shards
+            }
         }
 
         impl fmt::Display for $name {
@@ -89,6 +97,26 @@ id!(/** Who calls, inside an account. */ UserId, "usr");
 id!(/** One API key. */ KeyId, "key");
 id!(/** One decision, and the call that it let through. */ DecisionId, "dec");
 id!(/** What fills a balance. */ GrantId, "grt");
+
+/// A map by ids that the gateway itself made.
+pub type IdMap<K, V> = HashMap<K, V, BuildHasherDefault<IdHasher>>;
+
+/// Hashes an id to its last eight bytes: they are random but for the two bits that come first, and nobody outside
+/// chooses them.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct IdHasher(u64);
+
+impl Hasher for IdHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        if let Some(last) = bytes.last_chunk() {
+            self.0 ^= u64::from_be_bytes(*last);
+        }
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
 
 /// The place of a record in its account's gapless sequence; the first is 1.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -126,6 +154,9 @@ impl fmt::Display for PolicyVersion {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+    use std::hash::BuildHasher as _;
+
     use super::*;
 
     #[test]
@@ -135,6 +166,19 @@ mod tests {
         assert!(early < late);
         assert_eq!(early.to_string().parse(), Ok(early));
         assert!(early.to_string().parse::<UserId>().is_err());
+    }
+
+    #[test]
+    fn ids_of_one_shard_spread_over_all_of_its_map() {
+        let hasher = BuildHasherDefault::<IdHasher>::default();
+        let ids = (0..4096_u32).map(|number| {
+            let mut random = [0; 10];
+            random.copy_from_slice(&GrantId::derived(&[&number.to_le_bytes()]).as_bytes()[..10]);
+            DecisionId::new(Timestamp::from_ms(1_000), random)
+        });
+        let places: HashSet<_> =
+            ids.filter(|id| id.shard(64) == 7).map(|id| hasher.hash_one(id) % 16).collect();
+        assert_eq!(places.len(), 16);
     }
 
     #[test]

@@ -20,6 +20,9 @@ pub struct Timestamp(i64);
 pub struct Span(u64);
 
 impl Timestamp {
+    /// The end of time.
+    pub const NEVER: Self = Self(i64::MAX);
+
     /// The instant `ms` milliseconds after the epoch.
     pub const fn from_ms(ms: i64) -> Self {
         Self(ms)

@@ -161,8 +161,7 @@ impl Auditor {
                     state.grants().iter().all(|grant| !grant.remaining.is_zero()),
                     "nothing empty is kept"
                 );
-                let order =
-                    |it: &GrantState| (it.priority, it.expires_at.map_or(i64::MAX, Timestamp::ms), it.id);
+                let order = |it: &GrantState| (it.priority, it.expires_at, it.id);
                 assert!(state.grants().is_sorted_by_key(order));
                 let held: u64 = state.grants().iter().map(|grant| grant.held.micros()).sum();
                 assert_eq!(held, reserved(world, user, state.key));

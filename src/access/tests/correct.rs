@@ -27,7 +27,7 @@ fn prior(world: &World, end: &EndRecord) -> Prior {
             state: GrantState {
                 id: grant.grant,
                 priority: grant.priority,
-                expires_at: grant.expires_at,
+                expires_at: grant.expires_at.unwrap_or(Timestamp::NEVER),
                 remaining: Credits::ZERO,
                 held: Credits::ZERO,
             },

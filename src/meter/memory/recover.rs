@@ -16,7 +16,7 @@ use crate::ledger::rows::{GrantRow, Restored};
 use crate::meter::MeterError;
 use crate::policy::compiled::{CounterKey, Policy};
 use crate::units::time::Clock;
-use crate::units::{AccountId, Credits, DecisionId, PolicyVersion};
+use crate::units::{AccountId, Credits, DecisionId, PolicyVersion, Timestamp};
 
 /// What a restart took up again.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -189,7 +189,7 @@ fn booked(row: &GrantRow) -> BookedGrant {
         state: GrantState {
             id: row.grant,
             priority: row.priority,
-            expires_at: row.expires_at,
+            expires_at: row.expires_at.unwrap_or(Timestamp::NEVER),
             remaining: row.remaining,
             held: Credits::ZERO,
         },

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, TRANSFER_ENCODING};
+use http::response::Parts;
 use http::{HeaderName, HeaderValue, StatusCode};
 use pingora::http::ResponseHeader;
 use pingora::proxy::Session;
@@ -171,10 +172,17 @@ fn told_id(header: &ResponseHeader) -> Option<String> {
     Some(told.to_owned())
 }
 
+/// Pingora's own insertion reads each name again and keeps its case in a second map. An answer without that map tells
+/// the same, in names of lower case.
 fn insert(header: &mut ResponseHeader, headers: Headers) -> pingora::Result<()> {
+    let blank = ResponseHeader::build_no_case(header.status, Some(0))?;
+    let mut parts = Parts::from(std::mem::replace(header, blank));
+    let headers = headers.into_iter();
+    parts.headers.reserve(headers.len());
     for (name, value) in headers {
-        header.insert_header(name, value)?;
+        parts.headers.insert(name, value);
     }
+    *header = parts.into();
     Ok(())
 }
 

@@ -178,7 +178,7 @@ fn booked(row: &GrantRow) -> BookedGrant {
         state: crate::access::balance::GrantState {
             id: row.grant,
             priority: row.priority,
-            expires_at: row.expires_at,
+            expires_at: row.expires_at.unwrap_or(Timestamp::NEVER),
             remaining: row.remaining,
             held: Credits::ZERO,
         },

@@ -55,7 +55,7 @@ class Attempts:
             ms = headers.get("retry-after-ms")
             told = float(ms) / 1000 if ms else float(headers["retry-after"])
             check(least <= told <= most, f"{what}: it was told to wait {told} s")
-            check(told - 0.05 <= after - before <= told + 3, f"{what}: it waited {after - before} s, and was told {told}")
+            check(told - 0.05 <= after - before <= told + 10, f"{what}: it waited {after - before} s, and was told {told}")
 
 
 def responses(who):
