@@ -197,9 +197,7 @@ impl World {
         let settler =
             Settler::new(Arc::clone(&journal), Arc::clone(&ledger), move |grant| booked.booked(grant));
         let brittle = Arc::new(AtomicBool::new(false));
-        let answers = folder.path().join("idempotency.sqlite");
-        let answers = SqliteAnswers::open(&answers, wishes.kept, Syncs::Seldom, clock.clone());
-        let answers = Arc::new(answers.expect("a store of answers"));
+        let answers = answers(folder.path(), wishes.kept, &clock);
         let truths = Truths { ledger: Arc::clone(&ledger), policies: Arc::clone(&policies) };
         let jobs = runtime.block_on(jobs(&settings, &meter, truths, &clock));
         let secret = Secret::new(WEBHOOK_SECRET, "a test").expect("a secret");
@@ -216,7 +214,7 @@ impl World {
             webhooks: Verifier::new(&[secret]).expect("a secret of webhooks"),
             upstreams: Arc::clone(&upstreams),
             bodies: wishes.bodies,
-            answers: Arc::clone(&answers) as Arc<dyn Answers>,
+            answers,
             kept: wishes.kept,
         });
         let (settled, settling) = watch::channel(false);
@@ -351,6 +349,11 @@ impl Drop for World {
 }
 
 /// Books, journal and meter, all empty.
+fn answers(folder: &std::path::Path, kept: Limits, clock: &Clock) -> Arc<dyn Answers> {
+    let path = folder.join("idempotency.sqlite");
+    Arc::new(SqliteAnswers::open(&path, kept, Syncs::Seldom, clock.clone()).expect("a store of answers"))
+}
+
 fn stores(folder: &std::path::Path, clock: &Clock) -> (Arc<dyn Ledger>, Arc<Journal>, Arc<MemoryMeter>) {
     let ledger = SqliteLedger::open(&folder.join("ledger.sqlite")).expect("a ledger");
     let options =
