@@ -266,12 +266,16 @@ async fn what_was_deleted_before_its_end_ends_by_that() {
     }
 }
 
-/// Runs the watcher until `done`.
+/// Runs the watcher until `done` and no question is under way: one that is dropped is asked again at the next start.
 async fn watch_until(rig: &Rig, done: impl Fn() -> bool) {
     let (stop, stopping) = watch::channel(false);
     let watching = tokio::spawn(Arc::clone(&rig.jobs).watch(stopping));
     let waiting = async {
-        while !done() {
+        let is_asking = || {
+            let index = rig.jobs.index();
+            index.due.len() < index.open.len()
+        };
+        while !done() || is_asking() {
             tokio::time::sleep(std::time::Duration::from_millis(5)).await;
         }
     };

@@ -57,10 +57,9 @@ impl Pace {
     }
 }
 
-/// A tenth more or less, so that jobs which began together part.
+/// Up to a fifth less, so that jobs which began together part.
 fn jittered(pause: Span) -> Span {
-    let tenth = pause.ms() / 10;
-    Span::from_ms(pause.ms() - tenth + rand::random_range(0..=2 * tenth))
+    Span::from_ms(pause.ms() - rand::random_range(0..=pause.ms() / 5))
 }
 
 impl Jobs {
