@@ -1,6 +1,5 @@
 //! What interrupts a request, on either side and in between: each has a defined end (I9), charged by outcome.
 
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -9,7 +8,7 @@ use tokio::time::Instant;
 use serde_json::json;
 
 use super::wire::request;
-use super::world::{PATIENCE, Wishes, World};
+use super::world::{PATIENCE, Wishes, World, nobody};
 use crate::access::record::{Grade, Outcome};
 use crate::meter::Meter;
 use crate::simulate::End;
@@ -58,9 +57,7 @@ fn an_upstream_that_does_not_accept_the_gateways_key_is_the_gateways_fault() {
 
 #[test]
 fn an_upstream_that_cannot_be_reached_or_hangs_up_charges_nothing() {
-    let nobody = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|listener| listener.local_addr());
-    let nobody: SocketAddr = nobody.expect("a free port");
-    let down = World::with(&Wishes { upstream: Some(nobody), ..Wishes::default() });
+    let down = World::with(&Wishes { upstream: Some(nobody()), ..Wishes::default() });
     let answer = down.post("/v1/responses", &responses("out=1", false));
     assert_eq!((answer.status, answer.code().as_str()), (502, "upstream_unavailable"), "{answer:?}");
     assert!(!answer.text().contains("refused"), "no internal cause: {}", answer.text());

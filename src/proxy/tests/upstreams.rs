@@ -1,13 +1,12 @@
 //! Several upstreams: what goes on to the next, what must not, and what stays where it was made.
 
 use std::io::Write;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::time::Duration;
 
 use serde_json::json;
 use tokio::time::Instant;
 
-use super::world::{PATIENCE, SPARE_KEY, UPSTREAM_KEY, Wishes, World, canned};
+use super::world::{PATIENCE, SPARE_KEY, UPSTREAM_KEY, Wishes, World, canned, nobody};
 use crate::access::record::{Grade, Outcome};
 use crate::config::{Breaker, Health};
 use crate::meter::Meter;
@@ -22,11 +21,6 @@ fn body(words: &str) -> String {
 
 fn continued(words: &str, id: &str) -> String {
     json!({"model": format!("gpt-5.5-sim-{words}"), "input": "b", "previous_response_id": id}).to_string()
-}
-
-fn nobody() -> SocketAddr {
-    let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|listener| listener.local_addr());
-    free.expect("a free port")
 }
 
 /// How many requests the first upstream and the spare one have seen.

@@ -396,6 +396,16 @@ fn simulated(key: &str, words: &str) -> (SocketAddr, Seen, tokio::task::JoinHand
     (address, seen, tokio::spawn(upstream.serve(std::future::pending())))
 }
 
+/// An address where nobody listens, and nobody will while this process lives: a port that was merely free a moment ago
+/// may be another test's.
+pub(super) fn nobody() -> SocketAddr {
+    let socket = tokio::net::TcpSocket::new_v4().expect("a socket");
+    socket.bind((Ipv4Addr::LOCALHOST, 0).into()).expect("a free port");
+    let address = socket.local_addr().expect("an address");
+    std::mem::forget(socket);
+    address
+}
+
 /// An upstream that gives one answer, these bytes, and closes the connection.
 pub(super) fn canned(answer: Vec<u8>) -> SocketAddr {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
