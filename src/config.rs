@@ -1,4 +1,4 @@
-//! The deployment file: listeners, upstream, stores, bounds. Read once, at the start.
+//! The deployment file: listeners, upstreams, stores, bounds. Read once, at the start.
 //!
 //! It is read with the same care as the policy: every problem at once, each where it stands. Secrets stand elsewhere;
 //! the file names where.
@@ -10,17 +10,22 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::policy::decode::Decode;
+use crate::idempotency;
+use crate::policy::compiled::Name;
+use crate::policy::decode::{At, Decode};
 use crate::policy::problem::{Problems, Sink};
 use crate::policy::scalars::{Length, Text};
 use crate::policy::yaml;
 use crate::telemetry::{LogFormat, LogSettings};
+use crate::units::Span;
 
 pub use secret::{Secret, SecretError, SecretSource};
 
 const MIB: u64 = 1 << 20;
+/// The largest answer that may be kept: it stands in memory while it passes.
+const ANSWER_BYTES_MAX: u64 = 16 * MIB;
 const ADMIN_TOKEN: &str = "the token of the operator's API";
-const UPSTREAM_KEY: &str = "the key of the upstream";
+const UPSTREAM_KEY: &str = "the key of an upstream";
 
 /// A deployment.
 #[derive(Clone, Debug)]
@@ -29,8 +34,8 @@ pub struct Config {
     pub policy: PathBuf,
     /// Where it listens.
     pub listen: Listen,
-    /// What it stands before.
-    pub upstream: Upstream,
+    /// What it stands before, best first; at least one.
+    pub upstreams: Vec<Upstream>,
     /// The folder of journal and ledger.
     pub data: PathBuf,
     /// Whether a request waits for its hold to be durable.
@@ -41,6 +46,8 @@ pub struct Config {
     pub admin_token: SecretSource,
     /// Bounds.
     pub limits: Limits,
+    /// What is kept for requests that come again with the same key.
+    pub idempotency: idempotency::Limits,
     /// Logs.
     pub log: LogSettings,
 }
@@ -65,9 +72,11 @@ pub struct Tls {
     pub key: PathBuf,
 }
 
-/// The model API that a gateway stands before.
+/// A model API that a gateway stands before.
 #[derive(Clone, Debug)]
 pub struct Upstream {
+    /// What it is called; unique.
+    pub name: Name,
     /// Scheme and host, perhaps a port.
     pub base_url: http::Uri,
     /// Where its key stands.
@@ -78,6 +87,38 @@ pub struct Upstream {
     pub connect_timeout: Duration,
     /// How long to wait for the next bytes of an answer.
     pub read_timeout: Duration,
+    /// When it is left alone for a while.
+    pub breaker: Breaker,
+    /// How it is asked whether it is there.
+    pub health: Option<Health>,
+}
+
+/// When an upstream is left alone for a while.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Breaker {
+    /// So many failures in a row.
+    pub failures: u16,
+    /// Within so long.
+    pub within: Span,
+    /// For so long.
+    pub pause: Span,
+}
+
+impl Default for Breaker {
+    fn default() -> Self {
+        Self { failures: 10, within: Span::from_seconds(10), pause: Span::from_seconds(5) }
+    }
+}
+
+/// How an upstream is asked whether it is there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Health {
+    /// What is asked for, from its `/` on.
+    pub path: String,
+    /// How long after one check the next begins.
+    pub every: Duration,
+    /// How long a check may take.
+    pub timeout: Duration,
 }
 
 /// Whether a request waits for its hold to be durable.
@@ -158,6 +199,12 @@ impl Config {
         let mut problems = Sink::new(text);
         let document =
             yaml::read(text, &mut problems).and_then(|node| raw::Document::decode(node, &mut problems));
+        if let Some(document) = &document {
+            check_names(document, &mut problems);
+            if let Some(given) = &document.idempotency {
+                check_idempotency(given, &mut problems);
+            }
+        }
         let config = document.map(|document| Self::of(document, folder));
         match config {
             Some(config) if problems.is_clean() => Ok(config),
@@ -170,9 +217,14 @@ impl Config {
         self.admin_token.read(ADMIN_TOKEN)
     }
 
-    /// The upstream's key.
-    pub fn upstream_key(&self) -> Result<Secret, SecretError> {
-        self.upstream.key.read(UPSTREAM_KEY)
+    /// The upstreams' keys, in their order.
+    pub fn upstream_keys(&self) -> Result<Vec<Secret>, SecretError> {
+        self.upstreams.iter().map(|upstream| upstream.key.read(UPSTREAM_KEY)).collect()
+    }
+
+    /// The file of idempotency keys and their answers.
+    pub fn idempotency_path(&self) -> PathBuf {
+        self.data.join("idempotency.sqlite")
     }
 
     /// The embedded ledger's file.
@@ -183,7 +235,6 @@ impl Config {
     fn of(document: raw::Document, folder: &Path) -> Self {
         let raw::Version = document.version;
         let path = |text: &Text| folder.join(&text.0);
-        let upstream = document.upstream;
         let listen = document.listen;
         let address = |given: Option<raw::Address>, port| {
             given.map_or(SocketAddr::from((Ipv4Addr::LOCALHOST, port)), |address| address.0)
@@ -198,23 +249,59 @@ impl Config {
                     .and_then(|listen| listen.tls)
                     .map(|tls| Tls { certificate: path(&tls.certificate.value), key: path(&tls.key.value) }),
             },
-            upstream: Upstream {
-                base_url: upstream.base_url.value.0,
-                key: secret_source(upstream.key, folder),
-                ca_file: upstream.ca_file.map(|file| path(&file.value)),
-                connect_timeout: duration(upstream.connect_timeout, Duration::from_secs(3)),
-                read_timeout: duration(upstream.read_timeout, Duration::from_mins(10)),
-            },
+            upstreams: document
+                .upstreams
+                .items
+                .into_iter()
+                .map(|item| upstream(item.value, folder))
+                .collect(),
             data: path(&document.stores.data.value),
             durability: document.durability.unwrap_or_default(),
             on_store_failure: document.on_store_failure.unwrap_or_default(),
             admin_token: secret_source(document.admin.token, folder),
             limits: limits(document.limits),
+            idempotency: document.idempotency.map(|given| kept(&given)).unwrap_or_default(),
             log: LogSettings {
                 format: log.as_ref().and_then(|log| log.format).unwrap_or(LogFormat::Text),
                 filter: log.and_then(|log| log.level).map_or_else(|| "info".to_owned(), |level| level.0),
             },
         }
+    }
+}
+
+/// A name tells an upstream from another for as long as what was made there lasts.
+fn check_names(document: &raw::Document, problems: &mut Sink<'_>) {
+    let items = &document.upstreams.items;
+    for (place, item) in items.iter().enumerate() {
+        let name = &item.value.name;
+        if items[..place].iter().any(|before| before.value.name.value.0 == name.value.0) {
+            problems.report(&name.at, "a name that another upstream has", "each name once");
+        }
+    }
+}
+
+fn upstream(given: raw::Upstream, folder: &Path) -> Upstream {
+    let default = Breaker::default();
+    let span = |given: Option<Length>, default| given.map_or(default, |length| length.0);
+    Upstream {
+        name: given.name.value.0.into(),
+        base_url: given.base_url.value.0,
+        key: secret_source(given.key, folder),
+        ca_file: given.ca_file.map(|file| folder.join(&file.value.0)),
+        connect_timeout: duration(given.connect_timeout, Duration::from_secs(3)),
+        read_timeout: duration(given.read_timeout, Duration::from_mins(10)),
+        breaker: given.breaker.map_or(default, |breaker| Breaker {
+            failures: breaker
+                .failures
+                .map_or(default.failures, |count| u16::try_from(count.0).unwrap_or(u16::MAX)),
+            within: span(breaker.within, default.within),
+            pause: span(breaker.pause, default.pause),
+        }),
+        health: given.health.map(|health| Health {
+            path: health.path.0,
+            every: duration(health.every, Duration::from_secs(10)),
+            timeout: duration(health.timeout, Duration::from_secs(5)),
+        }),
     }
 }
 
@@ -228,6 +315,30 @@ fn limits(given: Option<raw::Limits>) -> Limits {
         body_time: duration(given.body_time, default.body_time),
         journal_bytes: bytes(given.journal, default.journal_bytes),
         shutdown_grace: duration(given.shutdown_grace, default.shutdown_grace),
+    }
+}
+
+fn kept(given: &raw::Idempotency) -> idempotency::Limits {
+    let default = idempotency::Limits::default();
+    let bytes =
+        |given: &Option<At<raw::Bytes>>, default| given.as_ref().map_or(default, |bytes| bytes.value.0);
+    idempotency::Limits {
+        keep: given.keep.map_or(default.keep, |length| length.0),
+        answer_bytes: bytes(&given.answer, default.answer_bytes),
+        total_bytes: bytes(&given.total, default.total_bytes),
+    }
+}
+
+/// Answers are recorded in memory while they pass, and one that is larger than all together is never kept.
+fn check_idempotency(given: &raw::Idempotency, problems: &mut Sink<'_>) {
+    let idempotency::Limits { answer_bytes, total_bytes, .. } = kept(given);
+    let (answer, total) = (given.answer.as_ref(), given.total.as_ref());
+    if let Some(answer) = answer.filter(|_| answer_bytes > ANSWER_BYTES_MAX) {
+        problems.report(&answer.at, format!("{answer_bytes} bytes"), "at most 16MiB for one answer");
+    }
+    if let Some(place) = answer.or(total).filter(|_| answer_bytes > total_bytes) {
+        let allowed = format!("`answer` ({answer_bytes} bytes) no larger than `total` ({total_bytes} bytes)");
+        problems.report(&place.at, "one answer larger than all together", &allowed);
     }
 }
 

@@ -12,13 +12,16 @@
 //!    ├─────────────────────────────►│ routes    one row of a closed table
 //!    │                              │ keys      key → account, user, plan      (ledger::directory)
 //!    │                              │ body      read, bounded
+//!    │                              │ key       asked before? answered again    (idempotency)
 //!    │                              │ demand    quantities, estimated; priced  (policy::prices)
 //!    │                              │ decide    guards, then layers            (access)
 //!    │                              │ hold      all draws or none              (meter)
 //!    │                              │ journal   the hold is durable            (journal)
 //!    │◄── 429, and why ─────────────┤
+//!    │                              │ upstreams the first that is usable, or the next (proxy::upstreams)
 //!    │                              ├──────────────────────────────────────────►│
 //!    │◄── chunk by chunk ───────────┤ observe   the real usage, as it passes    │
+//!    │                              │ extend    more is held where more passes  (proxy::extension)
 //!    │                              │ finish    hold + truth → draws, numbered
 //!    │                              │ journal   the record is durable
 //!    │                              ┊ settle    usage event, monetization event, balance updates   (ledger)
@@ -35,13 +38,15 @@
 //! | [`journal`] | the node's durable file: open holds, and records until the ledger has them |
 //! | [`ledger`] | the port of the books and the directory, and the embedded store: SQLite |
 //! | [`settle`] | journal → ledger; deadlines; the log of blocks |
+//! | [`idempotency`] | the port of keys and kept answers, and the embedded store: a SQLite file of its own |
 //! | [`audit`] | proves the books, from the books alone |
-//! | [`proxy`] | Pingora: routes, identity, bodies, metering, headers; one place that refuses |
+//! | [`proxy`] | Pingora: routes, identity, bodies, metering, headers, upstreams; one place that refuses |
 //! | [`admin`] | the operator's API |
 //! | [`simulate`] | a simulated model API for the demo, tests and benches |
 //! | [`config`], [`telemetry`], [`cli`] | the deployment file; logs and metrics; the command |
 //!
-//! Arrows run one way: `units ← policy ← access ← meter, journal, ledger ← settle, audit ← proxy, admin ← cli`.
+//! Arrows run one way: `units ← policy ← access ← meter, journal, ledger ← settle, audit ← proxy, admin ← cli`; `idempotency`
+//! knows `units` alone.
 //!
 //! # What is absent on purpose
 //!
@@ -75,6 +80,7 @@ pub mod admin;
 pub mod audit;
 pub mod cli;
 pub mod config;
+pub mod idempotency;
 pub mod journal;
 pub mod ledger;
 pub mod meter;

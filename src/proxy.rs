@@ -5,12 +5,14 @@
 //! | `routes`, `body` | what is asked for at all; reading it within bounds |
 //! | `demand`, `observe`, `learn` | what a request asks for, what its answer used, what calls like it use; pure |
 //! | `admit`, `finish` | what has to hold before a request leaves; what it is charged when it has ended |
-//! | `settlement`, `in_flight` | the end of every hold; its renewal until then |
+//! | `settlement`, `in_flight`, `extension` | the end of every hold; its renewal until then; how it grows with a stream |
 //! | `responses` | whose a response is |
+//! | `idempotency` | the same request again is answered again, and never charged again unheard |
 //! | `keys`, `client` | who calls, and in what words to answer |
 //! | `refusal`, `headers` | the one place that says no; what every answer tells |
 //! | `local`, `access_view`, `decision_view`, `codex_usage` | what a client may look up |
-//! | `upstream`, `passing` | where requests go; what of their headers goes with them, and comes back |
+//! | `upstreams`, `upstream`, `breaker`, `health` | where requests go, and where else when that fails |
+//! | `passing` | what of their headers goes with them, and comes back |
 //! | `gateway`, `request`, `server` | Pingora's phases, each calling one of the above; the server around them |
 //!
 //! Pingora's phases are told of everything that happens to a request but its death: a panic or a runtime that is shut
@@ -19,13 +21,17 @@
 pub mod access_view;
 mod admit;
 pub mod body;
+pub mod breaker;
 pub mod client;
 pub mod codex_usage;
 pub mod decision_view;
 pub mod demand;
+pub mod extension;
 pub mod finish;
 pub mod gateway;
 pub mod headers;
+pub mod health;
+pub mod idempotency;
 pub mod in_flight;
 pub mod keys;
 pub mod learn;
@@ -46,3 +52,4 @@ mod structured;
 #[cfg(test)]
 mod tests;
 pub mod upstream;
+pub mod upstreams;

@@ -13,11 +13,13 @@
 
 mod blocks;
 mod gauges;
+mod progress;
 mod settler;
 mod sweeper;
 
 pub use blocks::{BlockLog, BlockSender};
 pub use gauges::{describe, record_gauges};
+pub use progress::Progress;
 pub use settler::{Settler, SettlerStats};
 pub use sweeper::Sweeper;
 

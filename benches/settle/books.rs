@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use overfall::access::record::Ending;
+use overfall::access::record::{Ending, Resource};
 use overfall::journal::{self, Frame, Journal};
 use overfall::ledger::Ledger;
 use overfall::ledger::rows::{AccountRow, AccountStatus, UserRow};
@@ -95,7 +95,7 @@ impl Books {
     /// A good end, with a response that belongs to the account, as each call of the Responses API makes one.
     fn ending(&self) -> Ending {
         Ending {
-            resource: Some(format!("resp_{:032x}", self.made).into()),
+            resource: Some(Resource { id: format!("resp_{:032x}", self.made).into(), upstream: None }),
             ..crate::core::meter::completed()
         }
     }

@@ -61,7 +61,7 @@ impl Deployment {
             "version: 1
 policy: policy.yaml
 listen: {{gateway: \"{addr}\", admin: \"{admin}\"}}
-upstream: {{base_url: \"http://{upstream}\", key: {{file: upstream-key}}}}
+upstreams: [{{name: stub, base_url: \"http://{upstream}\", key: {{file: upstream-key}}}}]
 stores: {{data: data}}
 durability: strict
 admin: {{token: {{file: admin-token}}}}

@@ -124,7 +124,41 @@ pub struct Ending {
     /// The tier that the answer named, or the request where it named none.
     pub tier: Option<Arc<str>>,
     /// What the call made upstream, which belongs to the account.
-    pub resource: Option<Arc<str>>,
+    pub resource: Option<Resource>,
+}
+
+/// A thing that a call made upstream.
+///
+/// The journal keeps it as one text, as it did when there was one upstream: the id alone, or the upstream's name, a
+/// separator that neither has, and the id.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "Arc<str>", into = "Arc<str>")]
+pub struct Resource {
+    /// Its id there.
+    pub id: Arc<str>,
+    /// The upstream's name; none for what was made before upstreams had names.
+    pub upstream: Option<Name>,
+}
+
+/// Between an upstream's name and an id: ASCII's unit separator.
+const SEPARATOR: char = '\u{1f}';
+
+impl From<Arc<str>> for Resource {
+    fn from(text: Arc<str>) -> Self {
+        match text.split_once(SEPARATOR) {
+            Some((upstream, id)) => Self { id: id.into(), upstream: Some(upstream.into()) },
+            None => Self { id: text, upstream: None },
+        }
+    }
+}
+
+impl From<Resource> for Arc<str> {
+    fn from(Resource { id, upstream }: Resource) -> Self {
+        match upstream {
+            Some(upstream) => format!("{upstream}{SEPARATOR}{id}").into(),
+            None => id,
+        }
+    }
 }
 
 /// What became of a call.
@@ -151,11 +185,13 @@ pub enum Outcome {
     Crashed,
     /// It was never sent.
     NotSent,
+    /// The gateway ended it: nothing was left to pay for more.
+    Stopped,
 }
 
 impl Outcome {
     /// All outcomes.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Completed,
         Self::Incomplete,
         Self::Failed,
@@ -166,6 +202,7 @@ impl Outcome {
         Self::Expired,
         Self::Crashed,
         Self::NotSent,
+        Self::Stopped,
     ];
 
     /// The word for it.
@@ -181,6 +218,7 @@ impl Outcome {
             Self::Expired => "expired",
             Self::Crashed => "crashed",
             Self::NotSent => "not-sent",
+            Self::Stopped => "stopped",
         }
     }
 }
@@ -382,6 +420,21 @@ impl Record {
             Self::End(end) => end.account,
             Self::Grant(grant) => grant.account,
             Self::Expiry(expiry) => expiry.account,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_made_upstream_is_kept_as_one_text_and_old_texts_are_read() {
+        for (upstream, text) in [(None, "resp_1"), (Some("backup"), "backup\u{1f}resp_1")] {
+            let resource = Resource { id: "resp_1".into(), upstream: upstream.map(Name::from) };
+            let kept = postcard::to_stdvec(&resource).unwrap();
+            assert_eq!(postcard::from_bytes::<String>(&kept).unwrap(), text);
+            assert_eq!(postcard::from_bytes::<Resource>(&kept).unwrap(), resource);
         }
     }
 }

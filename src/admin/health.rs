@@ -1,7 +1,7 @@
 //! Health for probes, metrics for scrapers.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use axum::Json;
 use axum::extract::State;
@@ -17,12 +17,22 @@ use crate::journal::{Health, Journal};
 pub struct Readiness {
     serving: Arc<AtomicBool>,
     journal: Arc<Journal>,
+    upstreams: Arc<OnceLock<IsUp>>,
 }
+
+/// Whether any upstream answers, as far as is known.
+type IsUp = Box<dyn Fn() -> bool + Send + Sync>;
 
 impl Readiness {
     /// Not serving yet, on top of this journal.
     pub fn new(journal: Arc<Journal>) -> Self {
-        Self { serving: Arc::default(), journal }
+        Self { serving: Arc::default(), journal, upstreams: Arc::default() }
+    }
+
+    /// From now on requests should come only while some upstream answers, as `is_up` tells. The first one who tells
+    /// stays.
+    pub fn watch(&self, is_up: impl Fn() -> bool + Send + Sync + 'static) {
+        let _later = self.upstreams.set(Box::new(is_up));
     }
 
     /// From now on requests are taken.
@@ -41,6 +51,7 @@ impl Readiness {
             return Some("not-serving");
         }
         match self.journal.health() {
+            Health::Good if self.upstreams.get().is_some_and(|is_up| !is_up()) => Some("no-upstream"),
             Health::Good => None,
             Health::Refusing { reason } => Some(reason.as_str()),
         }

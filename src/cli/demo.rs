@@ -13,7 +13,10 @@ use rand::Rng;
 
 use super::output::say;
 use super::serve::{Deployment, Gateway};
-use crate::config::{Config, Durability, Limits, Listen, OnStoreFailure, Secret, SecretSource, Upstream};
+use crate::config::{
+    Breaker, Config, Durability, Limits, Listen, OnStoreFailure, Secret, SecretSource, Upstream,
+};
+use crate::idempotency;
 use crate::simulate;
 use crate::telemetry::LogSettings;
 use seed::Keys;
@@ -57,7 +60,7 @@ impl Demo {
         let config = self.config(&data, upstream.local_addr())?;
         runtime.spawn(upstream.serve(std::future::pending()));
         let deployment = Deployment {
-            upstream_key: Secret::new(UPSTREAM_KEY, "the simulated upstream's key")?,
+            upstream_keys: vec![Secret::new(UPSTREAM_KEY, "the simulated upstream's key")?],
             admin_token: Secret::new(&token, "the operator's token")?,
             config,
         };
@@ -77,18 +80,22 @@ impl Demo {
                 admin: SocketAddr::from((Ipv4Addr::LOCALHOST, self.admin_port)),
                 tls: None,
             },
-            upstream: Upstream {
+            upstreams: vec![Upstream {
+                name: "simulated".into(),
                 base_url: format!("http://{upstream}").parse()?,
                 key: SecretSource::File(data.join("upstream-key")),
                 ca_file: None,
                 connect_timeout: Duration::from_secs(3),
                 read_timeout: Duration::from_mins(10),
-            },
+                breaker: Breaker::default(),
+                health: None,
+            }],
             data: data.join("state"),
             durability: Durability::Strict,
             on_store_failure: OnStoreFailure::Refuse,
             admin_token: SecretSource::File(data.join("admin-token")),
             limits: Limits { shutdown_grace: Duration::from_secs(10), ..Limits::default() },
+            idempotency: idempotency::Limits::default(),
             log: LogSettings { filter: "warn,overfall=info".to_owned(), ..LogSettings::default() },
         })
     }
@@ -107,7 +114,7 @@ fn write_files(data: &Path, token: &str, port: u16, admin_port: u16) -> anyhow::
          version: 1\n\
          policy: policy.yaml\n\
          listen: {{gateway: \"127.0.0.1:{port}\", admin: \"127.0.0.1:{admin_port}\"}}\n\
-         upstream: {{base_url: \"http://127.0.0.1:1\", key: {{file: upstream-key}}}}\n\
+         upstreams: [{{name: simulated, base_url: \"http://127.0.0.1:1\", key: {{file: upstream-key}}}}]\n\
          stores: {{data: state}}\n\
          admin: {{token: {{file: admin-token}}}}\n"
     );

@@ -20,7 +20,7 @@ use crate::ledger::{Ledger, LedgerError};
 use crate::meter::memory::{MemoryMeter, RecoverError, Recovered, Restoring};
 use crate::policy::compiled::Policy;
 use crate::policy::live::Policies;
-use crate::settle::{BlockLog, BlockSender, Settler, SettlerStats, Sweeper};
+use crate::settle::{BlockLog, BlockSender, Progress, Settler, SettlerStats, Sweeper};
 use crate::telemetry::Exposition;
 use crate::units::PolicyVersion;
 use crate::units::time::Clock;
@@ -188,6 +188,11 @@ impl Node {
         {
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
+    }
+
+    /// How far the books are behind the journal.
+    pub fn progress(&self) -> Progress {
+        Progress { journal: Arc::clone(&self.journal), settled: Arc::clone(&self.settled) }
     }
 
     /// Ends the workers once everything durable is booked, and closes the journal. Blocks.

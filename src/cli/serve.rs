@@ -19,9 +19,11 @@ use super::node::{Node, Stores};
 use super::reload::Reloader;
 use crate::admin::{self, Operator};
 use crate::config::{Config, Durability, Secret};
+use crate::idempotency::sqlite::{self, SqliteAnswers};
 use crate::journal;
 use crate::policy::compiled::Policy;
 use crate::policy::load;
+use crate::proxy::upstreams::Upstreams;
 use crate::proxy::{body, gateway, server, upstream};
 use crate::telemetry;
 use crate::units::Span;
@@ -48,8 +50,8 @@ pub(super) struct Serve {
 pub(super) struct Deployment {
     /// The deployment file.
     pub(super) config: Config,
-    /// The upstream's key.
-    pub(super) upstream_key: Secret,
+    /// The upstreams' keys, in their order.
+    pub(super) upstream_keys: Vec<Secret>,
     /// The operator's token.
     pub(super) admin_token: Secret,
 }
@@ -62,20 +64,21 @@ pub(super) struct Gateway {
     pub(super) operator: Arc<Operator>,
     deployment: Deployment,
     admin: TcpListener,
+    answers: Arc<SqliteAnswers>,
 }
 
 impl Serve {
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
         let config = Config::load(&self.config.config)?;
         let deployment =
-            Deployment { upstream_key: config.upstream_key()?, admin_token: config.admin_token()?, config };
+            Deployment { upstream_keys: config.upstream_keys()?, admin_token: config.admin_token()?, config };
         let told = deployment.config.clone();
         let gateway = Gateway::open(deployment, runtime()?)?;
         gateway.run(move || {
             tracing::info!(
                 gateway.address = %told.listen.gateway,
                 admin.address = %told.listen.admin,
-                upstream.url = %told.upstream.base_url,
+                upstreams = ?told.upstreams.iter().map(|upstream| upstream.base_url.to_string()).collect::<Vec<_>>(),
                 stores = "embedded",
                 data.path = %told.data.display(),
                 durability = ?told.durability,
@@ -131,9 +134,10 @@ impl Gateway {
                 "the gateway had died with holds open; they are charged at their floor"
             );
         }
+        let answers = Arc::new(open_answers(&deployment.config, &node)?);
         let operator =
             node.operator(deployment.admin_token.clone(), Some(exposition), Arc::new(Notify::new()));
-        Ok(Self { runtime, node, operator, deployment, admin })
+        Ok(Self { runtime, node, operator, deployment, admin, answers })
     }
 
     /// Runs a future beside the gateway.
@@ -143,7 +147,7 @@ impl Gateway {
 
     /// Serves until a signal ends it, then brings everything to the books. `serving` is called once clients can connect.
     pub(super) fn run(self, serving: impl FnOnce() + Send + 'static) -> anyhow::Result<ExitCode> {
-        let Self { runtime, node, operator, deployment, admin } = self;
+        let Self { runtime, node, operator, deployment, admin, answers } = self;
         // Listened for before anything tells that the gateway is alive: from then on a signal ends it in order.
         let signalled = runtime.spawn(server::signalled());
         admin.set_nonblocking(true)?;
@@ -175,7 +179,11 @@ impl Gateway {
             ready.readiness.begin();
             serving();
         });
-        let proxy = gateway::Gateway::new(parts(&node, &deployment))?;
+        let upstreams = Arc::new(Upstreams::new(&upstreams(&deployment))?);
+        let watched = Arc::clone(&upstreams);
+        operator.readiness.watch(move || watched.is_any_up());
+        let proxy = gateway::Gateway::new(parts(&node, &deployment, upstreams, Arc::clone(&answers)));
+        runtime.spawn(proxy.resolve_interrupted(node.progress()));
         let leaving = Arc::clone(&operator);
         let stop = async move {
             if let Err(error) = signalled.await {
@@ -186,6 +194,7 @@ impl Gateway {
         };
         let served = server::run(&settings(&deployment.config), proxy, Vec::new(), stop);
         operator.readiness.end();
+        answers.close();
         node.close();
         served?;
         tracing::info!("the gateway has ended; everything is on the books");
@@ -199,13 +208,41 @@ fn settings(config: &Config) -> server::Settings {
     server::Settings {
         listeners: vec![server::Listener { address: config.listen.gateway, tls }],
         threads: std::thread::available_parallelism().map_or(1, NonZero::get),
-        ca_file: config.upstream.ca_file.clone(),
         grace: config.limits.shutdown_grace,
     }
 }
 
-fn parts(node: &Node, deployment: &Deployment) -> gateway::Parts {
-    let Config { upstream, limits, .. } = &deployment.config;
+fn upstreams(deployment: &Deployment) -> Vec<upstream::Settings> {
+    let keyed = deployment.config.upstreams.iter().zip(&deployment.upstream_keys);
+    let settings = keyed.map(|(upstream, key)| upstream::Settings {
+        name: upstream.name.clone(),
+        base_url: upstream.base_url.clone(),
+        key: key.clone(),
+        ca_file: upstream.ca_file.clone(),
+        connect_timeout: upstream.connect_timeout,
+        read_timeout: upstream.read_timeout,
+        breaker: upstream.breaker,
+        health: upstream.health.clone(),
+    });
+    settings.collect()
+}
+
+/// What is kept for requests that come again.
+fn open_answers(config: &Config, node: &Node) -> Result<SqliteAnswers, sqlite::OpenError> {
+    let syncs = match config.durability {
+        Durability::Strict => sqlite::Syncs::Each,
+        Durability::Relaxed => sqlite::Syncs::Seldom,
+    };
+    SqliteAnswers::open(&config.idempotency_path(), config.idempotency, syncs, node.clock.clone())
+}
+
+fn parts(
+    node: &Node,
+    deployment: &Deployment,
+    upstreams: Arc<Upstreams>,
+    answers: Arc<SqliteAnswers>,
+) -> gateway::Parts {
+    let limits = &deployment.config.limits;
     let bytes = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
     gateway::Parts {
         clock: node.clock.clone(),
@@ -214,17 +251,14 @@ fn parts(node: &Node, deployment: &Deployment) -> gateway::Parts {
         meter: node.meter.clone(),
         ledger: Arc::clone(&node.ledger),
         blocks: node.blocks.clone(),
-        upstream: upstream::Settings {
-            base_url: upstream.base_url.clone(),
-            key: deployment.upstream_key.clone(),
-            connect_timeout: upstream.connect_timeout,
-            read_timeout: upstream.read_timeout,
-        },
+        upstreams,
         bodies: body::Limits {
             bytes_max: bytes(limits.body_bytes),
             buffered_bytes_max: bytes(limits.bodies_bytes),
             timeout: limits.body_time,
         },
+        answers,
+        kept: deployment.config.idempotency,
     }
 }
 

@@ -6,9 +6,9 @@ use std::net::SocketAddr;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
 use super::{Durability, OnStoreFailure};
-use crate::policy::decode::{At, Decode, Words, mismatch, record, shown};
+use crate::policy::decode::{At, Decode, List, Words, mismatch, record, shown};
 use crate::policy::problem::Sink;
-use crate::policy::scalars::{Length, Text};
+use crate::policy::scalars::{Count, Length, Name, Text};
 use crate::policy::yaml::{Node, Value};
 use crate::telemetry::LogFormat;
 
@@ -21,8 +21,8 @@ record! {
         policy: At<Text>,
         /// Where it listens.
         listen: Option<Listen>,
-        /// The model API that it stands before.
-        upstream: Upstream,
+        /// The model APIs that it stands before, best first.
+        upstreams: List<Upstream>,
         /// Where it keeps its state.
         stores: Stores,
         /// `strict`: a request is forwarded once its hold is durable. `relaxed`: without waiting for that.
@@ -33,6 +33,8 @@ record! {
         admin: Admin,
         /// Bounds.
         limits: Option<Limits>,
+        /// What is kept for requests that come again with the same key.
+        idempotency: Option<Idempotency>,
         /// Logs.
         log: Option<Log>,
     }
@@ -61,8 +63,10 @@ record! {
 }
 
 record! {
-    /// The model API that the gateway stands before.
+    /// A model API that the gateway stands before.
     Upstream {
+        /// What it is called: in metrics, and where what was made there is noted. Do not change it later.
+        name: At<Name>,
         /// As SDKs name it, without the `/v1`.
         base_url: At<BaseUrl>,
         /// The key it wants; clients never see it.
@@ -73,6 +77,34 @@ record! {
         connect_timeout: Option<Length>,
         /// How long to wait for the next bytes of an answer.
         read_timeout: Option<Length>,
+        /// When it is left alone for a while.
+        breaker: Option<Breaker>,
+        /// How it is asked whether it is there; by default only requests tell.
+        health: Option<Health>,
+    }
+}
+
+record! {
+    /// When an upstream is left alone for a while.
+    Breaker {
+        /// So many failures in a row: no connection, 502, 503, 504, no answer in time.
+        failures: Option<Count>,
+        /// They count together within so long.
+        within: Option<Length>,
+        /// It is left alone for so long, then tried by one request.
+        pause: Option<Length>,
+    }
+}
+
+record! {
+    /// How an upstream is asked whether it is there.
+    Health {
+        /// What is asked for, from its `/` on, with the upstream's key.
+        path: UrlPath,
+        /// How long after one check the next begins.
+        every: Option<Length>,
+        /// How long a check may take.
+        timeout: Option<Length>,
     }
 }
 
@@ -119,6 +151,18 @@ record! {
 }
 
 record! {
+    /// What is kept for requests that come again with the same `Idempotency-Key`.
+    Idempotency {
+        /// How long a key is known.
+        keep: Option<Length>,
+        /// The largest answer that is kept.
+        answer: Option<At<Bytes>>,
+        /// All answers together; the oldest go. A key for each KiB of it is known.
+        total: Option<At<Bytes>>,
+    }
+}
+
+record! {
     /// Logs.
     Log {
         /// `text` or `json`.
@@ -143,6 +187,9 @@ pub(super) struct Address(pub SocketAddr);
 /// A number of bytes: `64KiB`, `32MiB`, `4GiB`.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Bytes(pub u64);
+/// The path of a URL, from its `/` on.
+#[derive(Clone, Debug)]
+pub(super) struct UrlPath(pub String);
 /// `http://` or `https://`, a host, perhaps a port; no path.
 #[derive(Clone, Debug)]
 pub(super) struct BaseUrl(pub http::Uri);
@@ -203,6 +250,15 @@ impl Decode for BaseUrl {
             let bare = uri.path() == "/" && uri.query().is_none();
             let host = uri.authority().is_some_and(|authority| !authority.as_str().contains('@'));
             (scheme && bare && host).then_some(Self(uri))
+        })
+    }
+}
+
+impl Decode for UrlPath {
+    fn decode(node: Node, problems: &mut Sink<'_>) -> Option<Self> {
+        parsed(&node, "a path of a URL, such as `/v1/models`", problems, |text| {
+            let fits = text.starts_with('/') && text.parse::<http::uri::PathAndQuery>().is_ok();
+            fits.then(|| Self(text.to_owned()))
         })
     }
 }
@@ -271,4 +327,5 @@ macro_rules! text_schema {
         })*
     };
 }
-text_schema!(Address: "^.+:[0-9]+$", Bytes: "^[1-9][0-9]* ?(KiB|MiB|GiB)$", BaseUrl: "^https?://[^/@]+/?$");
+text_schema!(Address: "^.+:[0-9]+$", Bytes: "^[1-9][0-9]* ?(KiB|MiB|GiB)$", BaseUrl: "^https?://[^/@]+/?$",
+    UrlPath: "^/[!-~]*$");

@@ -4,13 +4,17 @@ fn problems(text: &str) -> String {
     Config::parse("overfall.yaml", text, Path::new("/etc/overfall")).unwrap_err().to_string()
 }
 
-const LEAST: &str = "version: 1\npolicy: policy.yaml\nupstream: {base_url: \"https://api.openai.com\", key: {env: KEY}}\nstores: {data: /var/lib/overfall}\nadmin: {token: {file: token}}\n";
+const LEAST: &str = "version: 1\npolicy: policy.yaml\nupstreams: [{name: openai, base_url: \"https://api.openai.com\", key: {env: KEY}}]\nstores: {data: /var/lib/overfall}\nadmin: {token: {file: token}}\n";
 
 #[test]
 fn the_deployment_file_that_we_ship_loads() {
     let config = Config::load(Path::new("config/overfall.yaml")).unwrap();
-    assert_eq!(config.upstream.base_url, "https://api.openai.com/");
-    assert_eq!(config.upstream.key, SecretSource::Env("OPENAI_API_KEY".to_owned()));
+    let [upstream] = &*config.upstreams else { panic!("one upstream: {:?}", config.upstreams) };
+    assert_eq!(
+        (&*upstream.name, upstream.base_url.to_string().as_str()),
+        ("openai", "https://api.openai.com/")
+    );
+    assert_eq!(upstream.key, SecretSource::Env("OPENAI_API_KEY".to_owned()));
     assert_eq!(config.policy, Path::new("config/policy.yaml"));
 }
 
@@ -24,6 +28,30 @@ fn what_is_left_out_has_the_documented_default_and_paths_are_relative_to_the_fil
     assert_eq!(config.policy, Path::new("/etc/overfall/policy.yaml"));
     assert_eq!(config.admin_token, SecretSource::File("/etc/overfall/token".into()));
     assert_eq!(config.ledger_path(), Path::new("/var/lib/overfall/ledger.sqlite"));
+}
+
+#[test]
+fn what_is_kept_for_requests_that_come_again_is_read_and_checked() {
+    let parse = |line: &str| Config::parse("overfall.yaml", &format!("{LEAST}{line}\n"), Path::new(""));
+    let kept = |line: &str| parse(line).unwrap().idempotency;
+    let default = kept("");
+    assert_eq!(
+        (default.keep.ms(), default.answer_bytes, default.total_bytes),
+        (86_400_000, 1 << 20, 1 << 30)
+    );
+    let given = kept("idempotency: {keep: 1h, answer: 64KiB, total: 2GiB}");
+    assert_eq!((given.keep.ms(), given.answer_bytes, given.total_bytes), (3_600_000, 64 << 10, 2 << 30));
+    for (line, told) in [
+        ("idempotency: {keep: 0s}", "6:21: the text `0s`"),
+        ("idempotency: {answer: 0KiB}", "a number of bytes above zero"),
+        ("idempotency: {answer: 17MiB}", "6:23: 17825792 bytes"),
+        ("idempotency: {total: 1KiB}", "one answer larger than all together"),
+        ("idempotency: {answer: 2MiB, total: 1MiB}", "one answer larger than all together"),
+        ("idempotency: {forget: 1h}", "forget"),
+    ] {
+        let problems = parse(line).unwrap_err().to_string();
+        assert!(problems.contains(told), "{line}: {told} is missing in\n{problems}");
+    }
 }
 
 #[test]
@@ -45,9 +73,40 @@ fn every_problem_is_told_at_once_with_what_is_allowed() {
 }
 
 #[test]
+fn upstreams_are_a_list_in_order_of_preference_each_with_a_name_of_its_own() {
+    let one = "{name: openai, base_url: \"https://api.openai.com\", key: {env: KEY}}";
+    let two = "{name: backup, base_url: \"https://b\", key: {env: B}, ca_file: b.pem, breaker: {failures: 3, pause: 1m}, \
+               health: {path: /v1/models}}";
+    let text = LEAST.replace(one, &format!("{one}, {two}"));
+    let config = Config::parse("overfall.yaml", &text, Path::new("/etc/overfall")).unwrap();
+    let names: Vec<_> = config.upstreams.iter().map(|upstream| &*upstream.name).collect();
+    assert_eq!(names, ["openai", "backup"]);
+    let [first, second] = &*config.upstreams else { panic!("two upstreams") };
+    assert_eq!((first.breaker, first.health.as_ref(), &first.ca_file), (Breaker::default(), None, &None));
+    assert_eq!((second.breaker.failures, second.breaker.pause), (3, Span::from_seconds(60)));
+    assert_eq!(second.breaker.within, Breaker::default().within);
+    assert_eq!(second.ca_file.as_deref(), Some(Path::new("/etc/overfall/b.pem")));
+    assert_eq!(second.health.as_ref().unwrap().path, "/v1/models");
+    for (wrong, part) in [
+        (format!("{one}, {one}"), "a name that another upstream has"),
+        (one.replace("openai,", "Open AI,"), "overfall.yaml:3:20"),
+        (
+            one.replace("{env: KEY}", "{env: KEY}, health: {path: v1}"),
+            "a path of a URL, such as `/v1/models`",
+        ),
+        (one.replace("{env: KEY}", "{env: KEY}, breaker: {failures: 0}"), "at least 1"),
+        (String::new(), "at least one item"),
+    ] {
+        let told = problems(&LEAST.replace(one, &wrong));
+        assert!(told.contains(part), "{part} is missing in\n{told}");
+    }
+    let old = LEAST.replace("upstreams: [", "upstream: ").replace("}]", "}");
+    assert!(problems(&old).contains("did you mean `upstreams`?"));
+}
+
+#[test]
 fn what_is_not_built_yet_is_an_error() {
-    for line in ["on_store_failure: degraded", "idempotency: {keep: 24h}", "stores: {data: x, meter: redis}"]
-    {
+    for line in ["on_store_failure: degraded", "jobs: {poll: 1s}", "stores: {data: x, meter: redis}"] {
         let text = if line.starts_with("stores") {
             LEAST.replace("stores: {data: /var/lib/overfall}", line)
         } else {

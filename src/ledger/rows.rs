@@ -288,7 +288,7 @@ pub struct DecisionRow {
 }
 
 /// Whose a thing made upstream is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Owner {
     /// The account.
     pub account: AccountId,
@@ -296,6 +296,8 @@ pub struct Owner {
     pub user: UserId,
     /// Tokens of its whole context, for the estimate of what continues it.
     pub context_tokens: u64,
+    /// The upstream that has it, by its name; none for what was made before upstreams had names.
+    pub upstream: Option<Name>,
 }
 
 /// A logged block.

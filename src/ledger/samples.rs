@@ -5,7 +5,7 @@ use crate::access::counter::Slot;
 use crate::access::demand::Demand;
 use crate::access::record::{
     Charge, CounterEntry, DrawEntry, EndRecord, Ending, ExpiryRecord, Grade, GrantEntry, GrantOrigin,
-    GrantRecord, OriginEntry, Outcome, Record,
+    GrantRecord, OriginEntry, Outcome, Record, Resource,
 };
 use crate::policy::compiled::{CounterKey, Scope};
 use crate::units::{
@@ -119,7 +119,10 @@ impl Sample {
                 reached_upstream: true,
                 status: Some(200),
                 tier: Some("default".into()),
-                resource: Some(format!("resp_{}_{}", self.account.name, seq.0).into()),
+                resource: Some(Resource {
+                    id: format!("resp_{}_{}", self.account.name, seq.0).into(),
+                    upstream: None,
+                }),
             },
             estimate: demand.clone(),
             used: demand,

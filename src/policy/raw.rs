@@ -131,8 +131,7 @@ record! {
         overage: Option<Overage>,
         /// Lowers `max_output_tokens` to what is affordable; absent: no clamp.
         clamp: Option<At<Clamp>>,
-        /// What a stream does when nothing is left; `stop` is not built yet.
-        #[schemars(extend("const" = "finish"))]
+        /// What a stream does when nothing is left: `finish` runs on, and overage applies; `stop` ends it.
         when_exhausted: Option<At<WhenExhausted>>,
         /// Whether the Responses API is offered over WebSocket; not built yet.
         #[schemars(extend("const" = false))]

@@ -17,6 +17,7 @@ use super::demand::{self, Asked};
 use super::finish::Cause;
 use super::gateway::Shared;
 use super::headers::Scene;
+use super::idempotency::{Step, Taken};
 use super::keys::{Key, Malformed};
 use super::metrics;
 use super::observe::ChatFilter;
@@ -25,10 +26,11 @@ use super::refusal::{Code, Refusal};
 use super::request::{Decided, Free, Metered, Request, Stage};
 use super::routes::{self, Action, Class};
 use super::settlement::{Call, Settlement};
+use super::upstreams::Goal;
 use crate::access::terms::Unpriced;
 use crate::access::{Ask, Block, Demand, Held, Reason, Standing, Terms};
 use crate::ledger::directory::Caller;
-use crate::ledger::rows::{AccountStatus, BlockRow, Owner};
+use crate::ledger::rows::{AccountStatus, BlockRow};
 use crate::meter::Verdict;
 use crate::policy::compiled::{Api, FeatureIndex, PlanIndex, Policy};
 use crate::policy::prices::Rates;
@@ -70,6 +72,8 @@ struct Priced {
     demand: Demand,
     /// The tokens of the input before what has been learnt.
     input_by_size: u64,
+    /// The request's own bound on its output, in tokens.
+    output_bound: u64,
     decision: DecisionId,
 }
 
@@ -116,12 +120,15 @@ pub(super) fn identify(shared: &Shared, session: &Session, request: &mut Request
     if caller.status == AccountStatus::Suspended && found.route.class != Class::Local {
         return Err(Refusal::AccountSuspended);
     }
+    if found.route.class != Class::Local && !shared.upstreams.is_open(Goal::Any) {
+        return Err(Refusal::Overloaded);
+    }
     Ok(Known {
         caller,
         action: found.route.action,
         class: found.route.class,
         id: found.id.to_owned(),
-        target: found.target(shared.upstream.path()),
+        target: found.target(),
         now,
     })
 }
@@ -130,7 +137,8 @@ pub(super) fn identify(shared: &Shared, session: &Session, request: &mut Request
 pub(super) async fn pass(shared: &Shared, session: &mut Session, known: Known) -> Result<Stage, Refused> {
     let mut free = Free { outgoing: Outgoing { target: known.target, ..Outgoing::default() }, deletes: None };
     if known.class == Class::Owned {
-        owned(shared, &known.caller, &known.id, None).await?;
+        let found = owned(shared, &known.caller, &known.id, None).await?;
+        free.outgoing.goal = found.goal;
         free.deletes = (known.action == Action::DeleteResponse).then_some(known.id);
     }
     let body = shared.bodies.read(session).await.map_err(|error| body::refusal(&error))?;
@@ -138,7 +146,7 @@ pub(super) async fn pass(shared: &Shared, session: &mut Session, known: Known) -
         Action::CountInputTokens => {
             let plain = body::plain(shared, session, &body).await?;
             let asked = body::parse(demand::Api::InputTokens, plain.as_ref().unwrap_or(&body)).await?;
-            context_of(shared, &known.caller, &asked).await?;
+            free.outgoing.goal = context_of(shared, &known.caller, &asked).await?.goal;
             free.outgoing.body = Some(body.into_bytes());
         }
         Action::CancelResponse => free.outgoing.body = Some(body.into_bytes()),
@@ -146,6 +154,7 @@ pub(super) async fn pass(shared: &Shared, session: &mut Session, known: Known) -
         _ if !body.bytes().is_empty() => free.outgoing.body = Some(Bytes::new()),
         _ => {}
     }
+    open(shared, free.outgoing.goal)?;
     Ok(Stage::Free(free))
 }
 
@@ -167,9 +176,18 @@ pub(super) async fn meter(
     if asked.background {
         return Err(Refusal::NotBuilt { what: "`background: true`", param: Some("background") }.into());
     }
+    let decision = DecisionId::new(known.now, rand::random());
+    let said = plain.as_ref().unwrap_or(&sent).bytes();
+    let taken = match shared.idempotency.step(session, &known.caller, said, decision, known.now).await? {
+        Step::Unkeyed => None,
+        Step::Go(taken) => Some(taken),
+        Step::Replay(kept) => return Ok(Stage::Replayed(Box::new(kept))),
+    };
     let adds_usage = kind == demand::Api::Chat && asked.stream && !asked.include_usage;
-    let priced = price(shared, &known, api, &asked).await?;
-    let (decided, settlement) = hold(shared, &known, priced).await?;
+    let context = context_of(shared, &known.caller, &asked).await?;
+    open(shared, context.goal)?;
+    let priced = price(shared, &known, api, &asked, context.tokens, decision).await?;
+    let (decided, settlement) = hold(shared, &known, priced, taken).await?;
     let bound = decided.clamped_to.map(|tokens| (tokens / asked.choices.max(1)).max(1));
     let text = plain.as_ref().unwrap_or(&sent).bytes();
     let rewritten = body::rewritten(kind, text, bound, adds_usage)?;
@@ -178,17 +196,31 @@ pub(super) async fn meter(
         None => (sent, false),
     };
     Ok(Stage::Metered(Box::new(Metered {
-        outgoing: Outgoing { target: known.target, body: Some(body.into_bytes()), rewritten },
+        outgoing: Outgoing {
+            target: known.target,
+            body: Some(body.into_bytes()),
+            rewritten,
+            goal: context.goal,
+            is_sent_once: false,
+        },
         settlement,
         decided,
         action: known.action,
         filter: adds_usage.then(ChatFilter::default),
         streams: false,
+        stopped_at: None,
     })))
 }
 
 /// Finds the terms and estimates the demand. No price, no call.
-async fn price(shared: &Shared, known: &Known, api: Api, asked: &Asked) -> Result<Priced, Refused> {
+async fn price(
+    shared: &Shared,
+    known: &Known,
+    api: Api,
+    asked: &Asked,
+    context_tokens: u64,
+    decision: DecisionId,
+) -> Result<Priced, Refused> {
     let caller = &known.caller;
     let policy = shared.policies.current();
     let (Some(feature), Some(plan)) = (policy.feature_of(api), policy.plan(&caller.plan)) else {
@@ -203,32 +235,37 @@ async fn price(shared: &Shared, known: &Known, api: Api, asked: &Asked) -> Resul
         tier: asked.service_tier.as_deref().map(Arc::from),
         size: None,
     };
-    let input_by_size = asked.input_tokens_estimate.saturating_add(context_of(shared, caller, asked).await?);
+    let input_by_size = asked.input_tokens_estimate.saturating_add(context_tokens);
     let usual = shared.learner.output_p95(caller.user, &terms.model).saturating_mul(asked.choices);
-    let bound = asked.max_output_tokens.map_or(u64::MAX, |tokens| tokens.saturating_mul(asked.choices));
+    let output_bound =
+        asked.max_output_tokens.map_or(u64::MAX, |tokens| tokens.saturating_mul(asked.choices));
     let estimate = Quantities {
         input_tokens: shared.learner.input_factor(&terms.model).apply(input_by_size),
-        output_tokens: usual.min(bound).max(1),
+        output_tokens: usual.min(output_bound).max(1),
         ..Quantities::default()
     };
-    let decision = DecisionId::new(known.now, rand::random());
     let reason = match () {
         () if terms.waterfall().is_none() => Reason::NotInPlan,
         // A model that is priced by the second would be free by the token.
         () if terms.row().is_none_or(|row| !matches!(row.rates, Rates::Tokens(_))) => Reason::UnpricedModel,
         () => match terms.estimate(estimate.clone()) {
-            Ok(demand) => return Ok(Priced { terms, demand, input_by_size, decision }),
+            Ok(demand) => return Ok(Priced { terms, demand, input_by_size, output_bound, decision }),
             Err(Unpriced::Model) => Reason::UnpricedModel,
             Err(Unpriced::Overflow) => Reason::NeverFits,
         },
     };
     let demand = Demand { quantities: estimate, ..Demand::nothing() };
-    let priced = Priced { terms, demand, input_by_size, decision };
+    let priced = Priced { terms, demand, input_by_size, output_bound, decision };
     Err(blocked(shared, known, priced, Block::because(reason)).await)
 }
 
 /// Takes what the request needs, and waits until that is durable.
-async fn hold(shared: &Shared, known: &Known, priced: Priced) -> Result<(Decided, Settlement), Refused> {
+async fn hold(
+    shared: &Shared,
+    known: &Known,
+    priced: Priced,
+    mut taken: Option<Box<Taken>>,
+) -> Result<(Decided, Settlement), Refused> {
     let (account, user) = (known.caller.account, known.caller.user);
     let lifetime = priced.terms.feature().deadlines.request;
     let ask = Ask {
@@ -246,10 +283,13 @@ async fn hold(shared: &Shared, known: &Known, priced: Priced) -> Result<(Decided
             return Err(Refusal::StoreUnavailable.into());
         }
     };
-    let Priced { terms, decision, input_by_size, .. } = priced;
+    let Priced { terms, decision, input_by_size, output_bound, .. } = priced;
     metrics::decided(terms.feature(), metrics::ALLOWED);
     shared.in_flight.watch(account, decision, lifetime, known.now);
     let Held { demand, draws, clamped_to, standing, .. } = held;
+    if let Some(taken) = &mut taken {
+        taken.held();
+    }
     let mut settlement = shared.settlements.take_charge(Call {
         account,
         user,
@@ -258,9 +298,13 @@ async fn hold(shared: &Shared, known: &Known, priced: Priced) -> Result<(Decided
         estimate: demand.quantities,
         input_by_size,
         dispatched: false,
+        upstream: None,
+        output_bound: clamped_to.unwrap_or(output_bound),
+        extension: None,
         status: None,
         observer: None,
         owned: false,
+        taken,
     });
     if let Err(error) = ticket.await {
         tracing::error!(decision.id = %decision, error = %chain(&error), "a hold is not durable");
@@ -301,14 +345,26 @@ async fn blocked(shared: &Shared, known: &Known, priced: Priced, block: Block) -
     Refused { refusal, about }
 }
 
-/// The tokens of what the body continues, all of which has to be the caller's.
-async fn context_of(shared: &Shared, caller: &Caller, asked: &Asked) -> Result<u64, Refusal> {
-    let mut tokens: u64 = 0;
+/// What a body continues.
+#[derive(Clone, Copy, Default)]
+struct Context {
+    tokens: u64,
+    goal: Goal,
+}
+
+/// What the body continues, all of which has to be the caller's, and in one place.
+async fn context_of(shared: &Shared, caller: &Caller, asked: &Asked) -> Result<Context, Refusal> {
+    let mut context = Context::default();
     for named in &asked.responses {
-        let owner = owned(shared, caller, &named.id, Some(named.param)).await?;
-        tokens = tokens.saturating_add(owner.context_tokens);
+        let found = owned(shared, caller, &named.id, Some(named.param)).await?;
+        context.tokens = context.tokens.saturating_add(found.tokens);
+        match context.goal {
+            Goal::Any => context.goal = found.goal,
+            goal if goal == found.goal => {}
+            Goal::Only(_) => return Err(not_found(&named.id, Some(named.param))),
+        }
     }
-    Ok(tokens)
+    Ok(context)
 }
 
 /// The response `id`, if it is the caller's account's. Nobody is told of another's.
@@ -317,15 +373,29 @@ async fn owned(
     caller: &Caller,
     id: &str,
     param: Option<&'static str>,
-) -> Result<Owner, Refusal> {
-    match shared.owners.owned_by(caller.account, id).await {
-        Ok(Some(owner)) => Ok(owner),
-        Ok(None) => Err(Refusal::NotFoundObject { what: format!("Response with id '{id}'").into(), param }),
+) -> Result<Context, Refusal> {
+    let owner = match shared.owners.owned_by(caller.account, id).await {
+        Ok(owner) => owner.ok_or_else(|| not_found(id, param))?,
         Err(error) => {
             tracing::error!(error = %chain(&error), "the ledger does not tell whose a response is");
-            Err(Refusal::StoreUnavailable)
+            return Err(Refusal::StoreUnavailable);
         }
-    }
+    };
+    let goal = shared.upstreams.goal_of(owner.upstream.as_deref()).ok_or_else(|| {
+        let name = owner.upstream.as_deref();
+        tracing::warn!(upstream.name = name, "what an account owns is at no upstream of the list");
+        not_found(id, param)
+    })?;
+    Ok(Context { tokens: owner.context_tokens, goal })
+}
+
+/// Refuses at once what no upstream would get.
+fn open(shared: &Shared, goal: Goal) -> Result<(), Refusal> {
+    if shared.upstreams.is_open(goal) { Ok(()) } else { Err(Refusal::Overloaded) }
+}
+
+fn not_found(id: &str, param: Option<&'static str>) -> Refusal {
+    Refusal::NotFoundObject { what: format!("Response with id '{id}'").into(), param }
 }
 
 fn bad(message: &'static str, code: Code) -> Refusal {

@@ -6,13 +6,14 @@
 //! | the upstream refused it, or failed before it accepted | nothing |
 //! | the upstream told its usage | that, in the tier that it named |
 //! | it ended without a word of usage | the input as estimated, and the output that passed |
-//! | it was cut, or the client left | the same, as the floor of what was used |
+//! | it was cut or stopped, or the client left | the same, as the floor of what was used |
 
 use std::sync::Arc;
 
 use super::observe::{Observed, Terminal};
-use crate::access::record::{Ending, Grade, Outcome};
+use crate::access::record::{Ending, Grade, Outcome, Resource};
 use crate::access::{Demand, Terms};
+use crate::policy::compiled::Name;
 use crate::policy::prices::TierFit;
 use crate::units::Quantities;
 
@@ -29,6 +30,8 @@ pub enum Cause {
     Cut,
     /// The client went away.
     ClientGone,
+    /// The gateway ended the answer: nothing was left to pay for more.
+    Exhausted,
     /// Nobody told: a panic, or the process is ending.
     Dropped,
 }
@@ -44,6 +47,8 @@ pub struct Facts<'a> {
     pub observed: Option<&'a Observed>,
     /// The status of the answer.
     pub status: Option<u16>,
+    /// Which upstream answered.
+    pub upstream: Option<&'a Name>,
 }
 
 impl Facts<'_> {
@@ -55,7 +60,9 @@ impl Facts<'_> {
             Cause::Refused => self.refused(),
             Cause::Ended | Cause::Cut if !accepted => self.refused(),
             // Whether the upstream had accepted, nobody knows: it had the request, and works on it.
-            Cause::Ended | Cause::Cut | Cause::ClientGone | Cause::Dropped => self.used(cause),
+            Cause::Ended | Cause::Cut | Cause::ClientGone | Cause::Exhausted | Cause::Dropped => {
+                self.used(cause)
+            }
         }
     }
 
@@ -104,13 +111,14 @@ impl Facts<'_> {
     fn ending(&self, outcome: Outcome, grade: Grade) -> Ending {
         let text = |text: &String| Arc::from(text.as_str());
         let tier = self.observed.and_then(|observed| observed.tier.as_ref().map(text));
+        let resource = self.observed.and_then(|observed| observed.resource_id.as_ref());
         Ending {
             outcome,
             grade,
             reached_upstream: true,
             status: self.status,
             tier: tier.or_else(|| self.terms.tier.clone()),
-            resource: self.observed.and_then(|observed| observed.resource_id.as_ref().map(text)),
+            resource: resource.map(|id| Resource { id: text(id), upstream: self.upstream.cloned() }),
         }
     }
 }
@@ -123,6 +131,7 @@ const fn outcome(terminal: Option<Terminal>, cause: Cause) -> Outcome {
         (Some(Terminal::Failed), _) => Outcome::Failed,
         (Some(Terminal::Cancelled), _) | (None, Cause::Dropped) => Outcome::Cancelled,
         (None, Cause::ClientGone) => Outcome::ClientGone,
+        (None, Cause::Exhausted) => Outcome::Stopped,
         // An answer that ends without saying so is cut, however orderly its connection was closed.
         (None, Cause::Ended | Cause::Cut) => Outcome::Cut,
         (None, Cause::Refused) => Outcome::Refused,

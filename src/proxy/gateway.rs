@@ -19,6 +19,7 @@ use pingora::{Error, ErrorSource, ErrorType};
 
 use super::body::{self, Bodies};
 use super::finish::Cause;
+use super::idempotency::Idempotency;
 use super::in_flight::InFlight;
 use super::learn::Learner;
 use super::request::{Metered, Request, Stage};
@@ -26,13 +27,14 @@ use super::responses::Owners;
 use super::routes::{Class, Route};
 use super::server::Task;
 use super::settlement::Settlements;
-use super::upstream::{self, Upstream};
-use super::{admit, local, metrics, passing};
+use super::upstreams::{Same, Upstreams};
+use super::{admit, local, metrics, passing, upstreams};
+use crate::idempotency::{self, Answers};
 use crate::ledger::Ledger;
 use crate::ledger::directory::Directory;
 use crate::meter::Meter;
 use crate::policy::live::Policies;
-use crate::settle::BlockSender;
+use crate::settle::{BlockSender, Progress};
 use crate::units::time::Clock;
 
 /// How long a client may take to read what is written to it.
@@ -41,8 +43,6 @@ const WRITE_TIMEOUT: Duration = Duration::from_mins(1);
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 /// How often the numbers of what is under way are told.
 const TELL_EVERY: Duration = Duration::from_secs(1);
-/// A connection that could not be made is tried once more.
-const CONNECTS_FAILED_MAX: u8 = 2;
 
 /// What a gateway is made of.
 pub struct Parts {
@@ -59,9 +59,13 @@ pub struct Parts {
     /// The log of blocks.
     pub blocks: BlockSender,
     /// Where allowed requests go.
-    pub upstream: upstream::Settings,
+    pub upstreams: Arc<Upstreams>,
     /// Bounds on bodies.
     pub bodies: body::Limits,
+    /// What is known of idempotency keys.
+    pub answers: Arc<dyn Answers>,
+    /// What is kept of them, and for how long.
+    pub kept: idempotency::Limits,
 }
 
 /// The gateway. Clones are the same one.
@@ -76,13 +80,14 @@ pub(super) struct Shared {
     pub(super) meter: Arc<dyn Meter>,
     pub(super) ledger: Arc<dyn Ledger>,
     pub(super) blocks: BlockSender,
-    pub(super) upstream: Arc<Upstream>,
+    pub(super) upstreams: Arc<Upstreams>,
     pub(super) bodies: Bodies,
     pub(super) learner: Arc<Learner>,
     pub(super) owners: Arc<Owners>,
     pub(super) in_flight: Arc<InFlight>,
     pub(super) settlements: Arc<Settlements>,
     pub(super) intake: Intake,
+    pub(super) idempotency: Idempotency,
 }
 
 /// Whether requests are taken.
@@ -114,7 +119,7 @@ impl Intake {
 
 impl Gateway {
     /// A gateway of these parts.
-    pub fn new(parts: Parts) -> Result<Self, upstream::SettingsError> {
+    pub fn new(parts: Parts) -> Self {
         metrics::describe();
         let (in_flight, learner) = (InFlight::new(), Arc::new(Learner::default()));
         let owners = Owners::new(Arc::clone(&parts.ledger));
@@ -124,8 +129,8 @@ impl Gateway {
             Arc::clone(&owners),
             Arc::clone(&learner),
         );
-        Ok(Self(Arc::new(Shared {
-            upstream: Arc::new(Upstream::new(&parts.upstream)?),
+        Self(Arc::new(Shared {
+            upstreams: parts.upstreams,
             bodies: Bodies::new(parts.bodies),
             clock: parts.clock,
             policies: parts.policies,
@@ -138,7 +143,14 @@ impl Gateway {
             in_flight,
             settlements,
             intake: Intake::default(),
-        })))
+            idempotency: Idempotency::new(parts.answers, parts.kept),
+        }))
+    }
+
+    /// Asks the books about the calls with idempotency keys that were under way when the gateway died.
+    pub fn resolve_interrupted(&self, progress: Progress) -> impl Future<Output = ()> + Send + 'static {
+        let shared = Arc::clone(&self.0);
+        async move { shared.idempotency.resolve(&*shared.meter, &*shared.ledger, &progress).await }
     }
 
     pub(super) fn shared(&self) -> &Arc<Shared> {
@@ -153,6 +165,7 @@ impl Gateway {
                 let mut stop = stop.clone();
                 while !*stop.borrow() {
                     metrics::under_way(shared.in_flight.requests(), shared.bodies.buffered_bytes());
+                    shared.upstreams.tell();
                     tokio::select! {
                         () = tokio::time::sleep(TELL_EVERY) => {}
                         _ = stop.wait_for(|stop| *stop) => {}
@@ -161,7 +174,7 @@ impl Gateway {
             };
             tokio::join!(
                 told,
-                Arc::clone(&shared.upstream).resolve(stop.clone()),
+                shared.upstreams.run(stop.clone()),
                 Arc::clone(&shared.settlements).run(stop.clone()),
                 Arc::clone(&shared.in_flight).renew(
                     Arc::clone(&shared.meter),
@@ -213,6 +226,7 @@ impl ProxyHttp for Gateway {
             }
         };
         match decided {
+            Ok(Stage::Replayed(kept)) => answer::replay(session, request, *kept).await,
             Ok(stage) => {
                 request.stage = stage;
                 Ok(false)
@@ -221,11 +235,10 @@ impl ProxyHttp for Gateway {
         }
     }
 
-    async fn upstream_peer(&self, _: &mut Session, _: &mut Request) -> pingora::Result<Box<HttpPeer>> {
-        let peer = self.0.upstream.peer().map(Box::new);
-        peer.ok_or_else(|| {
-            Error::explain(ErrorType::ConnectNoRoute, "the upstream's name is not resolved").into_up()
-        })
+    async fn upstream_peer(&self, _: &mut Session, request: &mut Request) -> pingora::Result<Box<HttpPeer>> {
+        let goal = request.goal();
+        let peer = self.0.upstreams.enter(&mut request.way, goal).map(Box::new);
+        peer.ok_or_else(|| Error::explain(failure::NO_UPSTREAM, "no upstream is usable").into_up())
     }
 
     fn fail_to_connect(
@@ -236,8 +249,9 @@ impl ProxyHttp for Gateway {
         mut error: Box<Error>,
     ) -> Box<Error> {
         metrics::upstream_error("connect");
-        request.failed_connects += 1;
-        error.set_retry(request.failed_connects < CONNECTS_FAILED_MAX);
+        self.0.upstreams.failed(&mut request.way);
+        let goal = request.goal();
+        error.set_retry(self.0.upstreams.goes_on(&request.way, goal, Same::Again));
         error
     }
 
@@ -247,18 +261,20 @@ impl ProxyHttp for Gateway {
         header: &mut RequestHeader,
         request: &mut Request,
     ) -> pingora::Result<()> {
+        let upstream = self.0.upstreams.present(&request.way);
         if let Some(Metered { settlement, .. }) = request.metered()
             && let Some(call) = settlement.call()
         {
             call.dispatched = true;
+            call.upstream = upstreams::name_of(upstream);
             let dispatched = self.0.meter.dispatch(call.account, call.decision).await;
             dispatched.map_err(|error| {
                 Error::because(ErrorType::InternalError, "the hold is gone", error).into_in()
             })?;
         }
-        match request.outgoing() {
-            Some(outgoing) => passing::outward(header, outgoing, &self.0.upstream),
-            None => Err(Error::explain(ErrorType::InternalError, "nothing was let through").into_in()),
+        match (request.outgoing(), upstream) {
+            (Some(outgoing), Some(upstream)) => passing::outward(header, outgoing, upstream),
+            _ => Err(Error::explain(ErrorType::InternalError, "nothing was let through").into_in()),
         }
     }
 
@@ -270,17 +286,20 @@ impl ProxyHttp for Gateway {
         end_of_stream: bool,
         request: &mut Request,
     ) -> pingora::Result<()> {
-        let whole = request.outgoing().and_then(|outgoing| outgoing.body.take());
+        let goal = request.goal();
+        let goes_on = self.0.upstreams.goes_on(&request.way, goal, Same::Never);
+        let whole = request.outgoing().and_then(|outgoing| outgoing.leave(goes_on));
         *body = if end_of_stream { whole } else { None };
         Ok(())
     }
 
     async fn upstream_response_filter(
         &self,
-        _: &mut Session,
+        session: &mut Session,
         header: &mut ResponseHeader,
-        _: &mut Request,
+        request: &mut Request,
     ) -> pingora::Result<()> {
+        failure::judge(&self.0.upstreams, session, header, request)?;
         if matches!(header.status.as_u16(), 401 | 403) {
             // The key that it did not accept is the gateway's own: what it says about that is for the operator.
             metrics::upstream_error("auth");
@@ -304,15 +323,27 @@ impl ProxyHttp for Gateway {
 
     fn response_body_filter(
         &self,
-        _: &mut Session,
+        session: &mut Session,
         body: &mut Option<Bytes>,
         end_of_stream: bool,
         request: &mut Request,
     ) -> pingora::Result<Option<Duration>> {
         if let Some(metered) = request.metered() {
             *body = metered.pass(body.take());
+            let left = session.body_bytes_sent();
+            // An error here would drop what is on its way: first the client gets the end of its stream.
+            if metered.stopped_at.is_some_and(|stopped_at| left > stopped_at) && !end_of_stream {
+                return Err(Error::explain(failure::EXHAUSTED, "nothing is left for the stream").into_in());
+            }
+            if metered.settlement.must_stop() {
+                metered.record(body.as_ref(), false);
+                answer::append(body, metered.stop(left));
+            }
             if end_of_stream {
                 answer::append(body, metered.conclude());
+            }
+            metered.record(body.as_ref(), end_of_stream);
+            if end_of_stream {
                 metered.settlement.end_now(Cause::Ended);
             }
         }
@@ -327,6 +358,10 @@ impl ProxyHttp for Gateway {
         request: &mut Request,
         reused: bool,
     ) -> Box<Error> {
+        if *error.etype() == failure::UPSTREAM_BUSY {
+            return error;
+        }
+        failure::note_silence(&self.0.upstreams, &error, request, reused);
         if request.is_repeatable() && session.response_written().is_none() {
             error.retry.decide_reuse(reused);
         } else {
@@ -348,6 +383,7 @@ impl ProxyHttp for Gateway {
         if let Stage::Metered(metered) = &mut request.stage {
             // It has ended already, unless the answer had no body or a filter failed.
             let cause = error.map_or(Cause::Ended, failure::cause);
+            metered.record(None, error.is_none());
             metered.settlement.end(cause).await;
         }
         let class = request.route.map_or("none", |route: &Route| route.class.as_str());
@@ -356,7 +392,7 @@ impl ProxyHttp for Gateway {
     }
 
     fn suppress_error_log(&self, _: &Session, _: &Request, error: &Error) -> bool {
-        // A client that leaves is no fault; everything else has been told with its chain.
-        *error.esource() == ErrorSource::Downstream
+        // A client that leaves is no fault, nor is a stream that is stopped; all else has been told with its chain.
+        *error.esource() == ErrorSource::Downstream || *error.etype() == failure::EXHAUSTED
     }
 }

@@ -27,7 +27,10 @@ use crate::units::{DecisionId, Span, Timestamp};
 
 pub(super) use decision::BlockNote;
 pub use names::is_ours;
-pub(super) use names::{CODEX_PROMO_MESSAGE, CODEX_REACHED_TYPE, RETRY_AFTER_MS, SHOULD_RETRY};
+pub(super) use names::{
+    ACCESS_IDEMPOTENCY, ACCESS_REPLAYED, CODEX_PROMO_MESSAGE, CODEX_REACHED_TYPE, RETRY_AFTER_MS,
+    SHOULD_RETRY,
+};
 pub(super) use text::Writer;
 
 /// What the headers of one answer are made from: what is left of everything, and by which rules.

@@ -1,7 +1,7 @@
 //! What the gateway counts: names, meanings, labels.
 //!
-//! Labels are closed words, or names of the policy's products: never an account, a user, a key or a model. So the
-//! number of series is bounded by the code and the policy.
+//! Labels are closed words, or names of the policy's products or of the deployment's upstreams: never an account, a
+//! user, a key or a model. So the number of series is bounded by the code and the policy.
 //!
 //! The recorder finds a series by the text of its labels, which costs far more than to count. So the series that every
 //! request counts in are kept, once found. The recorder has to be there before the first request.
@@ -11,7 +11,9 @@ use std::sync::{Arc, PoisonError, RwLock};
 use metrics::{Counter, Histogram, SharedString, Unit};
 use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 
+use super::breaker::Position;
 use crate::access::record::EndRecord;
+use crate::idempotency::Why;
 use crate::policy::compiled::{Feature, Name};
 
 /// Requests answered.
@@ -26,6 +28,14 @@ const ENDS: &str = "overfall_calls_ended_total";
 const UNIDENTIFIED: &str = "overfall_unidentified_total";
 /// Faults of the upstream.
 const UPSTREAM_ERRORS: &str = "overfall_upstream_errors_total";
+/// Requests sent to an upstream.
+const UPSTREAM_REQUESTS: &str = "overfall_upstream_requests_total";
+/// What counts against an upstream's breaker.
+const UPSTREAM_FAILURES: &str = "overfall_upstream_failures_total";
+/// How far an upstream's breaker is.
+const UPSTREAM_BREAKER: &str = "overfall_upstream_breaker";
+/// Whether requests are sent to an upstream.
+const UPSTREAM_USABLE: &str = "overfall_upstream_usable";
 /// Requests under way.
 const IN_FLIGHT: &str = "overfall_requests_in_flight";
 /// Bodies in memory.
@@ -38,6 +48,11 @@ pub(super) const SETTLED_BY_DROP: &str = "overfall_settled_by_drop_total";
 pub(super) const SETTLEMENTS_LEFT: &str = "overfall_settlements_left_to_deadline_total";
 /// Ends that the meter did not take.
 pub(super) const ENDS_FAILED: &str = "overfall_ends_failed_total";
+
+/// Answers given again.
+const REPLAYS: &str = "overfall_idempotency_replays_total";
+/// Requests whose key is known, and that cannot go on.
+const CONFLICTS: &str = "overfall_idempotency_conflicts_total";
 
 /// The outcome of a decision that lets a request through.
 pub(super) const ALLOWED: &str = "none";
@@ -54,6 +69,13 @@ pub fn describe() {
     describe_counter!(ENDS, "Calls ended, by product, outcome and grade of their usage.");
     describe_counter!(UNIDENTIFIED, "Requests without a key that lets in, by what is wrong with it.");
     describe_counter!(UPSTREAM_ERRORS, "Faults of the upstream, by kind.");
+    describe_counter!(UPSTREAM_REQUESTS, "Requests sent to an upstream, each attempt by itself.");
+    describe_counter!(UPSTREAM_FAILURES, "No connection, 502, 503, 504 or no answer: what opens a breaker.");
+    describe_gauge!(UPSTREAM_BREAKER, "An upstream's breaker: 0 closed, 1 half open, 2 open.");
+    describe_gauge!(UPSTREAM_USABLE, "1 while requests would be sent to an upstream.");
+    describe_counter!(REPLAYS, "Answers given again to requests whose idempotency key was known.");
+    describe_counter!(CONFLICTS, "Requests refused because of their idempotency key, by why.");
+    crate::idempotency::sqlite::metrics::describe();
     describe_gauge!(IN_FLIGHT, "Requests under way.");
     describe_gauge!(BUFFERED, Unit::Bytes, "Bodies of requests in memory.");
     describe_counter!(RESOLVE_FAILURES, "Times that the upstream's name did not resolve.");
@@ -121,9 +143,44 @@ pub(super) fn unidentified(why: &'static str) {
     counter!(UNIDENTIFIED, "why" => why).increment(1);
 }
 
+/// An answer is given again.
+pub(super) fn replayed() {
+    counter!(REPLAYS).increment(1);
+}
+
+/// A request cannot go on because of its key.
+pub(super) fn key_refused(why: Why) {
+    counter!(CONFLICTS, "why" => why.as_str()).increment(1);
+}
+
 /// The upstream is at fault.
 pub(super) fn upstream_error(kind: &'static str) {
     counter!(UPSTREAM_ERRORS, "kind" => kind).increment(1);
+}
+
+/// A request is sent to an upstream.
+pub(super) fn sent(upstream: &Name) {
+    counter!(UPSTREAM_REQUESTS, "upstream" => label(upstream)).increment(1);
+}
+
+/// An upstream failed as breakers count it.
+pub(super) fn upstream_failed(upstream: &Name) {
+    counter!(UPSTREAM_FAILURES, "upstream" => label(upstream)).increment(1);
+}
+
+/// How an upstream stands now.
+pub(super) fn upstream_state(upstream: &Name, position: Position, usable: bool) {
+    let place = match position {
+        Position::Closed => 0.0,
+        Position::HalfOpen => 1.0,
+        Position::Open => 2.0,
+    };
+    gauge!(UPSTREAM_BREAKER, "upstream" => label(upstream)).set(place);
+    gauge!(UPSTREAM_USABLE, "upstream" => label(upstream)).set(if usable { 1.0 } else { 0.0 });
+}
+
+fn label(name: &Name) -> metrics::SharedString {
+    metrics::SharedString::from_shared(Arc::clone(name))
 }
 
 /// What is under way now.

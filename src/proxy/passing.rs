@@ -15,6 +15,7 @@ use smallvec::SmallVec;
 
 use super::headers;
 use super::upstream::Upstream;
+use super::upstreams::Goal;
 
 static IDENTITY: HeaderValue = HeaderValue::from_static("identity");
 /// Names that are not in `http`. Sorted.
@@ -47,6 +48,21 @@ pub struct Outgoing {
     pub body: Option<bytes::Bytes>,
     /// Whether the body is not the one that came, so that what was said about that is no longer true.
     pub rewritten: bool,
+    /// Where it may go.
+    pub goal: Goal,
+    /// Whether its body is gone once it has been sent, so that it cannot be sent to another upstream.
+    pub is_sent_once: bool,
+}
+
+impl Outgoing {
+    /// The body as it leaves. It stays here too only where it may have to be sent to another upstream.
+    pub fn leave(&mut self, may_leave_again: bool) -> Option<bytes::Bytes> {
+        if may_leave_again {
+            return self.body.clone();
+        }
+        self.is_sent_once |= self.body.is_some();
+        self.body.take()
+    }
 }
 
 /// Makes the header of the request that leaves out of the one that came. Its names leave in lower case: Pingora would
@@ -112,17 +128,9 @@ fn stays_there(name: &HeaderName) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Secret;
-    use std::time::Duration;
-
     fn upstream() -> Upstream {
-        let settings = super::super::upstream::Settings {
-            base_url: "http://127.0.0.1:9000".parse().expect("a URL"),
-            key: Secret::new("sk-upstream", "a test").expect("a secret"),
-            connect_timeout: Duration::from_secs(1),
-            read_timeout: Duration::from_secs(1),
-        };
-        Upstream::new(&settings).expect("settings")
+        let settings = super::super::upstream::tests::settings("a", "http://127.0.0.1:9000");
+        Upstream::new(&settings, 1).expect("settings")
     }
 
     #[test]
@@ -175,8 +183,12 @@ mod tests {
             request.insert_header(*name, "client").expect("a header");
         }
         request.insert_header("content-encoding", "zstd").expect("a header");
-        let outgoing =
-            Outgoing { target: b"/v1/responses".to_vec(), body: Some("{}".into()), rewritten: true };
+        let outgoing = Outgoing {
+            target: b"/v1/responses".to_vec(),
+            body: Some("{}".into()),
+            rewritten: true,
+            ..Outgoing::default()
+        };
         outward(&mut request, &outgoing, &upstream()).expect("headers");
         for name in stays {
             assert_ne!(request.headers.get(name).map(HeaderValue::as_bytes), Some(&b"client"[..]), "{name}");
@@ -185,7 +197,7 @@ mod tests {
             assert_eq!(request.headers[name], "client", "{name}");
         }
         let now = |name: &str| request.headers.get(name).and_then(|value| value.to_str().ok());
-        assert_eq!(now("authorization"), Some("Bearer sk-upstream"));
+        assert_eq!(now("authorization"), Some("Bearer sk-secret"));
         assert_eq!((now("host"), now("content-length")), (Some("127.0.0.1:9000"), Some("2")));
         assert_eq!((now("accept-encoding"), now("content-encoding")), (Some("identity"), None));
         assert_eq!(request.raw_path(), b"/v1/responses");

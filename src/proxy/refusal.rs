@@ -26,6 +26,7 @@ use super::client::Dialect;
 use super::headers::{self, BlockNote, Headers, Scene, Writer};
 use super::keys::Malformed;
 use crate::access::{Block, Reason};
+use crate::idempotency::Why;
 use crate::units::{DecisionId, Timestamp};
 use answer::{Extra, Retry};
 
@@ -76,6 +77,13 @@ pub enum Refusal {
     },
     /// A decision that is not on record for the account: unknown, or a block that was not kept.
     UnknownDecision,
+    /// The request's idempotency key is known, and it cannot go on.
+    KnownKey {
+        /// The decision on the first request with it.
+        decision: DecisionId,
+        /// Why.
+        why: Why,
+    },
     /// A WebSocket, or another protocol.
     UpgradeRequired,
     /// A body of unstated length, larger than is read without one.
@@ -149,6 +157,7 @@ impl Refusal {
             Self::NotFound => "not-found",
             Self::NotFoundObject { .. } => "object-not-found",
             Self::UnknownDecision => "unknown-decision",
+            Self::KnownKey { .. } => "known-key",
             Self::UpgradeRequired => "upgrade-required",
             Self::LengthRequired { .. } => "length-required",
             Self::TooLarge { .. } => "too-large",
@@ -204,6 +213,10 @@ pub fn respond(refusal: &Refusal, context: &Context<'_>) -> Response {
             Extra::Encodings => (&ACCEPT_ENCODING, "gzip, zstd"),
         };
         writer.put(name, value);
+    }
+    if let Refusal::KnownKey { decision, why } = refusal {
+        let told = format!("{};id=\"{decision}\"", why.as_str());
+        writer.put(&headers::ACCESS_IDEMPOTENCY, &told);
     }
     if refusal.is_decision() {
         write_decision(&mut writer, refusal, context);

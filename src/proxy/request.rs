@@ -5,15 +5,32 @@ use http::header::CONTENT_TYPE;
 use pingora::http::ResponseHeader;
 
 use super::client::Dialect;
+use super::extension::Extension;
+use super::finish::Cause;
 use super::headers::{self, Allowed, Headers, Scene};
+use super::idempotency::{Kept, Taken};
 use super::in_flight::Counted;
-use super::observe::{ChatFilter, Observer, Shape};
+use super::observe::{ChatFilter, Failure, Observer, Shape};
 use super::passing::Outgoing;
 use super::routes::{Action, Route};
 use super::settlement::Settlement;
+use super::upstreams::{Goal, Way};
 use crate::access::draw::Draws;
 use crate::access::{Standing, Terms};
 use crate::units::{DecisionId, Timestamp};
+
+/// What a stream tells that the upstream cut.
+const CUT: Failure<'static> = Failure {
+    kind: "server_error",
+    code: "server_error",
+    message: "The model provider ended the stream early. You were charged for what it produced.",
+};
+/// What a stream tells for which nothing is left. Codex and the SDKs take this code as final.
+const EXHAUSTED: Failure<'static> = Failure {
+    kind: "insufficient_quota",
+    code: "insufficient_quota",
+    message: "Your allowance and credits are used up, so the answer was stopped. You were charged for what it produced.",
+};
 
 /// A request's context.
 pub struct Request {
@@ -25,8 +42,8 @@ pub struct Request {
     pub stage: Stage,
     /// When it came, by the monotonic clock.
     pub began: tokio::time::Instant,
-    /// How often a connection to the upstream failed.
-    pub failed_connects: u8,
+    /// Which upstreams it was sent to.
+    pub way: Way,
     _counted: Counted,
 }
 
@@ -36,6 +53,8 @@ pub enum Stage {
     Arrived,
     /// The gateway has answered, or will, by itself.
     Answered,
+    /// It was answered before, and is answered so again.
+    Replayed(Box<Kept>),
     /// It goes on, and costs nothing.
     Free(Free),
     /// It goes on, and is held.
@@ -65,6 +84,8 @@ pub struct Metered {
     pub filter: Option<ChatFilter>,
     /// Whether the answer comes as events.
     pub streams: bool,
+    /// Where the stream was ended because nothing is left: the bytes of its body that had left before.
+    pub stopped_at: Option<usize>,
 }
 
 /// A decision to let a request through, for the headers of its answer.
@@ -90,7 +111,7 @@ impl Request {
             route: None,
             stage: Stage::Arrived,
             began: tokio::time::Instant::now(),
-            failed_connects: 0,
+            way: Way::default(),
             _counted: counted,
         }
     }
@@ -100,15 +121,20 @@ impl Request {
         match &mut self.stage {
             Stage::Free(free) => Some(&mut free.outgoing),
             Stage::Metered(metered) => Some(&mut metered.outgoing),
-            Stage::Arrived | Stage::Answered => None,
+            Stage::Arrived | Stage::Answered | Stage::Replayed(_) => None,
         }
+    }
+
+    /// Where it may go.
+    pub fn goal(&mut self) -> Goal {
+        self.outgoing().map_or(Goal::Any, |outgoing| outgoing.goal)
     }
 
     /// The hold, if there is one.
     pub fn metered(&mut self) -> Option<&mut Metered> {
         match &mut self.stage {
             Stage::Metered(metered) => Some(metered),
-            Stage::Arrived | Stage::Answered | Stage::Free(_) => None,
+            Stage::Arrived | Stage::Answered | Stage::Replayed(_) | Stage::Free(_) => None,
         }
     }
 
@@ -153,12 +179,13 @@ impl Metered {
         if let Some(call) = self.settlement.call() {
             call.status = Some(answer.status.as_u16());
             call.observer = Some(Observer::new(shape, answer.status));
+            call.extension = events.then(|| Extension::new(call.estimate.output_tokens, call.output_bound));
         }
     }
 
     /// What the client gets of the next bytes of the answer.
     pub fn pass(&mut self, chunk: Option<Bytes>) -> Option<Bytes> {
-        let chunk = chunk?;
+        let chunk = chunk.filter(|_| self.stopped_at.is_none())?;
         self.settlement.observe(&chunk);
         match &mut self.filter {
             Some(filter) => Some(filter.feed(&chunk)),
@@ -175,15 +202,42 @@ impl Metered {
         self.filter.take().map(ChatFilter::end).unwrap_or_default()
     }
 
+    /// Ends a stream for which nothing is left, whose body has so many bytes that have left: settles it, and gives what
+    /// tells the client.
+    pub fn stop(&mut self, left: usize) -> Bytes {
+        let ending = Bytes::from(self.ending_with(&EXHAUSTED));
+        self.filter = None;
+        self.stopped_at = Some(left);
+        self.record(Some(&ending), true);
+        self.settlement.end_now(Cause::Exhausted);
+        ending
+    }
+
+    /// Its idempotency key, if it has one and the call goes on.
+    pub fn taken(&mut self) -> Option<&mut Taken> {
+        self.settlement.call()?.taken.as_deref_mut()
+    }
+
+    /// Records what the client gets of the answer.
+    pub fn record(&mut self, chunk: Option<&Bytes>, end_of_answer: bool) {
+        let Some(taken) = self.taken() else { return };
+        if let Some(chunk) = chunk {
+            taken.pass(chunk);
+        }
+        if end_of_answer {
+            taken.whole();
+        }
+    }
+
     /// What ends a stream that was cut.
     pub fn ending(&mut self) -> Vec<u8> {
-        const FAILURE: super::observe::Failure<'static> = super::observe::Failure {
-            code: "server_error",
-            message: "The model provider ended the stream early. You were charged for what it produced.",
-        };
+        self.ending_with(&CUT)
+    }
+
+    fn ending_with(&mut self, failure: &Failure<'_>) -> Vec<u8> {
         let observer = self.settlement.call().and_then(|call| call.observer.as_ref());
         match observer.filter(|observer| observer.observed().terminal.is_none()) {
-            Some(observer) => observer.ending(&FAILURE, self.filter.as_ref()),
+            Some(observer) => observer.ending(failure, self.filter.as_ref()),
             None => Vec::new(),
         }
     }

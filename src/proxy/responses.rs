@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::ledger::rows::Owner;
 use crate::ledger::{Ledger, LedgerError};
-use crate::units::{AccountId, UserId};
+use crate::units::AccountId;
 
 /// How many are kept in memory. At a thousand calls a second, settlement may be a minute behind.
 const KEPT: usize = 65_536;
@@ -34,16 +34,15 @@ impl Owners {
         Arc::new(Self { ledger, newest: Mutex::default() })
     }
 
-    /// Notes who made a response, and how long what continues it is.
-    pub fn made(&self, id: &str, account: AccountId, user: UserId, context_tokens: u64) {
+    /// Notes who made a response, where, and how long what continues it is.
+    pub fn made(&self, id: &str, owner: Owner) {
         if id.is_empty() || id.len() > ID_BYTES_MAX {
             return;
         }
-        let owner = Owner { account, user, context_tokens };
         let mut newest = self.newest();
         if let Some(known) = newest.owners.get_mut(id) {
             // The first who made it stays: an upstream that gives an id twice gives nothing away.
-            if known.account == account {
+            if known.account == owner.account {
                 *known = owner;
             }
             return;
@@ -60,7 +59,7 @@ impl Owners {
 
     /// The response `id`, if it is this account's.
     pub async fn owned_by(&self, account: AccountId, id: &str) -> Result<Option<Owner>, LedgerError> {
-        let known = self.newest().owners.get(id).copied();
+        let known = self.newest().owners.get(id).cloned();
         let owner = match known {
             Some(owner) => Some(owner),
             None => self.ledger.owner_of(id).await?,

@@ -197,10 +197,9 @@ impl IdKind {
 }
 
 impl Matched<'_> {
-    /// The target for the upstream, behind the path that its base URL has.
-    pub fn target(&self, base: &str) -> Vec<u8> {
-        let mut target = Vec::with_capacity(base.len() + self.route.head.len() + self.id.len() + 16);
-        target.extend_from_slice(base.as_bytes());
+    /// The target for the upstream.
+    pub fn target(&self) -> Vec<u8> {
+        let mut target = Vec::with_capacity(self.route.head.len() + self.id.len() + 16);
         target.extend_from_slice(self.route.head.as_bytes());
         if let Some((_, tail)) = self.route.id {
             target.extend_from_slice(self.id.as_bytes());

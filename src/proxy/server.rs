@@ -5,7 +5,7 @@
 //! finish and do, and then Pingora has nothing left to wait for. What the grace period cuts is settled by its drop,
 //! and booked before [`run`] returns. The caller closes journal and ledger after that.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -21,16 +21,16 @@ use pingora::server::{RunArgs, Server, ShutdownSignal, ShutdownSignalWatch, Shut
 use pingora::services::background::{BackgroundService, GenBackgroundService};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio::net::TcpSocket;
 use tokio::sync::{mpsc, watch};
 
 use super::gateway::Gateway;
+use super::upstreams::ATTEMPTS_MAX;
 
 /// Requests on one connection: now and then one is closed, so that load moves to new machines.
 const REQUESTS_PER_CONNECTION: u32 = 10_000;
 /// Idle upstream connections kept in all.
 const POOL: usize = 512;
-/// How often a request is sent when its connection could not be made.
-const ATTEMPTS: usize = 2;
 /// What one read of a connection may bring: heads and short bodies. Longer bodies are read past this buffer.
 const READ_BUFFER_BYTES: usize = 16 << 10;
 /// What leaves with one write: an answer's head with all that it tells, and a short body. Events do not wait for it to
@@ -49,8 +49,6 @@ pub struct Settings {
     pub listeners: Vec<Listener>,
     /// Threads that serve; one for each core.
     pub threads: usize,
-    /// Certificates that upstreams are trusted by, in place of the system's.
-    pub ca_file: Option<PathBuf>,
     /// How long answers in flight may take after the stop.
     pub grace: Duration,
 }
@@ -165,16 +163,12 @@ pub fn run(
 ) -> Result<(), ServerError> {
     let conf = ServerConf {
         threads: settings.threads.max(1),
-        ca_file: settings.ca_file.as_ref().map(|path| path.to_string_lossy().into_owned()),
         grace_period_seconds: Some(0),
         graceful_shutdown_timeout_seconds: Some(5),
         upstream_keepalive_pool_size: POOL,
-        max_retries: ATTEMPTS,
+        max_retries: ATTEMPTS_MAX,
         ..ServerConf::default()
     };
-    if let Some(path) = &settings.ca_file {
-        certificates(path)?;
-    }
     let mut server = Server::new_with_opt_and_conf(None, conf);
     let mut service = http_proxy_service_with_name(&server.configuration, gateway.clone(), "gateway");
     if let Some(proxy) = service.app_logic_mut() {
@@ -183,9 +177,8 @@ pub fn run(
         proxy.server_options = Some(options);
     }
     for listener in &settings.listeners {
-        // Pingora panics in a thread where it cannot bind; so that is tried here first.
         let address = listener.address;
-        drop(TcpListener::bind(address).map_err(|source| ServerError::Bind { address, source })?);
+        try_to_bind(address).map_err(|source| ServerError::Bind { address, source })?;
         let buffers = L4BufferSettings::new(READ_BUFFER_BYTES, WRITE_BUFFER_BYTES);
         let endpoint = ListenerConfig::tcp(address.to_string()).l4_buffer(buffers);
         service.add_listener(match &listener.tls {
@@ -202,6 +195,14 @@ pub fn run(
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.map_err(ServerError::Runtime)?.block_on(settlements.drain());
     Ok(())
+}
+
+/// Pingora panics in a thread where it cannot bind; so that is tried first. It does not listen: who connected would be
+/// thrown out again.
+fn try_to_bind(address: SocketAddr) -> std::io::Result<()> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)
 }
 
 /// Adds the gateway's own tasks and the caller's. The receiver ends when all of them have.

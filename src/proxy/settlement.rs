@@ -5,21 +5,27 @@
 //! worker ends it by what was seen. What finds no place there ends by its deadline, at its floor. Exactly one of these
 //! is first, and the meter knows no second (I9).
 
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Waker};
+use std::task::{Context, Poll, Waker, ready};
 
+use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 
+use super::extension::{Extension, Question};
 use super::finish::{Cause, Facts};
+use super::idempotency::Taken;
 use super::in_flight::InFlight;
 use super::learn::Learner;
 use super::metrics;
 use super::observe::Observer;
 use super::responses::Owners;
 use crate::access::Terms;
-use crate::access::record::EndRecord;
-use crate::journal::Ticket;
+use crate::access::record::{EndRecord, Resource};
+use crate::journal::{NotDurable, Ticket};
+use crate::ledger::rows::Owner;
 use crate::meter::{Meter, MeterError};
+use crate::policy::compiled::{Name, WhenExhausted};
 use crate::telemetry::chain;
 use crate::units::{AccountId, DecisionId, Quantities, UserId};
 
@@ -27,7 +33,6 @@ use crate::units::{AccountId, DecisionId, Quantities, UserId};
 const QUEUE: usize = 16_384;
 
 /// What has to be known to end a call.
-#[derive(Debug)]
 pub struct Call {
     /// Who pays.
     pub account: AccountId,
@@ -43,12 +48,20 @@ pub struct Call {
     pub input_by_size: u64,
     /// Whether the request left for the upstream.
     pub dispatched: bool,
+    /// Which upstream it left for.
+    pub upstream: Option<Name>,
     /// The status of the upstream's answer.
     pub status: Option<u16>,
+    /// The request's own bound on its output, in tokens.
+    pub output_bound: u64,
+    /// Reserves more while the answer streams, once it does.
+    pub extension: Option<Extension>,
     /// What watches the answer, once there is one.
     pub observer: Option<Observer>,
     /// Whether what the call made upstream is known to be its account's.
     pub owned: bool,
+    /// Its idempotency key, if it has one.
+    pub taken: Option<Box<Taken>>,
 }
 
 /// Ends calls.
@@ -67,6 +80,14 @@ pub struct Settlements {
 pub struct Settlement {
     call: Option<Box<Call>>,
     settlements: Arc<Settlements>,
+}
+
+/// The end of a call, which resolves when it is durable. Only then the key of a call that charged nothing is free, whether
+/// anybody waits or not: before, a crash would charge the call all the same.
+#[must_use = "an end is durable only once it says so"]
+pub struct End {
+    ticket: Option<Ticket>,
+    freed: Option<Box<Taken>>,
 }
 
 impl Settlements {
@@ -113,27 +134,77 @@ impl Settlements {
         }
     }
 
-    async fn end(&self, call: Box<Call>, cause: Cause) -> Option<Ticket> {
-        let Call { account, user, decision, terms, estimate, input_by_size, status, observer, .. } = *call;
+    async fn end(&self, call: Box<Call>, cause: Cause) -> Option<End> {
+        let Call {
+            account,
+            user,
+            decision,
+            terms,
+            estimate,
+            input_by_size,
+            status,
+            upstream,
+            observer,
+            taken,
+            ..
+        } = *call;
         let observed = observer.map(Observer::end);
-        let facts = Facts { terms: &terms, estimate: &estimate, observed: observed.as_ref(), status };
+        let facts = Facts {
+            terms: &terms,
+            estimate: &estimate,
+            observed: observed.as_ref(),
+            status,
+            upstream: upstream.as_ref(),
+        };
         let (used, ending) = facts.end(cause);
         self.in_flight.forget(decision);
-        if let Some(id) = &ending.resource {
-            self.owners.made(id, account, user, used.quantities.tokens());
+        if let Some(Resource { id, upstream }) = &ending.resource {
+            let context_tokens = used.quantities.tokens();
+            self.owners.made(id, Owner { account, user, context_tokens, upstream: upstream.clone() });
         }
         if observed.is_some_and(|observed| observed.quantities.is_some()) {
             self.learner.observe(user, &terms.model, &used.quantities, input_by_size);
         }
+        let charges_nothing = Taken::is_freed_by(ending.outcome);
+        let was_sent = ending.reached_upstream;
         match self.meter.finish(account, decision, used, ending).await {
             Ok((record, ticket)) => {
                 tell(&record);
-                Some(ticket)
+                let mut freed = taken.filter(|_| charges_nothing);
+                if let Some(taken) = &mut freed {
+                    taken.free();
+                }
+                // What never left is free at once: a journal that takes nothing must not keep the key from a retry.
+                Some(End { ticket: Some(ticket), freed: freed.filter(|_| was_sent) })
             }
             Err(error) => {
                 untold(decision, &error);
                 None
             }
+        }
+    }
+}
+
+impl Future for End {
+    type Output = Result<(), NotDurable>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let Some(ticket) = &mut self.ticket else { return Poll::Ready(Ok(())) };
+        let durable = ready!(Pin::new(ticket).poll(context));
+        self.freed = None;
+        Poll::Ready(durable)
+    }
+}
+
+impl Drop for End {
+    fn drop(&mut self) {
+        let (Some(ticket), Some(freed)) = (self.ticket.take(), self.freed.take()) else { return };
+        // Without a runtime the process is ending, and the journal with it.
+        if let Ok(runtime) = Handle::try_current() {
+            runtime.spawn(async move {
+                let _told = ticket.await;
+                drop(freed);
+            });
         }
     }
 }
@@ -149,16 +220,41 @@ impl Settlement {
         let Some(call) = self.call.as_deref_mut() else { return };
         let Some(observer) = &mut call.observer else { return };
         observer.feed(chunk);
+        if let Some(extension) = &mut call.extension {
+            let seen = observer.observed().output_seen.tokens();
+            extension.saw(seen, &self.settlements.meter, || Question {
+                account: call.account,
+                decision: call.decision,
+                terms: call.terms.clone(),
+                estimate: call.estimate.clone(),
+            });
+        }
         if !call.owned
             && let Some(id) = &observer.observed().resource_id
         {
             call.owned = true;
-            self.settlements.owners.made(id, call.account, call.user, call.estimate.input_tokens);
+            let owner = Owner {
+                account: call.account,
+                user: call.user,
+                context_tokens: call.estimate.input_tokens,
+                upstream: call.upstream.clone(),
+            };
+            self.settlements.owners.made(id, owner);
         }
     }
 
-    /// Ends the call. The ticket tells when the end is durable; `None`: it had ended before, or the journal is closed.
-    pub async fn end(&mut self, cause: Cause) -> Option<Ticket> {
+    /// Whether the stream must end here: nothing is left to pay for more, policy says so, and it has not ended itself.
+    pub fn must_stop(&self) -> bool {
+        let Some(call) = self.call.as_deref() else { return false };
+        let ended = call.observer.as_ref().is_some_and(|observer| observer.observed().terminal.is_some());
+        !ended
+            && call.extension.as_ref().is_some_and(Extension::is_exhausted)
+            && call.terms.feature().when_exhausted == WhenExhausted::Stop
+    }
+
+    /// Ends the call. What is given resolves when the end is durable; `None`: it had ended before, or the journal is
+    /// closed.
+    pub async fn end(&mut self, cause: Cause) -> Option<End> {
         let call = self.call.take()?;
         self.settlements.end(call, cause).await
     }

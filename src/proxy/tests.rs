@@ -2,8 +2,13 @@
 
 mod answers;
 mod bodies;
+mod brittle;
 mod faults;
+mod idempotency;
+mod outcomes;
 mod owned;
 mod refusals;
+mod streams;
+mod upstreams;
 mod wire;
 mod world;

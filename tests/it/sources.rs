@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::harness::client::{ask_stream, parameter};
-use crate::harness::{Gateway, books};
+use crate::harness::{Gateway, Setup, books, policies};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_request_is_paid_from_a_window_and_credits_at_once_and_everybody_says_so() {
@@ -114,4 +114,39 @@ async fn headers_of_the_upstreams_own_limits_are_replaced() {
 
 fn text(value: &Value, member: &str) -> String {
     crate::harness::admin::text(value, member)
+}
+
+/// A stream that outgrows what the window gave it goes on from credits, and ends when both are used up. A stream that is
+/// killed with the gateway had held more than at first, and is booked at its floor all the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_draws_from_the_next_source_as_it_grows_and_stops_when_none_is_left() {
+    let policy = policies::EVERY_REASON.replace("    overage:", "    when_exhausted: stop\n    overage:");
+    let mut gateway = Setup::default().policy(&policy).start();
+    let (caller, client) = gateway.caller("split");
+    gateway.admin.grant(&caller, "2");
+    let stream = |words: &str| json!({"model": format!("gpt-5.5-sim-{words}"), "input": "x", "stream": true});
+    // The window gives 3 credits, 4,000 tokens; the wallet 2.
+    let (told, whole) =
+        client.stream("/v1/responses", &stream("out=20000+events=2000+pace=1")).await.rest().await;
+    assert!(whole && told.contains("response.failed") && told.contains("insufficient_quota"), "{told}");
+    let booked = gateway.admin.booked_count(&caller.account, 1);
+    let end = &booked[0]["end"];
+    assert_eq!((end["outcome"].as_str(), end["grade"].as_str()), (Some("stopped"), Some("floor")), "{end}");
+    for draws in [&booked[0]["held"], &end["draws"]] {
+        for layer in ["included", "credits"] {
+            assert!(draws.as_array().expect("draws").iter().any(|draw| draw["layer"] == layer), "{booked:?}");
+        }
+    }
+
+    let (other, client) = gateway.caller("split");
+    gateway.admin.grant(&other, "100");
+    let mut stream = client.stream("/v1/responses", &stream("out=9000+events=300+pace=20")).await;
+    stream.events(150).await;
+    gateway.kill();
+    gateway.restart();
+    let booked = gateway.admin.booked_count(&other.account, 1);
+    let end = &booked[0]["end"];
+    assert_eq!((end["outcome"].as_str(), end["grade"].as_str()), (Some("crashed"), Some("floor")), "{end}");
+    gateway.stop();
+    gateway.audit();
 }

@@ -11,7 +11,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("units", &[]),
     ("telemetry", &["units"]),
     ("policy", &["units"]),
-    ("config", &["units", "policy", "telemetry"]),
+    ("config", &["units", "policy", "telemetry", "idempotency"]),
     ("simulate", &["units", "telemetry"]),
     ("access", &["units", "policy"]),
     ("journal", &["units", "telemetry"]),
@@ -19,7 +19,22 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("meter", &["units", "telemetry", "policy", "access", "journal", "ledger"]),
     ("settle", &["units", "telemetry", "policy", "access", "journal", "ledger", "meter"]),
     ("audit", &["units", "telemetry", "policy", "access", "ledger"]),
-    ("proxy", &["units", "telemetry", "policy", "config", "access", "journal", "ledger", "meter", "settle"]),
+    ("idempotency", &["units", "telemetry"]),
+    (
+        "proxy",
+        &[
+            "units",
+            "telemetry",
+            "policy",
+            "config",
+            "access",
+            "journal",
+            "ledger",
+            "meter",
+            "settle",
+            "idempotency",
+        ],
+    ),
     (
         "admin",
         &[

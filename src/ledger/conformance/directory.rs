@@ -2,7 +2,7 @@
 
 use super::{Shared, with_account};
 use crate::access::reason::{Block, Reason};
-use crate::access::record::Record;
+use crate::access::record::{Record, Resource};
 use crate::ledger::LedgerError;
 use crate::ledger::rows::{AccountStatus, BlockRow, Owner, Page};
 use crate::ledger::samples::{POLICY, Sample, credits, grant_id};
@@ -99,11 +99,16 @@ pub(crate) async fn a_key_is_revoked_once(ledger: Shared) {
 pub(crate) async fn what_was_made_upstream_has_one_owner(ledger: Shared) {
     let (mut sample, mut other) = (with_account(&ledger, 1).await, with_account(&ledger, 2).await);
     let mut end = sample.end(&[], 1);
-    end.ending.resource = Some("resp_1".into());
+    end.ending.resource = Some(Resource { id: "resp_1".into(), upstream: Some("backup".into()) });
     let mut theirs = other.end(&[], 1);
-    theirs.ending.resource = Some("resp_1".into());
+    theirs.ending.resource = Some(Resource { id: "resp_1".into(), upstream: None });
     ledger.apply(vec![Record::End(Box::new(end)), Record::End(Box::new(theirs))]).await.unwrap();
-    let owner = Owner { account: sample.account.id, user: sample.user.id, context_tokens: 120 };
+    let owner = Owner {
+        account: sample.account.id,
+        user: sample.user.id,
+        context_tokens: 120,
+        upstream: Some("backup".into()),
+    };
     assert_eq!(ledger.owner_of("resp_1").await.unwrap(), Some(owner));
     for _ in 0..2 {
         ledger.disown("resp_1").await.unwrap();

@@ -159,11 +159,11 @@ pub(super) fn policy(connection: &Connection, version: PolicyVersion) -> Result<
 }
 
 pub(super) fn owner_of(connection: &Connection, resource: &str) -> Result<Option<Owner>, LedgerError> {
-    let mut select =
-        connection.prepare_cached("SELECT account, user, context_tokens FROM resources WHERE id = ?1")?;
+    let mut select = connection
+        .prepare_cached("SELECT account, user, context_tokens, upstream FROM resources WHERE id = ?1")?;
     let owner = select.query_row([resource], |row| {
         let Count(context_tokens) = row.get(2)?;
-        Ok(Owner { account: row.get(0)?, user: row.get(1)?, context_tokens })
+        Ok(Owner { account: row.get(0)?, user: row.get(1)?, context_tokens, upstream: row.get(3)? })
     });
     Ok(owner.optional()?)
 }

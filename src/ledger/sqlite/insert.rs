@@ -4,7 +4,7 @@ use rusqlite::{CachedStatement, Connection, OptionalExtension, ffi, params};
 
 use super::cache::Head;
 use super::columns::{Count, Owned};
-use crate::access::record::{EndRecord, GrantOrigin, GrantRecord};
+use crate::access::record::{EndRecord, GrantOrigin, GrantRecord, Resource};
 use crate::ledger::LedgerError;
 use crate::ledger::posting::{BookedBalance, Numbered, Purses, Update};
 use crate::ledger::text;
@@ -56,8 +56,9 @@ impl<'c> Inserts<'c> {
                 "INSERT INTO balances (account, user, name, standing, debt, hash) VALUES (?1, ?2, ?3, 0, 0, ?4)",
             )?,
             resource: connection.prepare_cached(
-                "INSERT INTO resources (id, account, user, context_tokens) VALUES (?1, ?2, ?3, ?4) \
-                 ON CONFLICT DO UPDATE SET context_tokens = excluded.context_tokens WHERE account = excluded.account",
+                "INSERT INTO resources (id, account, user, context_tokens, upstream) VALUES (?1, ?2, ?3, ?4, ?5) \
+                 ON CONFLICT DO UPDATE SET context_tokens = excluded.context_tokens, upstream = excluded.upstream \
+                 WHERE account = excluded.account",
             )?,
             event_digest: connection.prepare_cached(
                 "SELECT digest FROM usage_events WHERE decision = ?1 AND account = ?2 AND seq = ?3",
@@ -149,8 +150,9 @@ impl<'c> Inserts<'c> {
             charge.excess,
             charge.charged,
         ])?;
-        if let Some(resource) = &end.ending.resource {
-            self.resource.execute(params![resource, end.account, end.user, Count(used.tokens())])?;
+        if let Some(Resource { id, upstream }) = &end.ending.resource {
+            let tokens = Count(used.tokens());
+            self.resource.execute(params![id, end.account, end.user, tokens, upstream])?;
         }
         Ok(true)
     }

@@ -29,6 +29,7 @@ pub(super) fn check(features: &Features, problems: &mut Sink<'_>) -> Vec<Feature
         check_unit(feature, problems);
         check_unbuilt(&feature.value, problems);
         check_clamp(&feature.value, problems);
+        check_stop(&feature.value, problems);
         compiled.push(compile(&name.value, &feature.value));
     }
     compiled
@@ -86,13 +87,18 @@ fn check_unit(feature: &At<raw::Feature>, problems: &mut Sink<'_>) {
 }
 
 fn check_unbuilt(feature: &raw::Feature, problems: &mut Sink<'_>) {
-    if let Some(stop) = feature.when_exhausted.as_ref().filter(|when| when.value == WhenExhausted::Stop) {
-        let problem = problems.report(&stop.at, "`stop`, which is not built yet", "finish");
-        problem.hint("a stream runs to its end, and overage applies");
-    }
     if let Some(on) = feature.websocket.as_ref().filter(|websocket| websocket.value) {
         let problem = problems.report(&on.at, "WebSocket, which is not built yet", "false");
         problem.hint("clients fall back to streams over HTTP");
+    }
+}
+
+fn check_stop(feature: &raw::Feature, problems: &mut Sink<'_>) {
+    let known = feature.apis.as_ref().is_some_and(|apis| apis.whole);
+    let stop = feature.when_exhausted.as_ref().filter(|when| when.value == WhenExhausted::Stop);
+    if let Some(stop) = stop.filter(|_| known && !counts_tokens(feature)) {
+        let found = "`stop` where no API has streams";
+        problems.report(&stop.at, found, "`stop` beside responses or chat").hint("leave it out");
     }
 }
 

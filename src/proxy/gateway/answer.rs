@@ -10,7 +10,8 @@ use pingora::proxy::Session;
 use super::Shared;
 use crate::proxy::admit::Refused;
 use crate::proxy::finish::Cause;
-use crate::proxy::headers::Headers;
+use crate::proxy::headers::{self, Headers};
+use crate::proxy::idempotency::Kept;
 use crate::proxy::local;
 use crate::proxy::passing;
 use crate::proxy::refusal::{self, Context, Response};
@@ -59,6 +60,18 @@ pub(super) async fn tell(
     Ok(true)
 }
 
+/// Tells a client again what it was told.
+pub(super) async fn replay(
+    session: &mut Session,
+    request: &mut Request,
+    kept: Kept,
+) -> pingora::Result<bool> {
+    request.stage = Stage::Answered;
+    session.write_response_header(Box::new(kept.header()?), false).await?;
+    session.write_response_body(Some(kept.body()), true).await?;
+    Ok(true)
+}
+
 /// Writes an answer of the gateway's own.
 pub(super) async fn respond(session: &mut Session, response: Response) -> pingora::Result<()> {
     let Response { status, headers, body } = response;
@@ -92,6 +105,9 @@ pub(super) async fn head(
             }
             let request_id = told_id(header).unwrap_or_else(|| metered.decided.decision.to_string());
             insert(header, metered.decided.headers(request.dialect, &request_id, shared.clock.now()))?;
+            if let Some(told) = metered.taken().and_then(|taken| taken.headed(header)) {
+                header.insert_header(headers::ACCESS_IDEMPOTENCY.clone(), told)?;
+            }
         }
         Stage::Free(free) => {
             if let Some(id) = free.deletes.take().filter(|_| accepted)
@@ -103,7 +119,7 @@ pub(super) async fn head(
                 header.insert_header(REQUEST_ID.clone(), request_id())?;
             }
         }
-        Stage::Arrived | Stage::Answered => {}
+        Stage::Arrived | Stage::Answered | Stage::Replayed(_) => {}
     }
     if shared.intake.is_leaving() {
         session.set_keepalive(None);

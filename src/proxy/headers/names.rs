@@ -11,6 +11,8 @@ macro_rules! names {
 names! {
     ACCESS_DECISION = "x-access-decision";
     ACCESS_SOURCES = "x-access-sources";
+    ACCESS_IDEMPOTENCY = "x-access-idempotency";
+    ACCESS_REPLAYED = "x-access-replayed";
     RATE_LIMIT = "ratelimit";
     RATE_LIMIT_POLICY = "ratelimit-policy";
     LIMIT_REQUESTS = "x-ratelimit-limit-requests";

@@ -16,6 +16,8 @@ use super::{ChatFilter, DONE_MARK, Data, Kind, Observer, Shape};
 /// Why the stream ends, for the client to read.
 #[derive(Clone, Copy, Debug)]
 pub struct Failure<'a> {
+    /// Its kind, as `server_error`.
+    pub kind: &'a str,
     /// A stable code, as `server_error`.
     pub code: &'a str,
     /// A sentence for people.
@@ -142,14 +144,14 @@ struct ChatFailure<'a> {
 struct SharedError<'a> {
     message: &'a str,
     #[serde(rename = "type")]
-    kind: &'static str,
+    kind: &'a str,
     param: Option<&'static str>,
     code: &'a str,
 }
 
 impl<'a> SharedError<'a> {
     fn of(failure: &Failure<'a>) -> Self {
-        Self { message: failure.message, kind: "server_error", param: None, code: failure.code }
+        Self { message: failure.message, kind: failure.kind, param: None, code: failure.code }
     }
 }
 

@@ -223,7 +223,7 @@ fn a_refusal_teaches_nothing() {
     {
         let mut observer = Observer::new(shape, StatusCode::TOO_MANY_REQUESTS);
         observer.feed(responses_stream().as_bytes());
-        assert!(observer.ending(&Failure { code: "c", message: "m" }, None).is_empty());
+        assert!(observer.ending(&Failure { kind: "k", code: "c", message: "m" }, None).is_empty());
         assert_eq!(observer.end(), Observed::default());
     }
 }

@@ -7,13 +7,16 @@ use http::StatusCode;
 use super::code::{Code, ErrorType};
 use super::{Context, Refusal, words};
 use crate::access::{Block, Reason};
+use crate::idempotency::Why;
 use crate::proxy::client::{Dialect, Reached};
-use crate::units::Timestamp;
+use crate::units::{DecisionId, Timestamp};
 
 /// From here on a limit is a long one: clients had better not sleep so long by themselves.
 const LONG_MS: u64 = 60_000;
 /// Holds of other requests end at times that nobody knows: so many seconds, spread by chance.
 const IN_FLIGHT_SECONDS: std::ops::RangeInclusive<u64> = 5..=15;
+/// A call with the same key may end at any moment.
+const IN_USE_SECONDS: u64 = 1;
 const UNAVAILABLE_SECONDS: std::ops::RangeInclusive<u64> = 1..=5;
 
 /// An answer before it is put into bytes.
@@ -118,6 +121,7 @@ pub(super) fn answer<'a>(refusal: &'a Refusal, context: &Context<'a>) -> Answer<
         Refusal::UnknownDecision => {
             Answer::invalid(StatusCode::NOT_FOUND, Code::DecisionNotFound, words::UNKNOWN_DECISION)
         }
+        Refusal::KnownKey { decision, why } => known_key(*decision, *why),
         Refusal::UpgradeRequired => {
             Answer::invalid(StatusCode::UPGRADE_REQUIRED, Code::UpgradeRequired, words::NO_UPGRADE)
                 .with(Extra::Upgrade)
@@ -244,6 +248,23 @@ fn unavailable<'a>(context: &Context<'_>) -> Answer<'a> {
             words::UNAVAILABLE,
         )
     }
+}
+
+/// Clients retry a 409 by themselves unless they are told that it is for good.
+fn known_key<'a>(decision: DecisionId, why: Why) -> Answer<'a> {
+    let (status, code, retry) = match why {
+        Why::OtherContent => {
+            (StatusCode::UNPROCESSABLE_ENTITY, Code::IdempotencyKeyReused, Retry::NotByItself { ms: None })
+        }
+        Why::Running => (StatusCode::CONFLICT, Code::IdempotencyKeyInUse, Retry::InSeconds(IN_USE_SECONDS)),
+        Why::NotKept => {
+            (StatusCode::CONFLICT, Code::IdempotencyAnswerNotKept, Retry::NotByItself { ms: None })
+        }
+        Why::Unanswered => {
+            (StatusCode::CONFLICT, Code::IdempotencyCallUnanswered, Retry::NotByItself { ms: None })
+        }
+    };
+    Answer::invalid(status, code, words::known_key(decision, why)).retry(retry)
 }
 
 fn fault<'a>(status: StatusCode, code: Code) -> Answer<'a> {

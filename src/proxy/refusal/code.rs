@@ -85,6 +85,14 @@ words! {
         NotFound = "not_found",
         /// A decision that is not on record.
         DecisionNotFound = "decision_not_found",
+        /// The first request with this idempotency key is under way.
+        IdempotencyKeyInUse = "idempotency_key_in_use",
+        /// This idempotency key came with another request.
+        IdempotencyKeyReused = "idempotency_key_reused",
+        /// The first request with this idempotency key was answered, and the answer is not kept.
+        IdempotencyAnswerNotKept = "idempotency_answer_not_kept",
+        /// The first request with this idempotency key ended without an answer, and may have been charged.
+        IdempotencyCallUnanswered = "idempotency_call_unanswered",
         /// Plain HTTP only.
         UpgradeRequired = "upgrade_required",
         /// The body needs a length.

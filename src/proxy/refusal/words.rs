@@ -3,9 +3,10 @@
 use super::Context;
 use super::code::Code;
 use crate::access::Block;
+use crate::idempotency::Why;
 use crate::proxy::headers::Writer;
 use crate::proxy::keys::Malformed;
-use crate::units::Span;
+use crate::units::{DecisionId, Span};
 
 const AGAIN_LATER: &str = "Please try again when one of them has ended.";
 /// What a client sent is repeated up to this many characters.
@@ -114,6 +115,22 @@ pub(super) fn never_fits(context: &Context<'_>) -> String {
         "This request is larger than your plan ever allows for {}. Shorten the input or lower the output limit.",
         context.feature()
     )
+}
+
+pub(super) fn known_key(decision: DecisionId, why: Why) -> String {
+    let not_again =
+        format!("It is not carried out again. See what became of it: GET /v1/access/decisions/{decision}.");
+    let first = "A request with this Idempotency-Key";
+    match why {
+        Why::OtherContent => format!(
+            "This Idempotency-Key came with another request before (decision {decision}). Use a new key for a new request."
+        ),
+        Why::Running => {
+            format!("{first} is being carried out (decision {decision}). Please try again in 1 second.")
+        }
+        Why::NotKept => format!("{first} was answered before, and the answer is not kept. {not_again}"),
+        Why::Unanswered => format!("{first} ended without a whole answer. {not_again}"),
+    }
 }
 
 /// What a client sent, cut to a length that an answer may repeat.

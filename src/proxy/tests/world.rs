@@ -3,41 +3,47 @@
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use async_trait::async_trait;
 use tokio::runtime::Runtime;
 use tokio::sync::{oneshot, watch};
 
+use super::brittle::Brittle;
 use super::wire::{Answer, Client, request};
-use crate::access::record::{EndRecord, Ending, GrantOrigin, GrantRecord};
-use crate::access::{Ask, Demand, Extended, GrantOrder, Standing};
-use crate::config::Secret;
-use crate::journal::{self, Journal, Ticket};
+use crate::access::GrantOrder;
+use crate::access::record::GrantOrigin;
+use crate::config::{Breaker, Health, Secret};
+use crate::idempotency::sqlite::{SqliteAnswers, Syncs};
+use crate::idempotency::{Answers, Limits};
+use crate::journal::{self, Journal};
 use crate::ledger::Ledger;
 use crate::ledger::directory::Directory;
 use crate::ledger::rows::{AccountRow, AccountStatus, DecisionRow, KeyRow, UserRow};
 use crate::ledger::sqlite::SqliteLedger;
+use crate::meter::Meter;
 use crate::meter::memory::{MemoryMeter, Restoring};
-use crate::meter::{Explained, InFlight, Meter, MeterError, MeterStats, Swept, Verdict};
-use crate::policy::compiled::{CounterKey, FeatureIndex, PlanIndex, Policy};
+use crate::policy::compiled::{CounterKey, Policy};
 use crate::policy::live::Policies;
 use crate::proxy::gateway::{Gateway, Parts};
 use crate::proxy::keys::Key;
 use crate::proxy::server::{self, Listener};
+use crate::proxy::upstreams::Upstreams;
 use crate::proxy::{body, upstream};
 use crate::settle::{BlockLog, Settler};
 use crate::simulate::{self, Seen};
 use crate::units::time::Clock;
-use crate::units::{AccountId, Credits, DecisionId, GrantId, KeyId, Timestamp, UserId};
+use crate::units::{AccountId, Credits, DecisionId, GrantId, KeyId, UserId};
 
 pub(super) const PATIENCE: Duration = Duration::from_secs(20);
 /// The key that the simulated upstream wants.
 pub(super) const UPSTREAM_KEY: &str = "sk-upstream-secret";
 
-const POLICY: &str = r#"
+/// The key that the spare one wants.
+pub(super) const SPARE_KEY: &str = "sk-spare-secret";
+
+pub(super) const POLICY: &str = r#"
 version: 1
 prices:
   - model: "gpt-5.5*"
@@ -77,6 +83,15 @@ pub(super) struct Wishes {
     pub(super) read_timeout: Duration,
     pub(super) grace: Duration,
     pub(super) upstream_key: &'static str,
+    /// What the first upstream does with every request, in its own words.
+    pub(super) first: &'static str,
+    /// Whether there is a second upstream behind the first.
+    pub(super) spare: bool,
+    pub(super) breaker: Breaker,
+    /// How the first upstream is asked whether it is there.
+    pub(super) health: Option<Health>,
+    pub(super) policy: String,
+    pub(super) kept: Limits,
 }
 
 impl Default for Wishes {
@@ -88,6 +103,27 @@ impl Default for Wishes {
             read_timeout: Duration::from_secs(10),
             grace: Duration::from_secs(5),
             upstream_key: UPSTREAM_KEY,
+            first: "",
+            spare: false,
+            breaker: Breaker::default(),
+            health: None,
+            policy: POLICY.to_owned(),
+            kept: Limits::default(),
+        }
+    }
+}
+
+impl Wishes {
+    fn settings(&self, name: &str, address: SocketAddr, key: &str) -> upstream::Settings {
+        upstream::Settings {
+            name: name.into(),
+            base_url: format!("http://{address}").parse().expect("a URL"),
+            key: Secret::new(key, "a test").expect("a key"),
+            ca_file: None,
+            connect_timeout: Duration::from_secs(2),
+            read_timeout: self.read_timeout,
+            breaker: self.breaker,
+            health: self.health.clone().filter(|_| name == "first"),
         }
     }
 }
@@ -95,6 +131,9 @@ impl Default for Wishes {
 pub(super) struct World {
     pub(super) address: SocketAddr,
     pub(super) seen: Seen,
+    /// What the second upstream has seen.
+    pub(super) spare: Option<Seen>,
+    pub(super) upstreams: Arc<Upstreams>,
     pub(super) ledger: Arc<dyn Ledger>,
     pub(super) meter: Arc<MemoryMeter>,
     pub(super) journal: Arc<Journal>,
@@ -103,13 +142,14 @@ pub(super) struct World {
     pub(super) anna: Person,
     pub(super) other: Person,
     pub(super) poor: Person,
+    /// The folder of its stores.
+    pub(super) folder: tempfile::TempDir,
     policies: Arc<Policies>,
     pub(super) runtime: Runtime,
     stop: Option<oneshot::Sender<()>>,
     server: Option<JoinHandle<()>>,
     settled: watch::Sender<bool>,
     settlement: Option<JoinHandle<()>>,
-    _folder: tempfile::TempDir,
 }
 
 impl World {
@@ -122,11 +162,20 @@ impl World {
         let runtime = runtime.expect("a runtime");
         let folder = tempfile::tempdir().expect("a folder");
         let clock = Clock::machine();
-        let policy: Arc<Policy> = Arc::new(crate::policy::load::parse("test", POLICY).expect("a policy"));
+        let policy: Arc<Policy> =
+            Arc::new(crate::policy::load::parse("test", &wishes.policy).expect("a policy"));
         let (ledger, journal, meter) = stores(folder.path(), &clock);
         let policies = Arc::new(Policies::new(Arc::clone(&policy)));
         let directory = Arc::new(Directory::new());
-        let (upstream_address, seen) = runtime.block_on(async { simulated() });
+        let (upstream_address, seen) = runtime.block_on(async { simulated(UPSTREAM_KEY, wishes.first) });
+        let spare = wishes.spare.then(|| runtime.block_on(async { simulated(SPARE_KEY, "") }));
+        let first = ("first", wishes.upstream.unwrap_or(upstream_address), wishes.upstream_key);
+        let second = spare.as_ref().map(|(address, _)| ("spare", *address, SPARE_KEY));
+        let settings: Vec<_> = std::iter::once(first)
+            .chain(second)
+            .map(|(name, address, key)| wishes.settings(name, address, key))
+            .collect();
+        let upstreams = Arc::new(Upstreams::new(&settings).expect("upstreams"));
         let person = |name: &str, plan: &str| runtime.block_on(person(&*ledger, &directory, name, plan));
         let (anna, other, poor) = (person("anna", "payg"), person("other", "payg"), person("poor", "payg"));
         for (person, credits) in [(&anna, wishes.credits), (&other, "1000")] {
@@ -137,6 +186,9 @@ impl World {
         let settler =
             Settler::new(Arc::clone(&journal), Arc::clone(&ledger), move |grant| booked.booked(grant));
         let brittle = Arc::new(AtomicBool::new(false));
+        let answers = folder.path().join("idempotency.sqlite");
+        let answers = SqliteAnswers::open(&answers, wishes.kept, Syncs::Seldom, clock.clone());
+        let answers = Arc::new(answers.expect("a store of answers"));
         let gateway = Gateway::new(Parts {
             clock,
             policies: Arc::clone(&policies),
@@ -144,17 +196,11 @@ impl World {
             meter: Arc::new(Brittle { meter: Arc::clone(&meter), breaks: Arc::clone(&brittle) }),
             ledger: Arc::clone(&ledger),
             blocks,
-            upstream: upstream::Settings {
-                base_url: format!("http://{}", wishes.upstream.unwrap_or(upstream_address))
-                    .parse()
-                    .expect("a URL"),
-                key: Secret::new(wishes.upstream_key, "a test").expect("a key"),
-                connect_timeout: Duration::from_secs(2),
-                read_timeout: wishes.read_timeout,
-            },
+            upstreams: Arc::clone(&upstreams),
             bodies: wishes.bodies,
-        })
-        .expect("a gateway");
+            answers: Arc::clone(&answers) as Arc<dyn Answers>,
+            kept: wishes.kept,
+        });
         let (settled, settling) = watch::channel(false);
         let settlement = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -166,6 +212,8 @@ impl World {
         Self {
             address,
             seen,
+            spare: spare.map(|(_, seen)| seen),
+            upstreams,
             ledger,
             meter,
             journal,
@@ -173,13 +221,13 @@ impl World {
             anna,
             other,
             poor,
+            folder,
             policies,
             runtime,
             stop: Some(stop),
             server: Some(server),
             settled,
             settlement: Some(settlement),
-            _folder: folder,
         }
     }
 
@@ -288,10 +336,11 @@ fn stores(folder: &std::path::Path, clock: &Clock) -> (Arc<dyn Ledger>, Arc<Jour
 }
 
 /// A simulated upstream that serves as long as the runtime lives.
-fn simulated() -> (SocketAddr, Seen) {
+fn simulated(key: &str, words: &str) -> (SocketAddr, Seen) {
     let options = simulate::Options {
-        key: Some(UPSTREAM_KEY.to_owned()),
+        key: Some(key.to_owned()),
         recorded_body_bytes_max: 16 << 20,
+        behaviour: simulate::Behaviour::default().with_words(words).expect("words"),
         ..simulate::Options::default()
     };
     let upstream = simulate::Upstream::bind((Ipv4Addr::LOCALHOST, 0).into(), options).expect("an upstream");
@@ -321,12 +370,7 @@ pub(super) fn canned(answer: Vec<u8>) -> SocketAddr {
 fn serve(gateway: Gateway, grace: Duration) -> (SocketAddr, oneshot::Sender<()>, JoinHandle<()>) {
     let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|listener| listener.local_addr());
     let address = free.expect("a free port");
-    let settings = server::Settings {
-        listeners: vec![Listener { address, tls: None }],
-        threads: 1,
-        ca_file: None,
-        grace,
-    };
+    let settings = server::Settings { listeners: vec![Listener { address, tls: None }], threads: 1, grace };
     let (stop, stopped) = oneshot::channel::<()>();
     let server = std::thread::spawn(move || {
         let stopped = async {
@@ -390,77 +434,4 @@ async fn grant(meter: &MemoryMeter, account: AccountId, credits: &str) {
     };
     let granted = meter.grant(account, order).await.expect("granted");
     granted.expect("new").1.await.expect("durable");
-}
-
-/// A meter that can be made to panic.
-struct Brittle {
-    meter: Arc<MemoryMeter>,
-    breaks: Arc<AtomicBool>,
-}
-
-#[async_trait]
-impl Meter for Brittle {
-    async fn hold(&self, account: AccountId, ask: Ask) -> Result<Verdict, MeterError> {
-        self.meter.hold(account, ask).await
-    }
-    async fn dispatch(&self, account: AccountId, decision: DecisionId) -> Result<(), MeterError> {
-        assert!(!self.breaks.load(Ordering::SeqCst), "as it was asked to");
-        self.meter.dispatch(account, decision).await
-    }
-    async fn extend(
-        &self,
-        account: AccountId,
-        decision: DecisionId,
-        estimate: Demand,
-    ) -> Result<Extended, MeterError> {
-        self.meter.extend(account, decision, estimate).await
-    }
-    async fn renew(&self, account: AccountId, decision: DecisionId, at: Timestamp) -> Result<(), MeterError> {
-        self.meter.renew(account, decision, at).await
-    }
-    async fn finish(
-        &self,
-        account: AccountId,
-        decision: DecisionId,
-        used: Demand,
-        ending: Ending,
-    ) -> Result<(Box<EndRecord>, Ticket), MeterError> {
-        self.meter.finish(account, decision, used, ending).await
-    }
-    async fn grant(
-        &self,
-        account: AccountId,
-        order: GrantOrder,
-    ) -> Result<Option<(GrantRecord, Ticket)>, MeterError> {
-        self.meter.grant(account, order).await
-    }
-    async fn is_granting(&self, grant: GrantId) -> Result<bool, MeterError> {
-        self.meter.is_granting(grant).await
-    }
-    async fn standing(
-        &self,
-        account: AccountId,
-        user: UserId,
-        policy: &Policy,
-        plan: PlanIndex,
-        feature: FeatureIndex,
-    ) -> Result<Standing, MeterError> {
-        self.meter.standing(account, user, policy, plan, feature).await
-    }
-    async fn explain(&self, account: AccountId, ask: &Ask) -> Result<Explained, MeterError> {
-        self.meter.explain(account, ask).await
-    }
-    async fn in_flight(
-        &self,
-        account: AccountId,
-        decision: DecisionId,
-    ) -> Result<Option<InFlight>, MeterError> {
-        self.meter.in_flight(account, decision).await
-    }
-    async fn sweep(&self) -> Result<Swept, MeterError> {
-        self.meter.sweep().await
-    }
-    fn stats(&self) -> MeterStats {
-        self.meter.stats()
-    }
 }

@@ -30,6 +30,8 @@ pub(crate) struct Setup {
     base_url: Option<String>,
     /// Further settings of the upstream.
     upstream_settings: String,
+    /// Further upstreams, after the first.
+    spares: String,
 }
 
 /// A gateway that serves.
@@ -53,6 +55,7 @@ impl Default for Setup {
             wrapper: Vec::new(),
             base_url: None,
             upstream_settings: String::new(),
+            spares: String::new(),
         }
     }
 }
@@ -82,6 +85,15 @@ impl Setup {
     /// Sets something about the upstream, as in `read_timeout: 1s`.
     pub(crate) fn upstream_setting(self, setting: &str) -> Self {
         Self { upstream_settings: format!("{}, {setting}", self.upstream_settings), ..self }
+    }
+
+    /// Adds an upstream behind the others.
+    pub(crate) fn spare(mut self, name: &str, url: &str) -> Self {
+        self.spares = format!(
+            "{}, {{name: {name}, base_url: \"{url}\", key: {{env: TEST_UPSTREAM_KEY}}}}",
+            self.spares
+        );
+        self
     }
 
     /// Starts it in a new folder, and waits until it is ready.
@@ -135,11 +147,11 @@ impl Setup {
             "version: 1\n\
              policy: policy.yaml\n\
              listen: {{gateway: \"{addr}\", admin: \"{admin}\"}}\n\
-             upstream: {{base_url: \"{base_url}\", key: {{env: TEST_UPSTREAM_KEY}}{}}}\n\
+             upstreams: [{{name: simulated, base_url: \"{base_url}\", key: {{env: TEST_UPSTREAM_KEY}}{}}}{}]\n\
              stores: {{data: data}}\n\
              admin: {{token: {{env: TEST_ADMIN_TOKEN}}}}\n\
              {}",
-            self.upstream_settings, self.deployment
+            self.upstream_settings, self.spares, self.deployment
         );
         std::fs::write(deployment_in(folder), text).expect("a deployment file");
     }

@@ -10,6 +10,7 @@ const EDITS: &[(&str, &str)] = &[
     ("unit: credit}", "unit: second}"),
     ("unit: credit}", "unit: euro}"),
     ("unit: credit}", "unit: credit, when_exhausted: stop, websocket: true}"),
+    ("unit: credit}", "unit: credit, when_exhausted: go}"),
     ("unit: credit}", "unit: credit, websocket: yes}"),
     ("unit: credit}", "unit: credit, overage: {forgive: unlimited, debt: -1}}"),
     (
@@ -22,6 +23,7 @@ const EDITS: &[(&str, &str)] = &[
         "unit: credit}",
         "unit: credit}\n  film: {apis: [videos], unit: token, clamp: {minimum_output_tokens: 1}}",
     ),
+    ("unit: credit}", "unit: credit}\n  film: {apis: [videos], unit: second, when_exhausted: stop}"),
 ];
 
 #[test]
@@ -54,12 +56,12 @@ fn features_own_their_apis_and_use_what_is_built() {
         8:36 features.codex.unit: the text `euro`
             allowed: request, input_token, output_token, token, second, credit
     "unit: credit}" -> "unit: credit, when_exhausted: stop, websocket: true}"
-        8:60 features.codex.when_exhausted: `stop`, which is not built yet
-            allowed: finish
-            hint: a stream runs to its end, and overage applies
         8:77 features.codex.websocket: WebSocket, which is not built yet
             allowed: false
             hint: clients fall back to streams over HTTP
+    "unit: credit}" -> "unit: credit, when_exhausted: go}"
+        8:60 features.codex.when_exhausted: the text `go`
+            allowed: finish, stop
     "unit: credit}" -> "unit: credit, websocket: yes}"
         8:55 features.codex.websocket: the text `yes`
             allowed: true, false
@@ -88,6 +90,10 @@ fn features_own_their_apis_and_use_what_is_built() {
             hint: videos have no tokens
         9:46 features.film.clamp: a clamp on output tokens where no API has any
             allowed: a clamp beside responses or chat
+            hint: leave it out
+    "unit: credit}" -> "unit: credit}\n  film: {apis: [videos], unit: second, when_exhausted: stop}"
+        9:56 features.film.when_exhausted: `stop` where no API has streams
+            allowed: `stop` beside responses or chat
             hint: leave it out
     "##);
 }

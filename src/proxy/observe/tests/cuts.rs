@@ -3,7 +3,7 @@
 use super::*;
 
 const FAILURE: Failure<'static> =
-    Failure { code: "server_error", message: "The upstream \"cut\" the stream.\n" };
+    Failure { kind: "server_error", code: "server_error", message: "The upstream \"cut\" the stream.\n" };
 
 /// What a client of the standard reads: name and data of each event, what stands behind the last blank line dropped.
 fn events(stream: &[u8]) -> Vec<(Option<String>, String)> {

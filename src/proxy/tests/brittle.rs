@@ -1,0 +1,87 @@
+//! A meter that can be made to panic: what a fault inside the gateway looks like to everything around it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use async_trait::async_trait;
+
+use crate::access::record::{EndRecord, Ending, GrantRecord};
+use crate::access::{Ask, Demand, Extended, GrantOrder, Standing};
+use crate::journal::Ticket;
+use crate::meter::memory::MemoryMeter;
+use crate::meter::{Explained, InFlight, Meter, MeterError, MeterStats, Swept, Verdict};
+use crate::policy::compiled::{FeatureIndex, PlanIndex, Policy};
+use crate::units::{AccountId, DecisionId, GrantId, Timestamp, UserId};
+
+/// A meter that can be made to panic.
+pub(super) struct Brittle {
+    pub(super) meter: Arc<MemoryMeter>,
+    pub(super) breaks: Arc<AtomicBool>,
+}
+
+#[async_trait]
+impl Meter for Brittle {
+    async fn hold(&self, account: AccountId, ask: Ask) -> Result<Verdict, MeterError> {
+        self.meter.hold(account, ask).await
+    }
+    async fn dispatch(&self, account: AccountId, decision: DecisionId) -> Result<(), MeterError> {
+        assert!(!self.breaks.load(Ordering::SeqCst), "as it was asked to");
+        self.meter.dispatch(account, decision).await
+    }
+    async fn extend(
+        &self,
+        account: AccountId,
+        decision: DecisionId,
+        estimate: Demand,
+    ) -> Result<Extended, MeterError> {
+        self.meter.extend(account, decision, estimate).await
+    }
+    async fn renew(&self, account: AccountId, decision: DecisionId, at: Timestamp) -> Result<(), MeterError> {
+        self.meter.renew(account, decision, at).await
+    }
+    async fn finish(
+        &self,
+        account: AccountId,
+        decision: DecisionId,
+        used: Demand,
+        ending: Ending,
+    ) -> Result<(Box<EndRecord>, Ticket), MeterError> {
+        self.meter.finish(account, decision, used, ending).await
+    }
+    async fn grant(
+        &self,
+        account: AccountId,
+        order: GrantOrder,
+    ) -> Result<Option<(GrantRecord, Ticket)>, MeterError> {
+        self.meter.grant(account, order).await
+    }
+    async fn is_granting(&self, grant: GrantId) -> Result<bool, MeterError> {
+        self.meter.is_granting(grant).await
+    }
+    async fn standing(
+        &self,
+        account: AccountId,
+        user: UserId,
+        policy: &Policy,
+        plan: PlanIndex,
+        feature: FeatureIndex,
+    ) -> Result<Standing, MeterError> {
+        self.meter.standing(account, user, policy, plan, feature).await
+    }
+    async fn explain(&self, account: AccountId, ask: &Ask) -> Result<Explained, MeterError> {
+        self.meter.explain(account, ask).await
+    }
+    async fn in_flight(
+        &self,
+        account: AccountId,
+        decision: DecisionId,
+    ) -> Result<Option<InFlight>, MeterError> {
+        self.meter.in_flight(account, decision).await
+    }
+    async fn sweep(&self) -> Result<Swept, MeterError> {
+        self.meter.sweep().await
+    }
+    fn stats(&self) -> MeterStats {
+        self.meter.stats()
+    }
+}
