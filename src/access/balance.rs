@@ -3,6 +3,7 @@
 use std::cmp::Ordering;
 
 use serde::{Deserialize, Serialize};
+use smallvec::SmallVec;
 
 use super::counter::Holds;
 use crate::policy::compiled::{Balance, CounterKey, Issue};
@@ -20,8 +21,8 @@ pub struct BalanceState {
     pub issued: bool,
     /// What is owed; the next grant pays it first.
     pub debt: Credits,
-    /// In the order they are drawn: priority, earliest expiry, id.
-    grants: Vec<GrantState>,
+    /// In the order they are drawn: priority, earliest expiry, id. Most balances have one, which needs no allocation.
+    grants: SmallVec<[GrantState; 1]>,
 }
 
 /// What is left of one grant.
