@@ -15,7 +15,7 @@ use bytes::Bytes;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::proxy::{FailToProxy, ProxyHttp, Session};
 use pingora::upstreams::peer::HttpPeer;
-use pingora::{Error, ErrorSource, ErrorType};
+use pingora::{Error, ErrorType};
 
 use super::body::{self, Bodies};
 use super::exchange::Exchange;
@@ -426,7 +426,7 @@ impl ProxyHttp for Gateway {
     }
 
     fn suppress_error_log(&self, _: &Session, _: &Request, error: &Error) -> bool {
-        // A client that leaves is no fault, nor is a stream that is stopped; all else has been told with its chain.
-        *error.esource() == ErrorSource::Downstream || *error.etype() == failure::EXHAUSTED
+        // What is a fault has been told with its chain (`failure::note`), but for this.
+        *error.etype() != failure::NO_UPSTREAM
     }
 }
