@@ -137,7 +137,12 @@ impl Gateway {
     pub fn new(parts: Parts) -> Self {
         metrics::describe();
         let (in_flight, learner) = (InFlight::new(), Arc::new(Learner::default()));
-        let owners = Owners::new(Arc::clone(&parts.ledger), Arc::clone(&parts.journal), &parts.made);
+        let owners = Owners::new(
+            Arc::clone(&parts.ledger),
+            Arc::clone(&parts.journal),
+            parts.clock.clone(),
+            &parts.made,
+        );
         let settlements = Settlements::new(
             Arc::clone(&parts.meter),
             Arc::clone(&in_flight),

@@ -6,11 +6,12 @@
 //! learns ends at its deadline, and is asked for still: a truth that comes then is a correction ([`Truths`]).
 //!
 //! The meter and the journal keep the jobs; what stands here is their index by the upstream's id, made anew at a start.
+//! Those past their deadline are found in the books then ([`Jobs::find_late`]).
 //!
 //! # Bounds
 //!
 //! One entry for each open job, and the journal bounds those; [`LATE_MAX`] for jobs past their deadline, which are known
-//! for [`LATE_FOR`] and as long as this process lives. Questions to the upstream: [`ASKING_MAX`] at once.
+//! for [`LATE_FOR`]. Questions to the upstream: [`ASKING_MAX`] at once.
 
 pub mod client;
 mod ending;

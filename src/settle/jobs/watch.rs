@@ -58,7 +58,7 @@ impl Pace {
 }
 
 /// Up to a fifth less, so that jobs which began together part.
-fn jittered(pause: Span) -> Span {
+pub(super) fn jittered(pause: Span) -> Span {
     Span::from_ms(pause.ms() - rand::random_range(0..=pause.ms() / 5))
 }
 
