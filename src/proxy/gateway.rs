@@ -143,6 +143,9 @@ impl Gateway {
             parts.clock.clone(),
             &parts.made,
         );
+        let learnt = Arc::clone(&learner);
+        // How long its body was is not known any more.
+        parts.jobs.tell_counted(move |end| learnt.observe(end.user, &end.model, &end.used.quantities, 0));
         let settlements = Settlements::new(
             Arc::clone(&parts.meter),
             Arc::clone(&in_flight),

@@ -107,15 +107,15 @@ impl Rig {
     }
 
     /// The jobs as another process would open them.
-    async fn opened(&self) -> Arc<Jobs> {
+    async fn opened(&self, pace: Pace) -> Arc<Jobs> {
         let source = Arc::new(Arc::clone(&self.script));
         let truths = truths(&self.ledger, &self.policy);
-        Jobs::open(self.meter.clone(), truths, source, self.clock.clone(), PACE).await.unwrap()
+        Jobs::open(self.meter.clone(), truths, source, self.clock.clone(), pace).await.unwrap()
     }
 
     async fn restarted(&self) -> Self {
         Self {
-            jobs: self.opened().await,
+            jobs: self.opened(PACE).await,
             script: Arc::clone(&self.script),
             meter: Arc::clone(&self.meter),
             journal: Arc::clone(&self.journal),
@@ -354,6 +354,50 @@ async fn a_wish_of_the_upstreams_stands_over_the_pace_within_bounds() {
     for (wish, pause) in [(0, 100), (300, 300), (600_000, 60_000)] {
         assert_eq!(PACE.wished(Span::from_ms(wish)), Span::from_ms(pause));
     }
+}
+
+/// Who waits to be told asks no faster than the watcher, and not for what others have learnt meanwhile.
+#[tokio::test]
+async fn what_requests_wait_for_is_asked_at_a_steady_pace() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut rig = Rig::new(folder.path()).await;
+    rig.jobs = rig.opened(Pace { polls_per_second: 10, ..PACE }).await;
+    rig.begin(1, JobKind::Video, "video_1").await;
+    let say = |object| rig.script.objects.lock().unwrap().insert("video_1".to_owned(), object);
+    say(video("in_progress", &json!("8")));
+    let began = tokio::time::Instant::now();
+    for _ in 0..3 {
+        assert_eq!(rig.jobs.retrieve("video_1").await.unwrap(), JobState::Running);
+    }
+    assert!(began.elapsed() >= std::time::Duration::from_millis(200), "{:?}", began.elapsed());
+    say(video("completed", &json!("8")));
+    let mut waiting = tokio::task::JoinSet::new();
+    for _ in 0..5 {
+        let jobs = Arc::clone(&rig.jobs);
+        waiting.spawn(async move { jobs.retrieve("video_1").await.unwrap() });
+    }
+    assert_eq!(waiting.join_all().await, [JobState::Ended; 5]);
+    assert_eq!(rig.script.asked.load(Ordering::SeqCst), 4, "the first of them has learnt it");
+}
+
+#[tokio::test]
+async fn the_ends_of_responses_that_the_upstream_has_counted_are_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let rig = Rig::new(folder.path()).await;
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let telling = Arc::clone(&told);
+    rig.jobs.tell_counted(move |end| telling.lock().unwrap().push(end.used.quantities.output_tokens));
+    rig.jobs.tell_counted(|_| panic!("the first is told, and nobody else"));
+    let usage = json!({"input_tokens": 12, "output_tokens": 30});
+    for (nth, kind, object) in [
+        (1, JobKind::Response, response("completed", &usage)),
+        (2, JobKind::Response, response("failed", &Value::Null)),
+        (3, JobKind::Video, video("completed", &json!("8"))),
+    ] {
+        rig.begin(nth, kind, object["id"].as_str().unwrap()).await;
+        rig.jobs.learn(kind, &object).await.unwrap().unwrap().await.unwrap();
+    }
+    assert_eq!(*told.lock().unwrap(), [30]);
 }
 
 /// I10: what was open is found again, and asked for at once.

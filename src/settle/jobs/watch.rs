@@ -52,7 +52,7 @@ impl Pace {
         Span::from_ms(pause.ms().saturating_add(pause.ms() / 2)).min(self.longest)
     }
 
-    fn between_polls(&self) -> Duration {
+    pub(super) fn between_polls(&self) -> Duration {
         Duration::from_secs(1) / self.polls_per_second.max(1)
     }
 }
