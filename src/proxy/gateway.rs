@@ -272,12 +272,12 @@ impl ProxyHttp for Gateway {
     fn fail_to_connect(
         &self,
         _: &mut Session,
-        _: &HttpPeer,
+        peer: &HttpPeer,
         request: &mut Request,
         mut error: Box<Error>,
     ) -> Box<Error> {
         metrics::upstream_error("connect");
-        self.0.upstreams.failed(&mut request.way);
+        self.0.upstreams.unreachable(&mut request.way, peer);
         let goal = request.goal();
         error.set_retry(self.0.upstreams.goes_on(&request.way, goal, Same::Again));
         error
