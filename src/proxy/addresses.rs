@@ -142,7 +142,9 @@ mod tests {
         let addresses = Addresses::new(None);
         let all = sockets(&["1.0.0.1:1", "[::1]:1"]);
         addresses.set(all.clone());
-        all.iter().for_each(|socket| addresses.avoid(socket));
+        for socket in &all {
+            addresses.avoid(socket);
+        }
         assert_eq!(taken(&addresses, 2), all);
         let single = Addresses::new(Some(all[0]));
         single.avoid(&all[0]);
