@@ -2,7 +2,7 @@
 
 mod behaviour;
 mod crash;
-mod disk;
+pub(crate) mod disk;
 mod reading;
 mod trouble;
 
