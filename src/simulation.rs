@@ -14,6 +14,7 @@ mod node;
 mod plan;
 mod rules;
 mod run;
+mod shrink;
 mod tests;
 mod upstream;
 mod world;

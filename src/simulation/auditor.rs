@@ -269,7 +269,8 @@ impl Auditor {
                 (true, Some((Made::Video, _))) => (Some(Use::default()), "expired"),
                 (true, _) => (Some(floor), "expired"),
             };
-            if used.is_some_and(|used| used != Use::default()) {
+            let video = matches!(call.job, Some((Made::Video, _)));
+            if call.sent && !video {
                 swept.1 += 1;
             } else {
                 swept.0 += 1;

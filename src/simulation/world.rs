@@ -58,6 +58,18 @@ pub(super) struct Tally {
     pub(super) booked: u64,
 }
 
+impl Tally {
+    /// Adds what another run met.
+    pub(super) const fn add(&mut self, other: &Self) {
+        self.calls += other.calls;
+        self.blocks += other.blocks;
+        self.crashes += other.crashes;
+        self.faults += other.faults;
+        self.corrections += other.corrections;
+        self.booked += other.booked;
+    }
+}
+
 /// See the module's documentation.
 pub(super) struct World {
     pub(super) disk: Disk,
