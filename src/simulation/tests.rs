@@ -1,7 +1,5 @@
 //! Seeds: each holds, and each planted bug is found within so many of them.
 
-use std::time::{Duration, Instant};
-
 use super::plan::{Step, plan};
 use super::run::{STEPS, run};
 use super::shrink::shrink;
