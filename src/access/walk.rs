@@ -17,6 +17,7 @@ use crate::policy::compiled::{
 };
 use crate::units::price::PriceOverflow;
 use crate::units::{Amount, Credits, Timestamp, Unit, UserId};
+use crate::units::planted::{Bug, planted};
 
 /// Whose demand is walked, under which policy.
 #[derive(Clone, Copy, Debug)]
@@ -153,6 +154,9 @@ impl<'a> Subject<'a> {
             let state = self.window(layer.per, window, now);
             left = left.min(state.left(window.allow, holds));
             starts.push(state.instance.start);
+        }
+        if planted(Bug::WindowOffByOne) {
+            left = left.saturating_add(Amount::clamped(1));
         }
         let (amount, covers) = share(layer, self.feature().unit, rest, left);
         Draw { layer: place_of(place), amount, covers, origin: Origin::Windows(starts) }

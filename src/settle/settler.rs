@@ -16,6 +16,7 @@ use crate::journal::{Entry, Journal, Position, Reader};
 use crate::ledger::rows::Applied;
 use crate::ledger::{Ledger, LedgerError};
 use crate::units::{AccountId, GrantId};
+use crate::units::planted::{Bug, planted};
 
 const BATCH_RECORDS: usize = 1000;
 const BATCH_BYTES: usize = 4 << 20;
@@ -153,10 +154,19 @@ impl Settler {
         let Some(last) = batch.last() else { return Ok(0) };
         let end = last.position.next();
         let first = batch.first().map(|frame| frame.position);
-        let records = decode(&batch)?;
+        let mut records = decode(&batch)?;
+        if planted(Bug::LostRecord) && records.len() > 1 {
+            records.pop();
+        }
+        if planted(Bug::OrderSwapped) {
+            records.reverse();
+        }
         let grants = grants_of(&records);
         let earlier: Vec<Record> = self.waiting.values().flatten().cloned().collect();
         let candidates = earlier.iter().cloned().chain(records).collect();
+        if planted(Bug::JournalTrimmedEarly) {
+            self.journal.applied(end);
+        }
         let applied = self.ledger.apply(candidates).await.map_err(SettleError::Ledger)?;
         self.tell(&applied);
         self.waiting.clear();

@@ -5,10 +5,10 @@ use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
 use serde_json::json;
 
-use super::auditor::{Grant, Made, Owner, Use, Violation};
+use super::auditor::{Grant, Made, Owner, Source, Use, Violation};
 use super::node::{USERS, account_id, account_of, at_once, user_id};
 use super::plan::{Step, Verb};
-use super::rules::{Balance, CREDIT, Feature};
+use super::rules::{Balance, CREDIT, Feature, INCLUDED_MS};
 use super::upstream::Answer;
 use super::world::{InHand, Job, Stage, World, quantities, takes};
 use crate::access::record::{GrantOrigin, JobKind, JobRecord, Record, Resource};
@@ -340,13 +340,24 @@ impl World {
             let open = state.calls.values().filter(|call| call.open).map(|call| call.expires);
             let ends = state.grants.iter().filter(|grant| grant.left > 0).map(|grant| grant.expires);
             let now = self.now();
-            let Some(next) = open.chain(ends).filter(|at| *at > now && *at <= until).min() else { break };
+            let Some(next) = open.chain(ends).chain(self.window_ends()).filter(|at| *at > now && *at <= until).min() else { break };
             self.clock.advance(Span::from_ms((next - now).unsigned_abs()));
             self.sweep()?;
+            self.check()?;
         }
         let left = until - self.now();
         self.clock.advance(Span::from_ms(u64::try_from(left).unwrap_or(0)));
         Ok(())
+    }
+
+    /// When the windows end that calls have named.
+    fn window_ends(&self) -> impl Iterator<Item = i64> {
+        let calls = self.auditor.state.calls.values().filter(|call| call.feature == Feature::Codex);
+        let starts = calls.flat_map(|call| &call.takes).filter_map(|take| match &take.source {
+            Source::Windows(starts) => Some(starts.iter().zip(INCLUDED_MS).map(|(start, length)| start + length)),
+            Source::Grant(_) | Source::Debt => None,
+        });
+        starts.flatten()
     }
 
     fn sweep(&mut self) -> Result<(), Violation> {

@@ -4,6 +4,7 @@ use super::plan::{Step, plan};
 use super::run::{STEPS, run};
 use super::shrink::shrink;
 use super::world::Tally;
+use crate::units::planted::{Bug, plant};
 
 /// Seeds of an ordinary test run.
 const SEEDS: u64 = 200;
@@ -56,4 +57,29 @@ fn the_same_seed_gives_the_same_run() {
         let (one, other) = (run(&plan(seed, STEPS)), run(&plan(seed, STEPS)));
         assert_eq!(one.log, other.log, "seed {seed}");
     }
+}
+
+/// Seeds within which each planted bug is found.
+const SEEDS_OF_A_BUG: u64 = 100;
+
+/// The first seed that finds a bug.
+fn first(bug: Bug) -> Option<u64> {
+    plant(Some(bug));
+    let found = (0..SEEDS_OF_A_BUG).find(|seed| run(&plan(*seed, STEPS)).violation.is_some());
+    plant(None);
+    found
+}
+
+#[test]
+fn every_planted_bug_is_found() {
+    let mut missed = Vec::new();
+    let mut lines = Vec::new();
+    for bug in Bug::ALL {
+        match first(*bug) {
+            Some(seed) => lines.push(format!("{bug:?} by seed {seed}")),
+            None => missed.push(*bug),
+        }
+    }
+    assert!(missed.is_empty(), "not found within {SEEDS_OF_A_BUG} seeds: {missed:?}; {lines:#?}");
+    assert!(Bug::ALL.len() >= 25);
 }

@@ -7,6 +7,7 @@ use crate::access::record::{Ending, Grade, JobKind, Outcome, Record};
 use crate::access::{Account, Demand, Hold};
 use crate::meter::{MeterError, Swept};
 use crate::units::{DecisionId, Timestamp};
+use crate::units::planted::{Bug, planted};
 
 impl MemoryMeter {
     pub(super) fn sweep_now(&self) -> Result<Swept, MeterError> {
@@ -32,7 +33,7 @@ impl MemoryMeter {
             return Ok(());
         };
         let video = hold.job.as_ref().is_some_and(|job| job.kind == JobKind::Video);
-        let (used, ending) = match hold.dispatched {
+        let (used, ending) = match hold.dispatched && !planted(Bug::SweepVoidsWhatLeft) {
             true if video => (Demand::nothing(), at_floor(hold, Outcome::Expired).1),
             true => at_floor(hold, Outcome::Expired),
             false => (Demand::nothing(), Ending::not_sent()),
@@ -70,6 +71,9 @@ impl MemoryMeter {
 pub(super) fn at_floor(hold: &Hold, outcome: Outcome) -> (Demand, Ending) {
     let mut quantities = hold.demand.quantities.clone();
     quantities.output_tokens = 0;
+    if planted(Bug::FloorForgetsInput) {
+        quantities.input_tokens = 0;
+    }
     // What was priced once is priced again; a floor that could not be is charged as it was held.
     let used = hold.terms.estimate(quantities).unwrap_or_else(|_| hold.demand.clone());
     let ending = Ending {
