@@ -13,11 +13,13 @@
 mod bend;
 mod books;
 mod bounds;
+mod machine;
 mod properties;
 mod recovery;
 mod scene;
 mod state;
 mod step;
+mod verbs;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -87,8 +89,11 @@ fn explore(bounds: &Bounds) -> usize {
     let checker = Protocol { scene: Scene::new(), bounds: *bounds, bend: None }.checker();
     let explored = checker.threads(2).finish_when(HasDiscoveries::AnyFailures).spawn_bfs().join();
     explored.assert_properties();
-    println!("model: {}: {} states", bounds.name, explored.unique_state_count());
-    explored.unique_state_count()
+    let states = explored.unique_state_count();
+    println!("model: {}: {states} states", bounds.name);
+    let row = format!("| {} | {} |", bounds.name, crate::page::with_commas(states));
+    assert!(crate::page::PAGE.contains(&row), "docs/proof.md does not say {row}");
+    states
 }
 
 /// Every state within small bounds keeps I2 to I10 and I12, and the numbers of states are those of `docs/proof.md`.

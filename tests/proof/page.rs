@@ -1,10 +1,10 @@
 //! The page of proof says what is there.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// The page.
-const PAGE: &str = include_str!("../../docs/proof.md");
+pub(crate) const PAGE: &str = include_str!("../../docs/proof.md");
 
 /// Every file, and every test `file::name`, that the page names in code type.
 #[test]
@@ -19,7 +19,7 @@ fn every_path_and_test_on_the_page_of_proof_is_there() {
             missing.insert(named);
         } else if !test.is_empty() {
             tests += 1;
-            let text = text_of(&there);
+            let text = std::fs::read_to_string(&there).unwrap();
             if !text.contains(&format!("fn {test}(")) {
                 missing.insert(named);
             }
@@ -38,13 +38,17 @@ fn every_invariant_has_its_row_on_the_page_of_proof() {
     }
 }
 
+/// A number as people write it.
+pub(crate) fn with_commas(number: usize) -> String {
+    let digits = number.to_string();
+    let groups: Vec<&str> =
+        digits.as_bytes().rchunks(3).rev().map(|group| std::str::from_utf8(group).unwrap()).collect();
+    groups.join(",")
+}
+
 fn is_path(named: &str) -> bool {
     let first = named.split(['/', ':']).next().unwrap_or_default();
     named.contains('/')
         && ["src", "tests", "docs", "config", "benches"].contains(&first)
         && !named.contains(' ')
-}
-
-fn text_of(path: &PathBuf) -> String {
-    std::fs::read_to_string(path).unwrap_or_default()
 }

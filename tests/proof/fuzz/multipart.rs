@@ -43,7 +43,7 @@ fn check(input: &[u8]) -> u64 {
         assert_eq!(read(&[&written(fields)]).as_ref(), Ok(fields), "what was understood, written again");
         (fields.len(), AskedVideo::of_form(fields).is_ok())
     });
-    came_to(&asked.map_err(|error| error.to_string()))
+    came_to(&asked.map_err(ToString::to_string))
 }
 
 /// What is understood of a form; the first error, wherever the bytes were cut.

@@ -51,7 +51,8 @@ fn book(record: &Record) -> Vec<String> {
         let mut purses = Purses { shared: &mut shared, own: &mut own };
         match posting::plan(numbered, &mut purses) {
             Err(contradiction) => {
-                outcomes.push(format!("{contradiction:?}").split('(').next().unwrap_or_default().to_owned())
+                let kind = format!("{contradiction:?}");
+                outcomes.push(kind.split('(').next().unwrap_or_default().to_owned());
             }
             Ok(plan) => {
                 for update in plan.carry_out(&mut purses) {

@@ -60,7 +60,9 @@ fn check(input: &[u8]) -> u64 {
 
 fn observe(shape: Shape, pieces: &[&[u8]]) -> Observer {
     let mut observer = Observer::new(shape, StatusCode::OK);
-    pieces.iter().for_each(|piece| observer.feed(piece));
+    for piece in pieces {
+        observer.feed(piece);
+    }
     observer
 }
 

@@ -65,7 +65,9 @@ fn check(input: &[u8]) -> u64 {
 
 fn observed(shape: Shape, pieces: &[&[u8]]) -> Observed {
     let mut observer = Observer::new(shape, StatusCode::OK);
-    pieces.iter().for_each(|piece| observer.feed(piece));
+    for piece in pieces {
+        observer.feed(piece);
+    }
     assert!(
         observer.ending(&overfall::observe::Failure { kind: "", code: "", message: "" }, None).is_empty()
     );

@@ -255,9 +255,9 @@ fn books_are_the_log(_: &Protocol, state: &State) -> bool {
 
 /// I8: every update begins where the one before it on the same balance ended, and its hash follows from that one's.
 fn chains_hold(updates: &[BookedUpdate]) -> bool {
-    let mut heads: BTreeMap<(Option<UserId>, &str), (i64, [u8; 32])> = BTreeMap::new();
+    let mut heads = BTreeMap::new();
     updates.iter().all(|it| {
-        let head = heads.entry((it.owner, &it.balance)).or_insert((0, chain::START));
+        let head = heads.entry((it.owner, &*it.balance)).or_insert((0i64, chain::START));
         let link = Link {
             account: super::scene::account(),
             user: it.owner,

@@ -14,7 +14,7 @@ use overfall::units::{Credits, DecisionId, Seq, Timestamp, UserId};
 use super::Protocol;
 use super::bend::Bend;
 use super::books::Books;
-use super::scene::{account, at};
+use super::scene::{account, at, terms};
 use super::state::{Frame, Gateway, Meter, State};
 
 /// Holds that a journal says are open, with their jobs.
@@ -24,7 +24,7 @@ impl Protocol {
     /// The one node: live counts from the books, then from the journal; jobs go on, other holds end at their floor.
     pub(crate) fn restart_node(&self, state: &mut State) {
         let frames = state.gateways[0].journal.clone();
-        let mut meter = Meter::new(self.restored(&state.books));
+        let mut meter = Meter::new(restored(&state.books));
         if self.bend == Some(Bend::ReplaysTwice) {
             meter.account.seq =
                 frames.iter().find_map(|frame| frame.kept.seq).map_or(meter.account.seq, |seq| Seq(seq - 1));
@@ -36,7 +36,7 @@ impl Protocol {
         }
         let open = self.open(&frames);
         for (hold, _) in open.values() {
-            meter.account.take_up(hold, self.scene.terms(self.scene.version(hold.policy)));
+            meter.account.take_up(hold, terms(self.scene.version(hold.policy)));
         }
         state.meter = Some(Arc::new(meter));
         for (decision, (_, job)) in open {
@@ -54,19 +54,12 @@ impl Protocol {
                 self.end_at_floor(state, gateway, decision);
             }
         }
-        self.resend(state, gateway);
-    }
-
-    /// Puts what a gateway's journal keeps back on the stream.
-    pub(crate) fn resend(&self, state: &mut State, gateway: usize) {
-        let again: Vec<u64> =
-            state.gateways[gateway].durable().iter().filter_map(|frame| frame.kept.seq).collect();
-        state.stream.extend(again);
+        resend(state, gateway);
     }
 
     fn go_on(&self, state: &mut State, decision: DecisionId, job: Option<JobRecord>) {
         match job {
-            Some(job) => self.with_meter(state, |meter| {
+            Some(job) => state.with_meter(|meter| {
                 let _known = meter.account.begin_job(job).is_ok();
             }),
             None => self.end_at_floor(state, 0, decision),
@@ -103,39 +96,6 @@ impl Protocol {
         open
     }
 
-    fn restored(&self, books: &Books) -> Account {
-        let mut account = Account::new(account());
-        account.seq = Seq(books.seq);
-        for (user, purse) in books.purses() {
-            let scope = if user.is_some() { Scope::User } else { Scope::Account };
-            for slot in &purse.slots {
-                account.restore_counter(user.unwrap_or(UserId::MIN), &CounterEntry { scope, slot: *slot });
-            }
-            for balance in &purse.balances {
-                let key = CounterKey::of_balance(&balance.name);
-                account.restore_debt(user, key, balance.debt.available());
-                for remainder in &balance.remainders {
-                    let Some(grant) = books.grants().find(|grant| grant.grant == remainder.grant) else {
-                        continue;
-                    };
-                    account.restore_grant(&BookedGrant {
-                        user,
-                        balance: key,
-                        state: GrantState {
-                            id: grant.grant,
-                            priority: grant.priority,
-                            expires_at: grant.expires_at.unwrap_or(Timestamp::NEVER),
-                            remaining: remainder.remaining.available(),
-                            held: Credits::ZERO,
-                        },
-                        issued: matches!(grant.origin, GrantOrigin::Issue { .. }),
-                    });
-                }
-            }
-        }
-        account
-    }
-
     /// Ends what is past its deadline, and takes out what has expired.
     pub(crate) fn sweep(&self, state: &mut State, gateway: usize) {
         let now = at(state.now);
@@ -147,7 +107,7 @@ impl Protocol {
             self.end(state, gateway, hold.decision, used, ending);
         }
         let mut expired = Vec::new();
-        self.with_meter(state, |meter| expired = meter.account.expire_grants(now));
+        state.with_meter(|meter| expired = meter.account.expire_grants(now));
         for record in expired {
             self.keep(state, gateway, Record::Expiry(record));
         }
@@ -175,4 +135,44 @@ fn replay(meter: &mut Meter, record: &Record) -> bool {
         Record::Job(_) | Record::Made(_) => Ok(()),
     };
     replayed.is_ok()
+}
+
+/// Puts what a gateway's journal keeps back on the stream.
+pub(crate) fn resend(state: &mut State, gateway: usize) {
+    let again: Vec<u64> =
+        state.gateways[gateway].durable().iter().filter_map(|frame| frame.kept.seq).collect();
+    state.stream.extend(again);
+}
+
+fn restored(books: &Books) -> Account {
+    let mut account = Account::new(account());
+    account.seq = Seq(books.seq);
+    for (user, purse) in books.purses() {
+        let scope = if user.is_some() { Scope::User } else { Scope::Account };
+        for slot in &purse.slots {
+            account.restore_counter(user.unwrap_or(UserId::MIN), &CounterEntry { scope, slot: *slot });
+        }
+        for balance in &purse.balances {
+            let key = CounterKey::of_balance(&balance.name);
+            account.restore_debt(user, key, balance.debt.available());
+            for remainder in &balance.remainders {
+                let Some(grant) = books.grants().find(|grant| grant.grant == remainder.grant) else {
+                    continue;
+                };
+                account.restore_grant(&BookedGrant {
+                    user,
+                    balance: key,
+                    state: GrantState {
+                        id: grant.grant,
+                        priority: grant.priority,
+                        expires_at: grant.expires_at.unwrap_or(Timestamp::NEVER),
+                        remaining: remainder.remaining.available(),
+                        held: Credits::ZERO,
+                    },
+                    issued: matches!(grant.origin, GrantOrigin::Issue { .. }),
+                });
+            }
+        }
+    }
+    account
 }

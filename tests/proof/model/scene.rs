@@ -112,19 +112,8 @@ impl Scene {
         self.policies.iter().find(|policy| policy.version == version).unwrap()
     }
 
-    pub(crate) fn terms(&self, policy: &Arc<Policy>) -> Terms {
-        Terms {
-            policy: Arc::clone(policy),
-            plan: policy.plan("plus").unwrap(),
-            feature: policy.feature("codex").unwrap(),
-            model: "coin".into(),
-            tier: None,
-            size: None,
-        }
-    }
-
     pub(crate) fn ask(&self, place: usize, call: &CallPlan, policy: u8) -> Ask {
-        let terms = self.terms(self.policy(policy));
+        let terms = terms(self.policy(policy));
         let demand = demand(&terms, call.estimate.0, call.estimate.1);
         Ask { decision: decision(place), user: user(call.user), terms, demand, lifetime: TICK }
     }
@@ -140,6 +129,18 @@ impl Scene {
             expires_at: order.expires.map(at),
             origin: GrantOrigin::Operator { idempotency_key: "model".into(), note: None },
         }
+    }
+}
+
+/// What a call is decided by.
+pub(crate) fn terms(policy: &Arc<Policy>) -> Terms {
+    Terms {
+        policy: Arc::clone(policy),
+        plan: policy.plan("plus").unwrap(),
+        feature: policy.feature("codex").unwrap(),
+        model: "coin".into(),
+        tier: None,
+        size: None,
     }
 }
 

@@ -96,6 +96,15 @@ pub(crate) enum Call {
     Orphaned,
 }
 
+impl State {
+    /// Changes the meter, where it is up.
+    pub(crate) fn with_meter(&mut self, change: impl FnOnce(&mut Meter)) {
+        if let Some(meter) = &mut self.meter {
+            change(Arc::make_mut(meter));
+        }
+    }
+}
+
 impl Call {
     /// Whether it has reached the upstream.
     pub(crate) const fn was_sent(self) -> bool {
