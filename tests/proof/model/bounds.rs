@@ -103,16 +103,15 @@ pub(crate) const SMALL: &[Bounds] = &[
     },
 ];
 
-/// What `make prove` explores beside.
+/// What `make prove` explores besides.
 pub(crate) const LARGE: &[Bounds] = &[
     Bounds {
-        name: "one node, two calls, two orders, two crashes",
+        name: "one node, two calls, one order, two crashes",
         calls: &[LONG, CallPlan { gateway: 0, ..OTHER }],
         orders: &[FLEETING],
         ticks: 1,
-        crashes: 1,
+        crashes: 2,
         repeats: 1,
-        refusals: false,
         reaches: &[CRASH, DEADLINE, GIVEN_BACK, EARLY, AGAIN, DEBT, ISSUE, EXPIRED, EXPIRED_HELD, KEPT, ALL],
         ..ONE_NODE
     },
@@ -121,8 +120,17 @@ pub(crate) const LARGE: &[Bounds] = &[
         calls: &[JOB, SHORT],
         orders: &[FLEETING],
         ticks: 2,
+        crashes: 2,
+        reaches: &[CRASH, DEADLINE, LATE, EXPIRED, KEPT, ALL],
+        ..ONE_NODE
+    },
+    Bounds {
+        name: "one node, three calls, a new policy",
+        calls: &[LONG, SHORT, CallPlan { gateway: 0, ..OTHER }],
+        orders: &[ORDER],
         crashes: 1,
-        reaches: &[CRASH, DEADLINE, LATE, EXPIRED, ALL],
+        reloads: 1,
+        reaches: &[CRASH, BLOCKED, OLD_POLICY, DEBT, ALL],
         ..ONE_NODE
     },
     Bounds {
@@ -131,8 +139,7 @@ pub(crate) const LARGE: &[Bounds] = &[
         orders: &[ORDER],
         ticks: 1,
         crashes: 1,
-        repeats: 1,
-        reaches: &[CRASH, DEADLINE, EARLY, AGAIN, SAME, ALL],
+        reaches: &[CRASH, DEADLINE, EARLY, SAME, ALL],
         ..SHARED
     },
     Bounds {
