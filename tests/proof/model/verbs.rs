@@ -33,7 +33,7 @@ impl Protocol {
         let mut ended = None;
         state.with_meter(|meter| ended = meter.account.finish(id, used, ending, now).ok());
         if ended.is_none() && self.bend == Some(Bend::EndsTwice) {
-            ended = self.ended_twice(state, id);
+            ended = ended_twice(state, id);
         }
         match ended {
             Some(end) => self.keep(state, gateway, Record::End(end)),
@@ -205,16 +205,6 @@ impl Protocol {
         Some(())
     }
 
-    fn ended_twice(&self, state: &mut State, id: DecisionId) -> Option<Box<EndRecord>> {
-        let first = state.log.iter().filter_map(|kept| kept.end()).find(|end| end.decision == id)?.clone();
-        let mut seq = Seq::default();
-        state.with_meter(|meter| {
-            meter.account.seq = meter.account.seq.next();
-            seq = meter.account.seq;
-        });
-        Some(Box::new(EndRecord { seq, ..first }))
-    }
-
     /// What a call really uses, at the price of its hold.
     fn truth(&self, state: &State, call: usize) -> Option<Demand> {
         let plan = &self.bounds.calls[call];
@@ -278,4 +268,15 @@ fn admitted(state: &mut State, call: usize) {
     if !properties::is_within_limits(state, decision(call)) {
         state.broken = Some(Invariant::I4);
     }
+}
+
+/// The end of a decision once more, as the next record.
+fn ended_twice(state: &mut State, id: DecisionId) -> Option<Box<EndRecord>> {
+    let first = state.log.iter().filter_map(|kept| kept.end()).find(|end| end.decision == id)?.clone();
+    let mut seq = Seq::default();
+    state.with_meter(|meter| {
+        meter.account.seq = meter.account.seq.next();
+        seq = meter.account.seq;
+    });
+    Some(Box::new(EndRecord { seq, ..first }))
 }
