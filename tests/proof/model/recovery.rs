@@ -132,7 +132,7 @@ fn replay(meter: &mut Meter, record: &Record) -> bool {
             meter.corrected.insert(correction.decision);
             account.replay_correction(correction, CounterKey::of_balance)
         }
-        Record::Job(_) | Record::Made(_) => Ok(()),
+        _ => Ok(()),
     };
     replayed.is_ok()
 }
