@@ -38,7 +38,7 @@ unit: ## Run the unit and property tests only
 test: tools format lint licences advisories docs ## Run everything, the README's blocks and real clients included
 	cargo nextest run --locked --lib --bins --tests --no-fail-fast
 
-prove: tools ## Explore the model, the simulation and the fuzzers for ten minutes
+prove: tools ## Explore the model and the fuzzed inputs for minutes, beyond what `make test` does
 	OVERFALL_PROVE=1 cargo nextest run --locked --cargo-profile prove --profile prove --no-capture -E 'binary(proof)'
 
 torture: ## Kill the gateway 300 times under load, then audit the books

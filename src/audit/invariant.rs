@@ -1,5 +1,5 @@
 //! The invariants by name: one word for one thing in the audit's report, in the properties of the model of the
-//! protocol, in the simulation and in the tests.
+//! protocol, and in the tests.
 
 use std::fmt;
 
