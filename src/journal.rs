@@ -55,6 +55,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use crate::units::Span;
 
@@ -220,6 +221,18 @@ pub struct Journal {
     writer: Mutex<Option<JoinHandle<()>>>,
 }
 
+/// The writer of a journal that has no thread of its own.
+#[cfg(test)]
+pub(crate) struct ByHand(Writer);
+
+#[cfg(test)]
+impl ByHand {
+    /// Has the writer do what its thread would do next.
+    pub(crate) fn step(&mut self) {
+        self.0.step_now();
+    }
+}
+
 /// What the writer shares with everybody else. Of two locks, `catalog` is taken first; no lock is held during I/O.
 #[derive(Debug)]
 struct Shared {
@@ -255,8 +268,37 @@ impl Journal {
         options: Options,
         each: recover::Each<'_>,
     ) -> Result<(Self, Recovery), OpenError> {
+        let (shared, writer, recovery) =
+            Self::prepare(&storage, lock, &options, each, (queue::LINGER, queue::GATHER_MAX))?;
+        let thread = std::thread::Builder::new().name("journal".to_owned()).spawn(move || writer.run());
+        let thread =
+            thread.map_err(|source| OpenError::Io { doing: "start the journal's thread", source })?;
+        Ok((Self::of(shared, storage, options, Some(thread)), recovery))
+    }
+
+    /// A journal whose writer moves only when it is told to, and never sleeps.
+    #[cfg(test)]
+    pub(crate) fn open_by_hand(
+        storage: &tests::disk::Disk,
+        options: Options,
+        each: recover::Each<'_>,
+    ) -> Result<(Self, Recovery, ByHand), OpenError> {
+        let storage: Arc<dyn Storage> = Arc::new(storage.clone());
+        let (shared, writer, recovery) =
+            Self::prepare(&storage, None, &options, each, (Duration::ZERO, Duration::ZERO))?;
+        Ok((Self::of(shared, storage, options, None), recovery, ByHand(writer)))
+    }
+
+    /// Recovers what there is, and makes the writer that goes on from there. `pauses`: see [`Bounds`].
+    fn prepare(
+        storage: &Arc<dyn Storage>,
+        lock: Option<Lock>,
+        options: &Options,
+        each: recover::Each<'_>,
+        (linger, gather): (Duration, Duration),
+    ) -> Result<(Arc<Shared>, Writer, Recovery), OpenError> {
         let Recovered { catalog, next, next_number, used, frames, torn_bytes } =
-            recover::recover(&*storage, each)?;
+            recover::recover(&**storage, each)?;
         let open = catalog.open_ids().copied().collect();
         let recovery = Recovery { next: Position(next), frames, torn_bytes, open };
         let limits = catalog::limits(options.segment_bytes);
@@ -269,7 +311,8 @@ impl Journal {
             frame_bytes: limits.frame_bytes,
             queue_bytes: options.queue_bytes_max,
             holds: limits.holds,
-            linger: queue::LINGER,
+            linger,
+            gather,
         };
         let shared = Arc::new(Shared {
             queue: Queue::new(next, catalog.holds_open(), bounds),
@@ -278,13 +321,18 @@ impl Journal {
             counters: Counters::default(),
         });
         let start = Start { options: options.clone(), limits, next_number, used, lock };
-        let writer = Writer::new(Arc::clone(&shared), Arc::clone(&storage), start);
-        let thread = std::thread::Builder::new().name("journal".to_owned()).spawn(move || writer.run());
-        let thread =
-            thread.map_err(|source| OpenError::Io { doing: "start the journal's thread", source })?;
-        let payload_bytes_max = limits.frame_bytes - format::FRAME_BYTES;
-        let journal = Self { shared, storage, options, payload_bytes_max, writer: Mutex::new(Some(thread)) };
-        Ok((journal, recovery))
+        let writer = Writer::new(Arc::clone(&shared), Arc::clone(storage), start);
+        Ok((shared, writer, recovery))
+    }
+
+    fn of(
+        shared: Arc<Shared>,
+        storage: Arc<dyn Storage>,
+        options: Options,
+        thread: Option<JoinHandle<()>>,
+    ) -> Self {
+        let payload_bytes_max = catalog::limits(options.segment_bytes).frame_bytes - format::FRAME_BYTES;
+        Self { shared, storage, options, payload_bytes_max, writer: Mutex::new(thread) }
     }
 
     /// Queues a frame. Never waits for the disk, so it may be called from async code and from inside a lock; the order

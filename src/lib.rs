@@ -90,5 +90,7 @@ pub mod policy;
 pub mod proxy;
 pub mod settle;
 pub mod simulate;
+#[cfg(test)]
+mod simulation;
 pub mod telemetry;
 pub mod units;

@@ -126,11 +126,13 @@ impl Account {
         records.collect()
     }
 
-    /// The first instant at which a grant expires.
-    pub fn next_expiry(&self) -> Option<Timestamp> {
+    /// The first instant at which a grant expires that has anything to take out by then: what is held now may have come
+    /// back. Of one that has expired already, what is held goes with its hold.
+    pub fn next_expiry(&self, now: Timestamp) -> Option<Timestamp> {
         let balances = self.purses().flat_map(|(_, purse)| purse.balances());
         let grants = balances.flat_map(BalanceState::grants);
-        grants.filter(|grant| grant.remaining > grant.held).filter_map(GrantState::expiry).min()
+        let takes = |grant: &&GrantState| grant.remaining > grant.held || !grant.is_expired(now);
+        grants.filter(takes).filter_map(GrantState::expiry).min()
     }
 
     /// Sets a counter to what the books say.

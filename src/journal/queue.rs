@@ -22,7 +22,7 @@ use super::{AppendError, Frame, Refusal, Tag, format, locked};
 pub(super) const LINGER: Duration = Duration::from_millis(5);
 /// How long a sync lets others join for each caller, but one, that waited for the last.
 const GATHER_EACH: Duration = Duration::from_micros(200);
-const GATHER_MAX: Duration = Duration::from_millis(1);
+pub(super) const GATHER_MAX: Duration = Duration::from_millis(1);
 
 #[derive(Debug)]
 pub(super) struct Queue {
@@ -42,6 +42,8 @@ pub(super) struct Bounds {
     pub(super) holds: usize,
     /// How long frames wait that nobody waits for.
     pub(super) linger: Duration,
+    /// The longest that a sync lets others join.
+    pub(super) gather: Duration,
 }
 
 #[derive(Debug)]
@@ -235,7 +237,7 @@ impl Queue {
             state = self.sleep(state, Heed::Awaited, Some(self.bounds.linger), |state| state.awaited > 0);
         }
         let others = u32::try_from(state.awaited_last.saturating_sub(1)).unwrap_or(u32::MAX);
-        let longest = GATHER_EACH.saturating_mul(others).min(GATHER_MAX);
+        let longest = GATHER_EACH.saturating_mul(others).min(self.bounds.gather);
         if state.awaited > 0 && !longest.is_zero() {
             state = self.sleep(state, Heed::Nothing, Some(longest), |_| false);
         }
@@ -308,7 +310,7 @@ mod tests {
     /// Queues two ends, then does something, and tells how many frames the writer takes then.
     fn taken_after(hurry: impl FnOnce(&Queue)) -> usize {
         let bounds =
-            Bounds { frame_bytes: 100, queue_bytes: 1000, holds: 10, linger: Duration::from_hours(1) };
+            Bounds { frame_bytes: 100, queue_bytes: 1000, holds: 10, linger: Duration::from_hours(1), gather: GATHER_MAX };
         let nap = Nap { heeds_frames: true, longest: None };
         let queue = Queue::new(0, 0, bounds);
         std::thread::scope(|scope| {

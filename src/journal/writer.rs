@@ -114,27 +114,35 @@ impl Writer {
     pub(super) fn run(mut self) {
         // Also when this thread panics: nobody may wait for ever.
         let _stop = Stop(Arc::clone(&self.shared));
-        loop {
-            let stir = self.take(self.nap());
-            if self.failures > 0 {
-                // What failed may have failed for want of room.
-                self.release();
-            }
-            match self.write_all(stir) {
-                Ok(()) => self.recovered(),
-                Err(error) => self.failed(&error),
-            }
-            if self.failures == 0 {
-                self.provide_spare();
-            }
-            if stir.closed && (self.pending.is_empty() || self.failures >= LAST_TRIES) {
-                break;
-            }
-        }
+        while self.step(self.nap()) {}
         if let Some(active) = &self.active {
             // What was never written need not be searched for frames at the next start.
             let _tidy = active.file.cut(active.offset);
         }
+    }
+
+    /// Sleeps as told, takes what is queued, and makes it durable, or tries to. False where nothing more comes of it.
+    fn step(&mut self, nap: Nap) -> bool {
+        let stir = self.take(nap);
+        if self.failures > 0 {
+            // What failed may have failed for want of room.
+            self.release();
+        }
+        match self.write_all(stir) {
+            Ok(()) => self.recovered(),
+            Err(error) => self.failed(&error),
+        }
+        if self.failures == 0 {
+            self.provide_spare();
+        }
+        !(stir.closed && (self.pending.is_empty() || self.failures >= LAST_TRIES))
+    }
+
+    /// One step without any sleep, for whoever runs the writer by hand.
+    #[cfg(test)]
+    pub(super) fn step_now(&mut self) {
+        let nap = Nap { longest: Some(Duration::ZERO), ..self.nap() };
+        let _more = self.step(nap);
     }
 
     fn take(&mut self, nap: Nap) -> Stir {

@@ -64,6 +64,20 @@ impl SqliteLedger {
         let path: PathBuf = path.to_owned();
         Ok(Self { writer: Writer::start(path.clone(), connection)?, readers: Readers::new(path) })
     }
+
+    /// Has the next write fail: undone, or though it is done.
+    #[cfg(test)]
+    pub(crate) fn fail_next(&self, done: bool) {
+        self.writer.fail_next(done);
+    }
+
+    /// The same without threads: whoever asks for something does it.
+    #[cfg(test)]
+    pub(crate) fn open_here(path: &Path) -> Result<Self, OpenError> {
+        let connection = connection::create(path)?;
+        let path: PathBuf = path.to_owned();
+        Ok(Self { writer: Writer::here(path.clone(), connection), readers: Readers::here(path) })
+    }
 }
 
 #[async_trait]

@@ -72,7 +72,7 @@ impl Live {
     }
 
     fn watch_expiry(&self, account: &Account) {
-        if let Some(at) = account.next_expiry() {
+        if let Some(at) = account.next_expiry(self.clock.now()) {
             lock(&self.expiries).push(Reverse((at, account.id)));
         }
     }

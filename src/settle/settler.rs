@@ -53,6 +53,10 @@ pub struct SettlerStats {
     pub position: AtomicU64,
 }
 
+/// A batch was not settled, which has been told.
+#[derive(Debug)]
+pub(crate) struct Failed;
+
 /// Why a batch was not settled.
 #[derive(Debug, thiserror::Error)]
 enum SettleError {
@@ -101,7 +105,7 @@ impl Settler {
                 // What is on its way to the journal is settled too. A disk that fails keeps it for the next start.
                 let _durable = self.journal.flush().await.is_ok();
             }
-            match self.settle_next(&mut reader).await {
+            match self.turn(&mut reader).await {
                 Ok(0) if stopping => return,
                 Ok(0) => {
                     tokio::select! {
@@ -121,19 +125,25 @@ impl Settler {
                         }
                     }
                 }
-                Err(error) => {
-                    self.stats.failures.fetch_add(1, Ordering::Relaxed);
-                    metrics::counter!("overfall_settle_failures_total").increment(1);
-                    tracing::error!(error = %crate::telemetry::chain(&error), "settlement failed, trying again");
-                    if stopping {
-                        return;
-                    }
+                Err(Failed) if stopping => return,
+                Err(Failed) => {
                     tokio::time::sleep(pause).await;
                     pause = (pause * 2).min(PAUSE_MAX);
-                    reader = self.journal.reader(self.settled);
                 }
             }
         }
+    }
+
+    /// Settles one batch, and tells how many frames were in it. After a failure `reader` stands before that batch again.
+    pub(crate) async fn turn(&mut self, reader: &mut Reader) -> Result<usize, Failed> {
+        let settled = self.settle_next(reader).await;
+        settled.map_err(|error| {
+            self.stats.failures.fetch_add(1, Ordering::Relaxed);
+            metrics::counter!("overfall_settle_failures_total").increment(1);
+            tracing::error!(error = %crate::telemetry::chain(&error), "settlement failed, trying again");
+            *reader = self.journal.reader(self.settled);
+            Failed
+        })
     }
 
     /// Settles one batch, and tells how many frames were in it.

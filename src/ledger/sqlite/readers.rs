@@ -18,12 +18,27 @@ pub(super) struct Readers {
     path: PathBuf,
     idle: Arc<Mutex<Vec<Connection>>>,
     places: Arc<Semaphore>,
+    /// Whether whoever asks reads by itself, without a runtime.
+    #[cfg(test)]
+    here: bool,
 }
 
 impl Readers {
     /// An empty pool.
     pub(super) fn new(path: PathBuf) -> Self {
-        Self { path, idle: Arc::default(), places: Arc::new(Semaphore::new(READERS)) }
+        Self {
+            path,
+            idle: Arc::default(),
+            places: Arc::new(Semaphore::new(READERS)),
+            #[cfg(test)]
+            here: false,
+        }
+    }
+
+    /// An empty pool whose callers read by themselves.
+    #[cfg(test)]
+    pub(super) fn here(path: PathBuf) -> Self {
+        Self { here: true, ..Self::new(path) }
     }
 
     /// Reads with one of the connections, or waits for one.
@@ -34,7 +49,7 @@ impl Readers {
         let stopped = || LedgerError::Unavailable(Box::new(Stopped));
         let place = Arc::clone(&self.places).acquire_owned().await.map_err(|_| stopped())?;
         let (path, idle) = (self.path.clone(), Arc::clone(&self.idle));
-        let reading = tokio::task::spawn_blocking(move || {
+        let reading = move || {
             let _place = place;
             let kept = idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
             let connection = match kept {
@@ -46,7 +61,11 @@ impl Readers {
                 idle.lock().unwrap_or_else(PoisonError::into_inner).push(connection);
             }
             result
-        });
-        reading.await.map_err(|error| LedgerError::Unavailable(Box::new(error)))?
+        };
+        #[cfg(test)]
+        if self.here {
+            return reading();
+        }
+        tokio::task::spawn_blocking(reading).await.map_err(|error| LedgerError::Unavailable(Box::new(error)))?
     }
 }

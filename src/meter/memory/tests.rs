@@ -383,3 +383,31 @@ async fn a_job_keeps_its_place_over_a_restart_and_gives_it_back_once() {
     again.hold_in(&again.narrow(), 102).await.unwrap();
     assert_eq!(again.hold_in(&again.narrow(), 103).await.unwrap_err().reason, Reason::InFlightLimit, "I4");
 }
+
+/// I12: found by the simulation. What a hold had of a grant while the sweeper looked for the next one to expire.
+#[tokio::test]
+async fn a_grant_that_was_wholly_held_when_the_sweeper_came_by_expires_at_its_time() {
+    let folder = tempfile::tempdir().unwrap();
+    let (rig, _) = Rig::open(folder.path(), rig_clock()).await;
+    let ends = |seconds| Some(rig.clock.now().plus(Span::from_seconds(seconds)));
+    for (nth, credits, expires_at) in [(7, "10", ends(60)), (8, "20", ends(600))] {
+        let order = GrantOrder {
+            grant: GrantId::from_bytes([nth; 16]),
+            user: None,
+            balance: "wallet".into(),
+            key: crate::policy::compiled::CounterKey::of_balance("wallet"),
+            amount: credits.parse().unwrap(),
+            priority: DEFAULT_PRIORITY,
+            expires_at,
+            origin: GrantOrigin::Operator { idempotency_key: "order".into(), note: None },
+        };
+        let _granted = rig.meter.grant(rig.account, order).await.unwrap().unwrap();
+    }
+    // The window's 50, and all that was granted.
+    let decision = rig.hold(1, 80).await.unwrap();
+    rig.clock.advance(Span::from_seconds(60));
+    assert_eq!(rig.meter.sweep().await.unwrap(), Swept::default(), "all of the first is held");
+    rig.finish(decision, 50).await;
+    rig.clock.advance(Span::from_seconds(540));
+    assert_eq!(rig.meter.sweep().await.unwrap(), Swept { expired: 1, ..Swept::default() });
+}
