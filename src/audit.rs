@@ -16,10 +16,12 @@ use crate::units::{Credits, PolicyVersion};
 mod balances;
 mod calls;
 mod grants;
+mod invariant;
 mod report;
 mod sequences;
 
-pub use report::{AuditReport, Checked, Invariant, Violation};
+pub use invariant::Invariant;
+pub use report::{AuditReport, Checked, Violation};
 
 /// Balances that are followed at the same time: about 20 MiB.
 const PORTION: u32 = 100_000;

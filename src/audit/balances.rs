@@ -3,7 +3,8 @@
 
 use std::collections::HashMap;
 
-use super::report::{AuditReport, Invariant};
+use super::invariant::Invariant;
+use super::report::AuditReport;
 use super::{PORTION, Snapshots, Steps};
 use crate::ledger::LedgerError;
 use crate::ledger::books::{BookedStanding, BookedUpdate, Books, SequenceRow};

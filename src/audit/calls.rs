@@ -1,6 +1,7 @@
 //! I6: a usage event has one live monetization event; its balance updates sum to −charged, exactly.
 
-use super::report::{AuditReport, Invariant};
+use super::invariant::Invariant;
+use super::report::AuditReport;
 use super::{Snapshots, Steps};
 use crate::access::record::{DrawEntry, OriginEntry};
 use crate::ledger::LedgerError;

@@ -1,7 +1,8 @@
 //! I5 and I12 of grants: what is left of a grant is what its updates come to, and not below zero.
 
 use super::Steps;
-use super::report::{AuditReport, Invariant};
+use super::invariant::Invariant;
+use super::report::AuditReport;
 use crate::ledger::LedgerError;
 use crate::ledger::books::{BookedGrantSums, Books};
 use crate::ledger::posting::Numbered;

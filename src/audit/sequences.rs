@@ -1,7 +1,8 @@
 //! I7: the records of an account have no gap, and end where its head says.
 
 use super::Steps;
-use super::report::{AuditReport, Invariant};
+use super::invariant::Invariant;
+use super::report::AuditReport;
 use crate::ledger::LedgerError;
 use crate::ledger::books::{BookedHead, Books, SequenceRow};
 use crate::units::{AccountId, Seq};

@@ -48,6 +48,14 @@ fn try_open(disk: &Disk, options: Options) -> Result<(Journal, Recovery, Records
     Ok((journal, recovery, found))
 }
 
+/// Opens the journal on a disk in memory.
+pub(crate) fn open_on<E>(disk: &Disk, options: Options, mut each: E) -> Result<(Journal, Recovery), OpenError>
+where
+    E: FnMut(Position, Frame<'_>) -> Result<(), Box<dyn std::error::Error + Send + Sync>>,
+{
+    Journal::open_in(Arc::new(disk.clone()), None, options, &mut each)
+}
+
 fn open(disk: &Disk, options: Options) -> (Journal, Recovery, Records) {
     try_open(disk, options).unwrap()
 }

@@ -22,7 +22,7 @@ use crate::policy::compiled::CounterKey;
 use crate::units::{Credits, DecisionId, GrantId, Span, Timestamp};
 
 /// How long a job lives.
-const JOB_MS: i64 = 1_000_003;
+const JOB_MS: i64 = 300_007;
 
 impl World {
     /// Takes one step.
