@@ -7,8 +7,8 @@ use smallvec::SmallVec;
 
 use super::counter::Holds;
 use crate::policy::compiled::{Balance, CounterKey, Issue};
-use crate::units::{Credits, GrantId, SignedCredits, Timestamp};
 use crate::units::planted::{Bug, planted};
+use crate::units::{Credits, GrantId, SignedCredits, Timestamp};
 
 /// The priority of a grant that names none, and of those that policy issues. Lower is drawn first.
 pub const DEFAULT_PRIORITY: u16 = 100;
@@ -169,7 +169,8 @@ pub fn issuable(
     now: Timestamp,
 ) -> Option<GrantState> {
     let issue = balance.issue.filter(|issue| issue.is_open(now))?;
-    let fresh = state.is_none_or(|state| (!state.issued || planted(Bug::GrantIssuedTwice)) && state.debt.is_zero());
+    let fresh =
+        state.is_none_or(|state| (!state.issued || planted(Bug::GrantIssuedTwice)) && state.debt.is_zero());
     fresh.then(|| GrantState {
         id: GrantId::derived(&[b"issue", owner, balance.name.as_bytes()]),
         priority: DEFAULT_PRIORITY,

@@ -7,8 +7,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::policy::compiled::{CounterKey, Instance, Period, Rate, Window};
-use crate::units::{Amount, Timestamp};
 use crate::units::planted::{Bug, planted};
+use crate::units::{Amount, Timestamp};
 
 /// The state of one counter of one owner.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -100,9 +100,11 @@ impl Counters {
     /// Turns what a hold reserved of the instance that began at `start` into use: all of it is no longer held, `kept`
     /// of it is used. What comes back to an instance that has ended is dropped.
     pub fn settle_window(&mut self, key: CounterKey, start: Timestamp, held: Amount, kept: Amount) {
-        if let Some(slot) = self.0.iter_mut().find(|slot| {
-            slot.key == key && (slot.at == start || planted(Bug::ReturnsToAnotherInstance))
-        }) {
+        if let Some(slot) = self
+            .0
+            .iter_mut()
+            .find(|slot| slot.key == key && (slot.at == start || planted(Bug::ReturnsToAnotherInstance)))
+        {
             slot.held = slot.held.saturating_sub(held.get());
             slot.used = slot.used.saturating_add(kept.get());
         }

@@ -15,8 +15,8 @@ use super::walk::{place_of, share};
 use crate::policy::compiled::{
     BalanceIndex, CalendarUnit, Feature, Guard, GuardRule, Period, Scope, Source, Window, WindowLayer,
 };
-use crate::units::{Amount, Credits, DecisionId, GrantId, Timestamp, UserId};
 use crate::units::planted::{Bug, planted};
+use crate::units::{Amount, Credits, DecisionId, GrantId, Timestamp, UserId};
 
 /// The draws of the truth, as they are found.
 struct Settling<'a> {

@@ -12,8 +12,8 @@ use super::standing::Standing;
 use super::terms::Terms;
 use super::walk::{Reserved, place_of};
 use crate::policy::compiled::{CounterKey, Guard, GuardRule, Layer, Scope, Source, WindowLayer};
-use crate::units::{AccountId, Credits, DecisionId, Span, Timestamp, UserId};
 use crate::units::planted::{Bug, planted};
+use crate::units::{AccountId, Credits, DecisionId, Span, Timestamp, UserId};
 
 /// A request for a hold.
 #[derive(Clone, Debug)]

@@ -8,8 +8,8 @@ use super::record::{
     OriginEntry,
 };
 use crate::policy::compiled::{CounterKey, Name, Scope};
-use crate::units::{Credits, GrantId, Seq, Timestamp, UserId};
 use crate::units::planted::{Bug, planted};
+use crate::units::{Credits, GrantId, Seq, Timestamp, UserId};
 
 /// An order to grant credits.
 #[derive(Clone, Debug)]

@@ -15,9 +15,9 @@ use crate::policy::compiled::{
     BalanceIndex, Feature, FeatureIndex, Guard, GuardRule, Layer, PlanIndex, Policy, Scope, Source,
     Waterfall, Window, WindowLayer,
 };
+use crate::units::planted::{Bug, planted};
 use crate::units::price::PriceOverflow;
 use crate::units::{Amount, Credits, Timestamp, Unit, UserId};
-use crate::units::planted::{Bug, planted};
 
 /// Whose demand is walked, under which policy.
 #[derive(Clone, Copy, Debug)]

@@ -102,8 +102,11 @@ impl Catalog {
 
     fn releasable(&self) -> Option<u64> {
         let (newest, _) = self.segments.last_key_value()?;
-        let gone =
-            |segment: &&Segment| (segment.open == 0 || planted(Bug::OpenHoldTrimmed)) && segment.end <= self.applied && segment.number < *newest;
+        let gone = |segment: &&Segment| {
+            (segment.open == 0 || planted(Bug::OpenHoldTrimmed))
+                && segment.end <= self.applied
+                && segment.number < *newest
+        };
         self.segments.values().find(gone).map(|segment| segment.number)
     }
 

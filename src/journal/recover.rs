@@ -179,7 +179,9 @@ impl Replay<'_> {
         loop {
             let offset = scan.offset();
             match scan.next().map_err(reading)? {
-                Some(Part::Batch(batch)) if batch.position > first && planted(Bug::RecoveryStopsShort) => break,
+                Some(Part::Batch(batch)) if batch.position > first && planted(Bug::RecoveryStopsShort) => {
+                    break;
+                }
                 Some(Part::Batch(batch)) if batch.position == self.position => {
                     while unsure.pop_front_if(|(position, _)| *position < batch.synced).is_some() {}
                     unsure.push_back((batch.position, offset));

@@ -17,8 +17,8 @@ use crate::access::record::{
     Charge, CorrectionRecord, EndRecord, ExpiryRecord, GrantEntry, GrantRecord, OriginEntry, Record,
 };
 use crate::policy::compiled::Scope;
-use crate::units::{AccountId, Credits, GrantId, Seq, SignedCredits, Timestamp, UserId};
 use crate::units::planted::{Bug, planted};
+use crate::units::{AccountId, Credits, GrantId, Seq, SignedCredits, Timestamp, UserId};
 
 mod purse;
 

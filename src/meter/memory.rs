@@ -18,9 +18,9 @@ use crate::access::record::{EndRecord, Ending, GrantRecord, JobRecord, Record};
 use crate::access::{Account, Ask, Demand, Extended, GrantOrder, NoSuchHold, Prior, Standing, TooMuch};
 use crate::journal::{AppendError, Frame, Journal, Tag, Ticket};
 use crate::policy::compiled::{FeatureIndex, PlanIndex, Policy};
+use crate::units::planted::{Bug, planted};
 use crate::units::time::Clock;
 use crate::units::{AccountId, DecisionId, GrantId, IdMap, Timestamp, UserId};
-use crate::units::planted::{Bug, planted};
 
 pub use recover::{RecoverError, Recovered, Restoring};
 

@@ -15,8 +15,8 @@ use crate::access::record::Record;
 use crate::journal::{Entry, Journal, Position, Reader};
 use crate::ledger::rows::Applied;
 use crate::ledger::{Ledger, LedgerError};
-use crate::units::{AccountId, GrantId};
 use crate::units::planted::{Bug, planted};
+use crate::units::{AccountId, GrantId};
 
 const BATCH_RECORDS: usize = 1000;
 const BATCH_BYTES: usize = 4 << 20;

@@ -38,7 +38,10 @@ fn check(seed: u64, sum: &mut Tally) {
 
 /// I2 to I10 and I12, design section 5. `OVERFALL_PROVE_SECONDS` goes on with further seeds for so long.
 #[test]
-#[expect(clippy::disallowed_methods, reason = "how long to go on is a matter of the wall's clock; no run sees it")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "how long to go on is a matter of the wall's clock; no run sees it"
+)]
 fn the_books_say_what_the_facts_say_whatever_happens() {
     let mut sum = Tally::default();
     if let Some(seed) = number("OVERFALL_SEED") {
@@ -96,10 +99,7 @@ fn every_planted_bug_is_found() {
 fn the_page_of_the_simulation_lists_every_planted_bug() {
     let page = include_str!("../../docs/simulation.md");
     let missing = |bug: &&Bug| !page.contains(&format!("| {bug:?} | {} |", bug.what().trim()));
-    let missing: Vec<String> = Bug::ALL
-        .iter()
-        .filter(missing)
-        .map(|bug| format!("| {bug:?} | {} |", bug.what().trim()))
-        .collect();
+    let missing: Vec<String> =
+        Bug::ALL.iter().filter(missing).map(|bug| format!("| {bug:?} | {} |", bug.what().trim())).collect();
     assert!(missing.is_empty(), "{}", missing.join("\n"));
 }

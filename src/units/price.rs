@@ -9,8 +9,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Amount, Credits};
 use super::planted::{Bug, planted};
+use super::{Amount, Credits};
 
 /// A non-negative decimal exactly as written: `digits / 10^scale`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]

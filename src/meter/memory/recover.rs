@@ -14,9 +14,9 @@ use crate::journal::{self, Journal};
 use crate::ledger::rows::{GrantRow, Restored};
 use crate::meter::MeterError;
 use crate::policy::compiled::{CounterKey, Policy};
+use crate::units::planted::{Bug, planted};
 use crate::units::time::Clock;
 use crate::units::{AccountId, Credits, DecisionId, PolicyVersion, Timestamp};
-use crate::units::planted::{Bug, planted};
 
 /// What a restart took up again.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
