@@ -107,7 +107,7 @@ impl Settler {
                 let _durable = self.journal.flush().await.is_ok();
             }
             match self.turn(&mut reader).await {
-                Ok(0) if stopping => return,
+                Ok(0) | Err(Failed) if stopping => return,
                 Ok(0) => {
                     tokio::select! {
                         more = reader.more() => {
@@ -126,7 +126,6 @@ impl Settler {
                         }
                     }
                 }
-                Err(Failed) if stopping => return,
                 Err(Failed) => {
                     tokio::time::sleep(pause).await;
                     pause = (pause * 2).min(PAUSE_MAX);

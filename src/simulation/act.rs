@@ -44,7 +44,7 @@ impl World {
             }
             Verb::Reload => {
                 self.in_force = 1 - self.in_force;
-                self.tell(format!("policy {} is in force", self.in_force));
+                self.tell(&format!("policy {} is in force", self.in_force));
                 Ok(())
             }
             Verb::Pass => self.act_pass(a, b),
@@ -54,19 +54,23 @@ impl World {
             Verb::Contradict => self.act_contradict(a),
             Verb::LedgerFails => {
                 self.node.ledger.fail_next(a % 2 == 0);
-                self.fault("the ledger fails once")
+                self.fault("the ledger fails once");
+                Ok(())
             }
             Verb::SyncFails => {
                 self.disk.fail_syncs(a % 3 + 1);
-                self.fault("the disk fails to sync")
+                self.fault("the disk fails to sync");
+                Ok(())
             }
             Verb::WriteFails => {
                 self.disk.fail_writes(a % 3 + 1);
-                self.fault("the disk fails to write")
+                self.fault("the disk fails to write");
+                Ok(())
             }
             Verb::Fill => {
                 self.disk.limit(Some(self.disk.used_bytes()));
-                self.fault("the disk is full")
+                self.fault("the disk is full");
+                Ok(())
             }
             Verb::Empty => {
                 self.disk.limit(None);
@@ -80,10 +84,9 @@ impl World {
         }
     }
 
-    fn fault(&mut self, what: &str) -> Result<(), Violation> {
+    fn fault(&mut self, what: &str) {
         self.tally.faults += 1;
-        self.tell(what.to_owned());
-        Ok(())
+        self.tell(what);
     }
 
     fn act_ask(&mut self, a: u32, b: u32, c: u32) -> Result<(), Violation> {
@@ -143,7 +146,8 @@ impl World {
         let estimate = self.auditor.state.calls[&call.id].estimate;
         let worth = answer.worth(estimate, pieces);
         let (observer, status, cause) = answer.pass(&resource_of(call.id), pieces);
-        self.end(call, cause, observer.map(Observer::end), status, Some(worth))
+        let observed = observer.map(Observer::end);
+        self.end(call, cause, observed.as_ref(), status, Some(worth))
     }
 
     fn begin_job(&mut self, call: &InHand, made: Made) -> Result<(), Violation> {
@@ -168,7 +172,7 @@ impl World {
             Err(MeterError::NoSuchHold) if !open => return Ok(()),
             other => return Err(format!("I9: open: {open}, and as a job: {other:?}")),
         };
-        self.tell(format!("{} becomes a job", hex::encode(&call.id[12..])));
+        self.tell(&format!("{} becomes a job", hex::encode(&call.id[12..])));
         self.auditor.became_job(call.id, made, now + JOB_MS, written);
         self.jobs.push(Job { id: call.id, resource });
         Ok(())
@@ -277,7 +281,7 @@ impl World {
         let granted = at_once(self.node.meter.grant(account, order));
         match (granted, self.auditor.granted(grant, self.now())) {
             (Ok(Some((record, ticket))), Some(repaid)) if record.repaid.micros() == repaid => {
-                self.tell(format!("{told}, {repaid} repays"));
+                self.tell(&format!("{told}, {repaid} repays"));
                 self.awaited.push((self.auditor.frames(), ticket));
                 Ok(())
             }
@@ -311,7 +315,7 @@ impl World {
         let learnt = at_once(self.node.jobs.learn(kind, &object)).map_err(|error| format!("{error:?}"))?;
         let now = self.now();
         let told = self.node.journal.stats().next > next;
-        self.tell(format!("{resource} is {outcome} with {used:?}: {told}"));
+        self.tell(&format!("{resource} is {outcome} with {used:?}: {told}"));
         if told && call.open {
             self.auditor.ended(id, Some(used), outcome, now);
         } else if told {
@@ -386,7 +390,7 @@ impl World {
         let found = (swept.voided, swept.floored, swept.expired);
         let expected = self.auditor.swept(self.now());
         if found != (0, 0, 0) {
-            self.tell(format!("swept: {found:?} voided, floored, expired"));
+            self.tell(&format!("swept: {found:?} voided, floored, expired"));
         }
         if found == expected { Ok(()) } else { Err(format!("I9: swept {found:?} and not {expected:?}")) }
     }
@@ -415,7 +419,7 @@ impl World {
         let mut random = StdRng::seed_from_u64(u64::from(b));
         records.shuffle(&mut random);
         records.truncate(random.random_range(0..=records.len().min(a as usize % 40)));
-        self.tell(format!("{} records are brought again", records.len()));
+        self.tell(&format!("{} records are brought again", records.len()));
         match at_once(self.node.ledger.apply(records)) {
             Ok(applied) if !applied.conflicts.is_empty() => Err(format!("I7: {applied:?}")),
             _ => self.check_books().map(drop),
@@ -435,7 +439,7 @@ impl World {
         let booked: Vec<_> = booked.filter(|end| is_booked(end)).collect();
         let Some(mut end) = pick(&booked, a).cloned() else { return Ok(()) };
         end.model = "another".into();
-        self.tell("other content is brought".to_owned());
+        self.tell("other content is brought");
         match at_once(self.node.ledger.apply(vec![Record::End(end)])) {
             Ok(applied) if applied.conflicts.len() == 1 => self.check_books().map(drop),
             Ok(applied) => Err(format!("I7: other content is {applied:?}")),

@@ -336,20 +336,20 @@ impl Auditor {
     }
 
     /// What one more request must meet.
-    pub(super) fn verdict(&self, call: Call, issue: Id, now: i64) -> Verdict {
+    pub(super) fn verdict(&self, call: &Call, issue: Id, now: i64) -> Verdict {
         let rules = &RULES[call.rules];
         let limit = if call.feature == Feature::Codex { rules.places } else { rules.jobs };
         let mine = |other: &&Call| other.open && other.user == call.user && other.feature == call.feature;
         if self.state.calls.values().filter(mine).count() >= limit {
             return Verdict::Places;
         }
-        let offer = self.state.offer(&call, rules, issue, now);
-        match self.state.walk(&call, None, offer.as_ref(), now) {
+        let offer = self.state.offer(call, rules, issue, now);
+        match self.state.walk(call, None, offer.as_ref(), now) {
             Some(takes) => {
                 let issued =
                     offer.filter(|offer| takes.iter().any(|take| take.source == Source::Grant(offer.id)));
                 let written = (call.estimate, takes.clone());
-                Verdict::Allow(Box::new(Call { takes, written, ..call }), issued)
+                Verdict::Allow(Box::new(Call { takes, written, ..call.clone() }), issued)
             }
             None => Verdict::Lacking,
         }

@@ -47,7 +47,7 @@ impl Answer {
     /// The answer as it passes, and how the gateway sees it end.
     pub(super) fn pass(self, id: &str, pieces: u64) -> (Option<Observer>, Option<u16>, Cause) {
         let mut text = String::new();
-        let mut event = |data: String| text.push_str(&format!("data: {data}\n\n"));
+        let mut event = |data: String| text.extend(["data: ", &data, "\n\n"]);
         event(format!(r#"{{"type":"response.created","response":{{"id":"{id}","status":"in_progress"}}}}"#));
         for _ in 0..pieces {
             event(r#"{"type":"response.output_text.delta","delta":"abcdefgh"}"#.to_owned());

@@ -124,9 +124,9 @@ impl World {
         self.clock.now().ms()
     }
 
-    pub(super) fn tell(&mut self, line: String) {
+    pub(super) fn tell(&mut self, line: &str) {
         let at = self.now() - BEGIN_MS;
-        self.log.push(format!("{:>10} ms  {line}", at));
+        self.log.push(format!("{at:>10} ms  {line}"));
     }
 
     pub(super) fn name(&mut self) -> Id {
@@ -182,7 +182,7 @@ impl World {
         let decision = DecisionId::from_bytes(id);
         let ask = Ask { decision, user: user_id(user), terms, demand, lifetime };
         let issue = *GrantId::derived(&[b"issue", user_id(user).as_bytes(), b"launch"]).as_bytes();
-        let verdict = self.auditor.verdict(call, issue, self.now());
+        let verdict = self.auditor.verdict(&call, issue, self.now());
         let answer = at_once(self.node.meter.hold(account_id(account_of(user)), ask.clone()));
         match (answer, verdict) {
             (Ok(meter::Verdict::Allow(held, ticket)), Verdict::Allow(call, issued)) => {
@@ -190,7 +190,7 @@ impl World {
                 if found != *expected {
                     return Err(format!("I3: {found:?} is held and not {expected:?}"));
                 }
-                self.tell(format!("user {user} asks {estimate:?} of {feature:?}: held {found:?}"));
+                self.tell(&format!("user {user} asks {estimate:?} of {feature:?}: held {found:?}"));
                 self.auditor.held(*call, issued);
                 self.auditor.check_rate()?;
                 self.calls.push(InHand { id, ask, stage: Stage::Waiting(ticket) });
@@ -206,10 +206,13 @@ impl World {
                 if !expected {
                     return Err(format!("I2, I3: {estimate:?} of user {user} is blocked: {block:?}"));
                 }
-                self.tell(format!("user {user} asks {estimate:?} of {feature:?}: {}", block.reason.as_str()));
+                self.tell(&format!(
+                    "user {user} asks {estimate:?} of {feature:?}: {}",
+                    block.reason.as_str()
+                ));
                 self.tally.blocks += 1;
             }
-            (Err(MeterError::Journal(error)), _) => self.tell(format!("user {user} asks: {error}")),
+            (Err(MeterError::Journal(error)), _) => self.tell(&format!("user {user} asks: {error}")),
             (answer, verdict) => {
                 return Err(format!("I4: {answer:?} to {estimate:?} of user {user}, and not {verdict:?}"));
             }
@@ -237,7 +240,7 @@ impl World {
                         call.stage = Stage::Sent;
                     }
                     Some(false) => {
-                        self.tell("a hold is not durable".to_owned());
+                        self.tell("a hold is not durable");
                         self.end(&call, Cause::NotSent, None, None, None)?;
                         continue;
                     }
@@ -264,7 +267,7 @@ impl World {
         &mut self,
         call: &InHand,
         cause: Cause,
-        observed: Option<crate::observe::Observed>,
+        observed: Option<&crate::observe::Observed>,
         status: Option<u16>,
         worth: Option<(Use, &'static str)>,
     ) -> Result<(), Violation> {
@@ -273,7 +276,7 @@ impl World {
         let facts = Facts {
             terms: &call.ask.terms,
             estimate: &quantities(estimate),
-            observed: observed.as_ref(),
+            observed,
             status,
             upstream: None,
         };
@@ -285,7 +288,7 @@ impl World {
                 let outcome = worth.map_or("not-sent", |(_, outcome)| outcome);
                 let money = self.auditor.ended(call.id, worth.map(|(used, _)| used), outcome, now);
                 let same = charge_is(&record.charge, money);
-                self.tell(format!("{} ends, {outcome}: {money:?}", hex::encode(&call.id[12..])));
+                self.tell(&format!("{} ends, {outcome}: {money:?}", hex::encode(&call.id[12..])));
                 self.awaited.push((self.auditor.frames(), ticket));
                 if same { Ok(()) } else { Err(format!("I6: {:?} and not {money:?}", record.charge)) }
             }
@@ -334,9 +337,10 @@ impl World {
         for found in standing.balances {
             let name = &policy[found.balance].name;
             let launch = &**name == "launch";
-            let (owner, balance) = match launch {
-                true => (Owner { account, user: Some(user) }, Balance::Launch),
-                false => (wallet, Balance::Wallet),
+            let (owner, balance) = if launch {
+                (Owner { account, user: Some(user) }, Balance::Launch)
+            } else {
+                (wallet, Balance::Wallet)
             };
             let state = &self.auditor.state;
             let issued = state.grants.iter().any(|grant| grant.issued && grant.owner == owner);
@@ -366,7 +370,7 @@ impl World {
         let (node, frames, recovered) = Node::open(&self.disk, &self.books, &self.clock, &self.policies)?;
         self.node = node;
         let known = self.auditor.frames();
-        self.tell(format!(
+        self.tell(&format!(
             "the process dies, {cut:?}: {frames} of {known} frames, {} promised",
             self.promised
         ));

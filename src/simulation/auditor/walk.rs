@@ -93,7 +93,7 @@ impl State {
     }
 
     /// What the windows give of `rest`.
-    fn from_windows(&self, call: &Call, rest: u64, now: i64) -> Take {
+    fn windows_give(&self, call: &Call, rest: u64, now: i64) -> Take {
         let left = self.left(call, now).into_iter().min().unwrap_or(0);
         let windows = call.feature.windows(&RULES[call.rules]);
         let starts = windows.iter().enumerate().map(|(place, it)| self.window(call, place, it.1, now).0);
@@ -115,7 +115,7 @@ impl State {
             held.iter().filter(of).map(|take| take.amount).sum::<u64>()
         };
         let mut takes = Vec::new();
-        let more = self.from_windows(call, whole - before, now);
+        let more = self.windows_give(call, whole - before, now);
         let rest = whole - sum(true) - more.amount;
         takes.extend((more.amount > 0).then_some(more));
         let mut cost = if rest == 0 { 0 } else { call.share(call.estimate, rest).saturating_sub(sum(false)) };
@@ -208,7 +208,7 @@ impl State {
             }
         }
         self.calls.insert(call.id, call.clone());
-        let more = self.from_windows(call, whole - covered, now);
+        let more = self.windows_give(call, whole - covered, now);
         covered += more.amount;
         if more.amount > 0 {
             call.takes.push(more);
