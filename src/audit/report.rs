@@ -20,8 +20,12 @@ pub enum Invariant {
     I7,
     /// A balance is the sum of its updates, and their chain holds.
     I8,
+    /// Usage events and policy snapshots regenerate prices, monetization events and debits; recorded draws are admissible.
+    I11,
     /// Granted, adjusted and refunded is what is left, debited and expired.
     I12,
+    /// Every record of an account says what it said when the next one was booked.
+    Chain,
     /// Rows name only what is there.
     Orphans,
 }
@@ -34,7 +38,9 @@ impl Invariant {
             Self::I6 => "I6",
             Self::I7 => "I7",
             Self::I8 => "I8",
+            Self::I11 => "I11",
             Self::I12 => "I12",
+            Self::Chain => "chain",
             Self::Orphans => "orphans",
         }
     }
@@ -79,6 +85,8 @@ pub struct Checked {
 pub struct AuditReport {
     /// How much was looked at.
     pub checked: Checked,
+    /// Records that were booked before there was a chain of them.
+    pub unchained: u64,
     /// The first violations.
     pub violations: Vec<Violation>,
     /// How many there are in all.
@@ -156,8 +164,11 @@ impl fmt::Display for AuditReport {
             checked.grants,
             checked.policies,
         )?;
+        if self.unchained > 0 {
+            writeln!(f, "{} records were booked before there was a chain", self.unchained)?;
+        }
         if self.holds() {
-            return writeln!(f, "the books hold: I5, I6, I7, I8, I12");
+            return writeln!(f, "the books hold: I5, I6, I7, I8, I11, I12, chain");
         }
         writeln!(f, "the books do not hold: {} violations", self.violations_total)?;
         for violation in &self.violations {

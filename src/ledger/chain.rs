@@ -1,4 +1,4 @@
-//! The hash chain of a balance: every update names the one before it, so that none can be changed, left out or moved
+//! The hash chains: of an account's records ([`rows`]), and of a balance, here. Every update of a balance names the one before it, so that none can be changed, left out or moved
 //! without changing the hash of all that follow, up to the one that the balance keeps.
 //!
 //! # Layout
@@ -17,6 +17,8 @@
 //! | 1 + 16 | 1 and the grant it touches; 0 and zeros where it touches the debt |
 //! | 8 + 8 + 8 | amount, before, after, in micro-credits, two's complement |
 //! | 8 | the instant, in milliseconds since 1970 UTC |
+
+pub mod rows;
 
 use sha2::{Digest, Sha256};
 
