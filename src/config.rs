@@ -26,6 +26,8 @@ pub use secret::{Secret, SecretError, SecretSource};
 const MIB: u64 = 1 << 20;
 /// The largest answer that may be kept: it stands in memory while it passes.
 const ANSWER_BYTES_MAX: u64 = 16 * MIB;
+/// No ownership record is forgotten sooner.
+pub(crate) const OWNED_LEAST: Span = Span::from_seconds(24 * 3600);
 const ADMIN_TOKEN: &str = "the token of the operator's API";
 const WEBHOOK_SECRET: &str = "the secret of an upstream's webhooks";
 const UPSTREAM_KEY: &str = "the key of an upstream";
@@ -161,6 +163,8 @@ pub struct Limits {
     pub journal_bytes: u64,
     /// How long streams may go on after SIGTERM.
     pub shutdown_grace: Duration,
+    /// How long it is known whose a response, video or character is.
+    pub owned: Span,
 }
 
 impl Default for Limits {
@@ -171,6 +175,7 @@ impl Default for Limits {
             body_time: Duration::from_mins(1),
             journal_bytes: 4096 * MIB,
             shutdown_grace: Duration::from_mins(1),
+            owned: Span::from_seconds(90 * 24 * 3600),
         }
     }
 }
@@ -208,6 +213,9 @@ impl Config {
             yaml::read(text, &mut problems).and_then(|node| raw::Document::decode(node, &mut problems));
         if let Some(document) = &document {
             check_names(document, &mut problems);
+            if let Some(owned) = document.limits.as_ref().and_then(|limits| limits.owned.as_ref()) {
+                check_owned(owned, &mut problems);
+            }
             if let Some(given) = &document.idempotency {
                 check_idempotency(given, &mut problems);
             }
@@ -332,6 +340,7 @@ fn limits(given: Option<raw::Limits>) -> Limits {
         body_time: duration(given.body_time, default.body_time),
         journal_bytes: bytes(given.journal, default.journal_bytes),
         shutdown_grace: duration(given.shutdown_grace, default.shutdown_grace),
+        owned: given.owned.map_or(default.owned, |length| length.value.0),
     }
 }
 
@@ -343,6 +352,14 @@ fn kept(given: &raw::Idempotency) -> idempotency::Limits {
         keep: given.keep.map_or(default.keep, |length| length.0),
         answer_bytes: bytes(&given.answer, default.answer_bytes),
         total_bytes: bytes(&given.total, default.total_bytes),
+    }
+}
+
+/// The newest are known in memory for that long, whatever the file says.
+fn check_owned(given: &At<Length>, problems: &mut Sink<'_>) {
+    let owned = given.value.0;
+    if owned < OWNED_LEAST {
+        problems.report(&given.at, format!("{} s", owned.seconds_ceil()), "at least 1d");
     }
 }
 

@@ -28,8 +28,8 @@ mod text;
 
 use async_trait::async_trait;
 
-use crate::access::record::Record;
-use crate::units::{AccountId, DecisionId, GrantId, KeyId, PolicyVersion, UserId};
+use crate::access::record::{JobRecord, Record};
+use crate::units::{AccountId, DecisionId, GrantId, KeyId, PolicyVersion, Timestamp, UserId};
 use rows::{
     AccountRow, Applied, BalanceUpdateRow, BlockRow, DecisionRow, GrantRow, KeyRow, Page, Restored, UserRow,
 };
@@ -84,7 +84,7 @@ pub trait Ledger: Send + Sync + 'static {
     /// Adds a key to a user.
     async fn add_key(&self, key: &KeyRow) -> Result<(), LedgerError>;
     /// Marks a key as revoked. Again is a no-op.
-    async fn revoke_key(&self, key: KeyId, at: crate::units::Timestamp) -> Result<(), LedgerError>;
+    async fn revoke_key(&self, key: KeyId, at: Timestamp) -> Result<(), LedgerError>;
 
     /// Accounts in the order of their ids, after one.
     async fn accounts(&self, after: Option<AccountId>, page: Page) -> Result<Vec<AccountRow>, LedgerError>;
@@ -137,9 +137,15 @@ pub trait Ledger: Send + Sync + 'static {
         user: UserId,
         from: rows::VideosFrom,
         page: Page,
-    ) -> Result<Vec<(std::sync::Arc<str>, crate::units::Timestamp)>, LedgerError>;
+    ) -> Result<Vec<(std::sync::Arc<str>, Timestamp)>, LedgerError>;
     /// Forgets a thing that was deleted upstream.
     async fn disown(&self, resource: &str) -> Result<(), LedgerError>;
+    /// Forgets whose things are that were made before an instant: the oldest, at most `most`, together. What an open job
+    /// makes stays, and so do all books. Tells how many it were; fewer than `most`: there are no more.
+    async fn forget_made(&self, before: Timestamp, most: Page) -> Result<u64, LedgerError>;
+    /// The jobs that their deadline has ended since an instant and that no truth has corrected, newest first; their end
+    /// is their `expires_at`. What was deleted or forgotten is not among them.
+    async fn late_jobs(&self, since: Timestamp, page: Page) -> Result<Vec<JobRecord>, LedgerError>;
 
     /// Adds blocks to the decision log, which keeps the newest `keep`. Never part of the books.
     async fn log_blocks(&self, blocks: Vec<BlockRow>, keep: u64) -> Result<(), LedgerError>;

@@ -12,7 +12,7 @@
 //! | `keys`, `client` | who calls, and in what words to answer |
 //! | `refusal`, `headers` | the one place that says no; what every answer tells |
 //! | `local`, `access_view`, `decision_view`, `codex_usage` | what a client may look up |
-//! | `upstreams`, `upstream`, `breaker`, `health` | where requests go, and where else when that fails |
+//! | `upstreams`, `upstream`, `addresses`, `breaker`, `health` | where requests go, and where else when that fails |
 //! | `passing` | what of their headers goes with them, and comes back |
 //! | `gateway`, `request`, `server` | Pingora's phases, each calling one of the above; the server around them |
 //!
@@ -20,6 +20,7 @@
 //! down just drops its context. So money hangs on what is in the context (`settlement`), not on a phase.
 
 pub mod access_view;
+mod addresses;
 mod admit;
 pub mod background;
 pub mod body;

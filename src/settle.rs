@@ -1,11 +1,12 @@
 //! Settlement: what the journal has goes to the books, in order, once.
 //!
-//! Four workers, each owned, none deciding anything:
+//! Five workers, each owned, none deciding anything:
 //!
 //! | worker | takes | gives |
 //! |---|---|---|
 //! | [`Settler`] | durable frames of the journal | batches to the ledger, and the journal its space back |
 //! | [`Sweeper`] | the clock | deadlines of holds, expiry of grants |
+//! | [`Retention`] | the clock | the end of ownership records, which are no part of the books |
 //! | [`Jobs`] | the upstream, when it is asked | ends of jobs to the meter |
 //! | [`BlockLog`] | blocked decisions | coalesced rows in the decision log, never in the books |
 //!
@@ -16,6 +17,7 @@ mod blocks;
 mod gauges;
 pub mod jobs;
 mod progress;
+mod retention;
 mod settler;
 mod sweeper;
 
@@ -23,6 +25,7 @@ pub use blocks::{BlockLog, BlockSender};
 pub use gauges::{describe, record_gauges};
 pub use jobs::Jobs;
 pub use progress::Progress;
+pub use retention::Retention;
 pub use settler::{Settler, SettlerStats};
 pub use sweeper::Sweeper;
 

@@ -272,7 +272,7 @@ impl Life {
         self.next() % below.max(1)
     }
 
-    /// The next of the life's own numbers (SplitMix64).
+    /// The next of the life's own numbers (`SplitMix64`).
     fn next(&mut self) -> u64 {
         self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mixed = (self.random ^ (self.random >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

@@ -130,12 +130,11 @@ impl Followed {
             None => report.violated(Invariant::I12, subject, "kind", "one of five", "not readable"),
         }
         let debt_before = self.debt;
-        let expires_at = match update.grant {
-            Some(grant) => self.follow_grant(grant, update, expires_at, report),
-            None => {
-                self.debt = self.debt.saturating_sub(update.amount);
-                None
-            }
+        let expires_at = if let Some(grant) = update.grant {
+            self.follow_grant(grant, update, expires_at, report)
+        } else {
+            self.debt = self.debt.saturating_sub(update.amount);
+            None
         };
         self.standing = update.after;
         self.hash = Hash::Known(update.hash);

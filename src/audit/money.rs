@@ -29,6 +29,9 @@ pub(super) struct Case<'a> {
 /// A change of a balance as it must be booked.
 type Expected = (Option<UpdateKind>, Option<GrantId>, i64);
 
+/// A change of a grant or debt of a balance.
+type Line<'a> = (Scope, &'a Name, Option<GrantId>, i64);
+
 impl Case<'_> {
     fn subject(&self) -> String {
         match self.money.revision {
@@ -141,14 +144,12 @@ impl Case<'_> {
     /// The debits of a first revision as they are booked; of a later one what it moves.
     fn expected(&self) -> SmallVec<[Expected; 4]> {
         let draws = self.usage.map_or(&[][..], |usage| usage.draws);
-        let mut lines: SmallVec<[(Scope, &Name, Option<GrantId>, i64); 4]> = SmallVec::new();
+        let mut lines: SmallVec<[Line<'_>; 4]> = SmallVec::new();
         for (draws, sign) in [(self.drawn_before, 1), (draws, -1)] {
             for draw in draws {
                 let Some((balance, grant)) = balance_of(draw) else { continue };
                 let amount = sign * amount_of(draw);
-                let same = |line: &&mut (Scope, &Name, Option<GrantId>, i64)| {
-                    (line.0, line.1, line.2) == (draw.scope, balance, grant)
-                };
+                let same = |line: &&mut Line<'_>| (line.0, line.1, line.2) == (draw.scope, balance, grant);
                 match lines.iter_mut().find(same) {
                     Some(line) => line.3 = line.3.saturating_add(amount),
                     None => lines.push((draw.scope, balance, grant, amount)),

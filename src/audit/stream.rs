@@ -87,8 +87,8 @@ impl<'a> Stream<'a> {
     }
 
     /// The newest update of an account that was followed; `None` before the first.
-    pub(super) fn newest_of(&self, account: AccountId) -> Option<Option<i64>> {
-        self.newest.get(&account).copied()
+    pub(super) fn newest_of(&self, account: AccountId) -> Option<&Option<i64>> {
+        self.newest.get(&account)
     }
 
     /// What the balance owed before the records from `seq` on, as far as groups of them have been pulled.

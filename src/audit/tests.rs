@@ -53,7 +53,9 @@ fn lived(lives: &mut [Life], hours: u64) -> Vec<Record> {
             life.step(START.plus(Span::from_seconds(hour * 3_600)), &mut records);
         }
     }
-    lives.iter_mut().for_each(|life| life.close(&mut records));
+    for life in lives {
+        life.close(&mut records);
+    }
     records
 }
 

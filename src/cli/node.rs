@@ -21,10 +21,13 @@ use crate::ledger::{Ledger, LedgerError};
 use crate::meter::memory::{MemoryMeter, RecoverError, Recovered, Restoring};
 use crate::policy::compiled::Policy;
 use crate::policy::live::Policies;
-use crate::settle::{BlockLog, BlockSender, Progress, Settler, SettlerStats, Sweeper};
+use crate::settle::{BlockLog, BlockSender, Progress, Retention, Settler, SettlerStats, Sweeper};
 use crate::telemetry::Exposition;
-use crate::units::PolicyVersion;
 use crate::units::time::Clock;
+use crate::units::{PolicyVersion, Span};
+
+/// How often is looked for ownership records that are past their time.
+const FORGET_EVERY: Duration = Duration::from_mins(1);
 
 /// Where a node keeps its state.
 #[derive(Clone, Debug)]
@@ -33,6 +36,8 @@ pub struct Stores {
     pub data: PathBuf,
     /// How the journal is kept.
     pub journal: journal::Options,
+    /// How long it is known whose a thing made upstream is.
+    pub owned: Span,
 }
 
 /// Why a node could not be opened.
@@ -108,6 +113,7 @@ pub struct Node {
 struct Workers {
     settler: Settler,
     sweeper: Sweeper,
+    retention: Retention,
     blocks: BlockLog,
 }
 
@@ -142,8 +148,15 @@ impl Node {
             Settler::new(Arc::clone(&journal), Arc::clone(&ledger), move |grant| booked.booked(grant));
         let settled = settler.stats();
         let sweeper = Sweeper { meter: meter.clone(), every: Duration::from_secs(1) };
+        let retention = Retention {
+            ledger: Arc::clone(&ledger),
+            clock: clock.clone(),
+            keep: stores.owned,
+            every: FORGET_EVERY,
+        };
         let (shutdown, stopping) = watch::channel(false);
-        let worker = Workers { settler, sweeper, blocks: log }.start(stopping).map_err(OpenError::Thread)?;
+        let workers = Workers { settler, sweeper, retention, blocks: log };
+        let worker = workers.start(stopping).map_err(OpenError::Thread)?;
         Ok(Self {
             clock,
             policies,
@@ -226,6 +239,7 @@ impl Workers {
                 tokio::join!(
                     self.settler.run(shutdown.clone()),
                     self.sweeper.run(shutdown.clone()),
+                    self.retention.run(shutdown.clone()),
                     self.blocks.run(shutdown)
                 );
             });

@@ -25,6 +25,7 @@ use crate::policy::compiled::Policy;
 use crate::policy::load;
 use crate::proxy::upstreams::Upstreams;
 use crate::proxy::{body, gateway, server, upstream};
+use crate::settle::Progress;
 use crate::settle::jobs::{Jobs, Truths, client, webhook};
 use crate::telemetry;
 use crate::units::Span;
@@ -32,6 +33,8 @@ use crate::units::time::Clock;
 
 /// How often the gateway's own port is tried until it answers.
 const CONNECT_EVERY: Duration = Duration::from_millis(5);
+/// How often the books are asked for jobs past their deadline, until they tell.
+const FIND_EVERY: Duration = Duration::from_secs(10);
 /// What a power cut may cost in relaxed durability.
 const RELAXED_SYNC: Span = Span::from_ms(50);
 
@@ -113,7 +116,7 @@ pub(super) async fn open(config: &Config) -> anyhow::Result<Node> {
         durability,
         ..journal::Options::default()
     };
-    let stores = Stores { data: config.data.clone(), journal: options };
+    let stores = Stores { data: config.data.clone(), journal: options, owned: config.limits.owned };
     Ok(Node::open(&stores, policy, Clock::machine()).await?)
 }
 
@@ -196,6 +199,7 @@ impl Gateway {
         let parts = parts(&node, &deployment, upstreams, Arc::clone(&jobs), Arc::clone(&answers))?;
         let proxy = gateway::Gateway::new(parts);
         runtime.spawn(proxy.resolve_interrupted(node.progress()));
+        runtime.spawn(find_late(Arc::clone(&jobs), node.progress()));
         let watcher = server::Task::new("job watcher", move |stop| jobs.watch(stop));
         let leaving = Arc::clone(&operator);
         let stop = async move {
@@ -239,6 +243,21 @@ async fn jobs(node: &Node, deployment: &Deployment) -> anyhow::Result<Arc<Jobs>>
     let truths = Truths { ledger: Arc::clone(&node.ledger), policies: Arc::clone(&node.policies) };
     let pace = deployment.config.jobs.into();
     Ok(Jobs::open(node.meter.clone(), truths, client, node.clock.clone(), pace).await?)
+}
+
+/// Has the jobs asked for again whose deadline passed before this start.
+async fn find_late(jobs: Arc<Jobs>, progress: Progress) {
+    progress.caught_up().await;
+    loop {
+        match jobs.find_late().await {
+            Ok(0) => return,
+            Ok(found) => return tracing::info!(jobs = found, "jobs past their deadline are asked for again"),
+            Err(error) => {
+                tracing::error!(error = %telemetry::chain(&error), "jobs past their deadline are not found yet");
+                tokio::time::sleep(FIND_EVERY).await;
+            }
+        }
+    }
 }
 
 fn upstreams(deployment: &Deployment) -> Vec<upstream::Settings> {

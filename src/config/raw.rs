@@ -163,6 +163,8 @@ record! {
         journal: Option<Bytes>,
         /// How long streams may go on after SIGTERM.
         shutdown_grace: Option<Length>,
+        /// How long it is known whose a response, video or character is; after that it is nobody's.
+        owned: Option<At<Length>>,
     }
 }
 

@@ -55,6 +55,24 @@ fn what_is_kept_for_requests_that_come_again_is_read_and_checked() {
 }
 
 #[test]
+fn how_long_it_is_known_whose_a_thing_is_is_read_and_checked() {
+    let parse = |line: &str| Config::parse("overfall.yaml", &format!("{LEAST}{line}\n"), Path::new(""));
+    let owned = |line: &str| parse(line).unwrap().limits.owned;
+    assert_eq!(owned(""), Span::from_seconds(90 * 86_400));
+    assert_eq!(owned("limits: {owned: 24h}"), Span::from_seconds(86_400));
+    assert_eq!(owned("limits: {owned: 400d}"), Span::from_seconds(400 * 86_400));
+    for (line, told) in [
+        ("limits: {owned: 23h}", "at least 1d"),
+        ("limits: {owned: 0d}", "6:17: the text `0d`"),
+        ("limits: {owned: unlimited}", "6:17: the text `unlimited`"),
+        ("limits: {kept: 3d}", "kept"),
+    ] {
+        let problems = parse(line).unwrap_err().to_string();
+        assert!(problems.contains(told), "{line}: {told} is missing in\n{problems}");
+    }
+}
+
+#[test]
 fn every_problem_is_told_at_once_with_what_is_allowed() {
     let text = LEAST
         .replace("version: 1", "version: 2")

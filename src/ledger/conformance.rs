@@ -44,6 +44,8 @@ macro_rules! conformance {
             what_was_made_upstream_has_one_owner,
             a_users_videos_are_listed_in_order_from_any_place,
             a_job_belongs_to_its_account_from_its_beginning,
+            what_was_made_long_ago_is_nobodys_but_while_its_job_is_open,
+            jobs_that_their_deadline_has_ended_are_found_until_their_truth_is_known,
             a_policy_is_kept_under_its_version,
             the_log_of_blocks_keeps_the_newest,
         }

@@ -296,7 +296,7 @@ pub struct Owner {
     pub account: AccountId,
     /// The user that made it.
     pub user: UserId,
-    /// When it was made; of a response not known.
+    /// When it was made; of a response, when its call ended or became a job.
     pub made_at: Timestamp,
     /// What it is.
     pub what: Owned,

@@ -23,7 +23,7 @@ use super::rows::{
     UserRow, VideosFrom,
 };
 use super::{Ledger, LedgerError};
-use crate::access::record::Record;
+use crate::access::record::{JobRecord, Record};
 use crate::units::{AccountId, DecisionId, GrantId, KeyId, PolicyVersion, Timestamp, UserId};
 use readers::Readers;
 use writer::Writer;
@@ -195,6 +195,14 @@ impl Ledger for SqliteLedger {
     async fn disown(&self, resource: &str) -> Result<(), LedgerError> {
         let resource = resource.to_owned();
         self.writer.run(move |books| resources::disown(books, &resource)).await
+    }
+
+    async fn forget_made(&self, before: Timestamp, most: Page) -> Result<u64, LedgerError> {
+        self.writer.run(move |books| resources::forget_made(books, before, most)).await
+    }
+
+    async fn late_jobs(&self, since: Timestamp, page: Page) -> Result<Vec<JobRecord>, LedgerError> {
+        self.readers.run(move |connection| resources::late_jobs(connection, since, page)).await
     }
 
     async fn log_blocks(&self, blocks: Vec<BlockRow>, keep: u64) -> Result<(), LedgerError> {

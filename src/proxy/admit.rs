@@ -463,7 +463,7 @@ pub(super) async fn ended(shared: &Shared, id: &str) -> Result<(), Refusal> {
     shared.jobs.retrieve(id).await.map(drop).map_err(|error| {
         tracing::warn!(error = %chain(&error), "the end of a job cannot be told");
         match error {
-            RetrieveError::Upstream(_) => Refusal::Overloaded,
+            RetrieveError::Upstream(_) | RetrieveError::Crowded => Refusal::Overloaded,
             RetrieveError::Meter(_) | RetrieveError::NotDurable(_) => Refusal::StoreUnavailable,
         }
     })

@@ -15,7 +15,7 @@ use bytes::Bytes;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::proxy::{FailToProxy, ProxyHttp, Session};
 use pingora::upstreams::peer::HttpPeer;
-use pingora::{Error, ErrorSource, ErrorType};
+use pingora::{Error, ErrorType};
 
 use super::body::{self, Bodies};
 use super::exchange::Exchange;
@@ -137,7 +137,15 @@ impl Gateway {
     pub fn new(parts: Parts) -> Self {
         metrics::describe();
         let (in_flight, learner) = (InFlight::new(), Arc::new(Learner::default()));
-        let owners = Owners::new(Arc::clone(&parts.ledger), Arc::clone(&parts.journal), &parts.made);
+        let owners = Owners::new(
+            Arc::clone(&parts.ledger),
+            Arc::clone(&parts.journal),
+            parts.clock.clone(),
+            &parts.made,
+        );
+        let learnt = Arc::clone(&learner);
+        // How long its body was is not known any more.
+        parts.jobs.tell_counted(move |end| learnt.observe(end.user, &end.model, &end.used.quantities, 0));
         let settlements = Settlements::new(
             Arc::clone(&parts.meter),
             Arc::clone(&in_flight),
@@ -272,12 +280,12 @@ impl ProxyHttp for Gateway {
     fn fail_to_connect(
         &self,
         _: &mut Session,
-        _: &HttpPeer,
+        peer: &HttpPeer,
         request: &mut Request,
         mut error: Box<Error>,
     ) -> Box<Error> {
         metrics::upstream_error("connect");
-        self.0.upstreams.failed(&mut request.way);
+        self.0.upstreams.unreachable(&mut request.way, peer);
         let goal = request.goal();
         error.set_retry(self.0.upstreams.goes_on(&request.way, goal, Same::Again));
         error
@@ -426,7 +434,7 @@ impl ProxyHttp for Gateway {
     }
 
     fn suppress_error_log(&self, _: &Session, _: &Request, error: &Error) -> bool {
-        // A client that leaves is no fault, nor is a stream that is stopped; all else has been told with its chain.
-        *error.esource() == ErrorSource::Downstream || *error.etype() == failure::EXHAUSTED
+        // What is a fault has been told with its chain (`failure::note`), but for this.
+        *error.etype() != failure::NO_UPSTREAM
     }
 }

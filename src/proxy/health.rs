@@ -58,7 +58,8 @@ async fn ask(
     peer: &HttpPeer,
     path: &str,
 ) -> Result<u16, Box<Error>> {
-    let (mut session, _) = connector.get_http_session(peer).await?;
+    let connected = connector.get_http_session(peer).await;
+    let (mut session, _) = connected.inspect_err(|_| upstream.avoid(peer))?;
     let mut request = RequestHeader::build("GET", path.as_bytes(), Some(2))?;
     request.insert_header(http::header::HOST, upstream.host())?;
     request.insert_header(http::header::AUTHORIZATION, upstream.bearer())?;

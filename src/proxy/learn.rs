@@ -81,7 +81,8 @@ impl Default for Learner {
 }
 
 impl Learner {
-    /// Learns from a call that the upstream counted exactly; `input_estimate` is its input as estimated by size.
+    /// Learns from a call that the upstream counted exactly; `input_estimate` is its input as estimated by size,
+    /// or 0 where that is not known.
     pub fn observe(&self, user: UserId, model: &str, quantities: &Quantities, input_estimate: u64) {
         let pair = self.pair(user, model);
         lock(self.shard(pair)).entry(pair).record(quantities.output_tokens);

@@ -2,8 +2,9 @@
 //!
 //! One upstream key serves all accounts, so the upstream cannot tell them apart: the gateway does. A thing belongs to
 //! the account whose call made it, from the moment its id is seen; every other account is told that it does not exist
-//! (I14). The books know for ever; the newest are kept in memory too, until the books have them. What is not on record
-//! by the end of its call (videos, characters) is journalled before anybody is told its id.
+//! (I14). The books know that until its time is over (`limits.owned`); the newest are kept in memory too, until the
+//! books have them. What is not on record by the end of its call (videos, characters) is journalled before anybody is
+//! told its id.
 
 use std::cmp::Reverse;
 use std::collections::{HashMap, VecDeque};
@@ -14,10 +15,13 @@ use crate::journal::{AppendError, Frame, Journal, Tag, Ticket};
 use crate::ledger::rows::{Owned, Owner, Page, VideosFrom};
 use crate::ledger::{Ledger, LedgerError};
 use crate::policy::compiled::Name;
-use crate::units::{AccountId, Timestamp, UserId};
+use crate::units::time::Clock;
+use crate::units::{AccountId, Span, Timestamp, UserId};
 
 /// How many are kept in memory. At a thousand calls a second, settlement may be a minute behind.
 const KEPT: usize = 65_536;
+/// For how long: then the books have them, and alone know when their time is over.
+const KEPT_FOR: Span = crate::config::OWNED_LEAST;
 /// How many of the newest videos are looked through for a list.
 const VIDEOS_KEPT: usize = 4_096;
 /// No id is longer.
@@ -27,6 +31,7 @@ const ID_BYTES_MAX: usize = 128;
 pub struct Owners {
     ledger: Arc<dyn Ledger>,
     journal: Arc<Journal>,
+    clock: Clock,
     newest: Mutex<Newest>,
 }
 
@@ -45,15 +50,26 @@ pub struct Response {
 
 #[derive(Default)]
 struct Newest {
-    owners: HashMap<Arc<str>, Owner>,
+    owners: HashMap<Arc<str>, Noted>,
     order: VecDeque<Arc<str>>,
     videos: VecDeque<Arc<str>>,
 }
 
+struct Noted {
+    owner: Owner,
+    /// From then on only the books are asked.
+    until: Timestamp,
+}
+
 impl Owners {
     /// Owners by the books of `ledger`, and by what the `journal` still tells.
-    pub fn new(ledger: Arc<dyn Ledger>, journal: Arc<Journal>, told: &[MadeRecord]) -> Arc<Self> {
-        let owners = Self { ledger, journal, newest: Mutex::default() };
+    pub fn new(
+        ledger: Arc<dyn Ledger>,
+        journal: Arc<Journal>,
+        clock: Clock,
+        told: &[MadeRecord],
+    ) -> Arc<Self> {
+        let owners = Self { ledger, journal, clock, newest: Mutex::default() };
         for made in told {
             owners.note_made(made);
         }
@@ -64,7 +80,7 @@ impl Owners {
     pub fn made(&self, id: &str, made: Response) {
         let Response { account, user, context_tokens, upstream } = made;
         let what = Owned::Response { context_tokens };
-        self.note(id, Owner { account, user, made_at: Timestamp::from_ms(0), what, upstream });
+        self.note(id, Owner { account, user, made_at: self.clock.now(), what, upstream });
     }
 
     /// Notes who made a video or a character. The ticket resolves when that is durable.
@@ -77,7 +93,7 @@ impl Owners {
 
     /// The thing `id`, if it is this account's.
     pub async fn owned_by(&self, account: AccountId, id: &str) -> Result<Option<Owner>, LedgerError> {
-        let known = self.newest().owners.get(id).cloned();
+        let known = self.newest().of(id, self.clock.now()).cloned();
         let owner = match known {
             Some(owner) => Some(owner),
             None => self.ledger.owner_of(id).await?,
@@ -127,11 +143,12 @@ impl Owners {
         if id.is_empty() || id.len() > ID_BYTES_MAX {
             return;
         }
+        let until = self.clock.now().plus(KEPT_FOR);
         let mut newest = self.newest();
         if let Some(known) = newest.owners.get_mut(id) {
             // The first who made it stays: an upstream that gives an id twice gives nothing away.
-            if known.account == owner.account {
-                *known = owner;
+            if known.owner.account == owner.account {
+                *known = Noted { owner, until };
             }
             return;
         }
@@ -142,7 +159,7 @@ impl Owners {
                 newest.videos.pop_front();
             }
         }
-        newest.owners.insert(Arc::clone(&id), owner);
+        newest.owners.insert(Arc::clone(&id), Noted { owner, until });
         newest.order.push_back(id);
         if newest.order.len() > KEPT
             && let Some(oldest) = newest.order.pop_front()
@@ -152,9 +169,9 @@ impl Owners {
     }
 
     fn newest_videos(&self, user: UserId) -> Vec<(Arc<str>, Timestamp)> {
-        let newest = self.newest();
+        let (newest, now) = (self.newest(), self.clock.now());
         let of_user = newest.videos.iter().filter_map(|id| {
-            let owner = newest.owners.get(id).filter(|owner| owner.user == user)?;
+            let owner = newest.of(id, now).filter(|owner| owner.user == user)?;
             Some((Arc::clone(id), owner.made_at))
         });
         of_user.collect()
@@ -164,3 +181,12 @@ impl Owners {
         self.newest.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+impl Newest {
+    fn of(&self, id: &str, now: Timestamp) -> Option<&Owner> {
+        self.owners.get(id).filter(|noted| now < noted.until).map(|noted| &noted.owner)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -6,20 +6,20 @@
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
 use http::{HeaderValue, Uri};
 use pingora::protocols::TcpKeepalive;
 use pingora::protocols::tls::CaType;
-use pingora::upstreams::peer::{HttpPeer, PeerOptions};
+use pingora::upstreams::peer::{HttpPeer, Peer, PeerOptions};
 use pingora::utils::tls::{WrappedX509, parse_x509};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use tokio::sync::watch;
 
+use super::addresses::Addresses;
 use super::breaker::{Breaker, Position};
 use crate::config::{Breaker as Rules, Health, Secret};
 use crate::policy::compiled::Name;
@@ -102,8 +102,7 @@ pub struct Upstream {
     host_header: HeaderValue,
     bearer: HeaderValue,
     options: PeerOptions,
-    addresses: ArcSwap<Vec<SocketAddr>>,
-    turn: AtomicUsize,
+    addresses: Addresses,
     breaker: Mutex<Breaker>,
     health: Option<Health>,
     /// What the health checks say, where there are any.
@@ -131,8 +130,7 @@ impl Upstream {
             host_header: HeaderValue::from_str(authority.as_str()).map_err(SettingsError::Header)?,
             bearer: settings.key.bearer().map_err(SettingsError::Header)?,
             options: options(settings)?,
-            addresses: ArcSwap::from_pointee(literal.into_iter().collect()),
-            turn: AtomicUsize::new(0),
+            addresses: Addresses::new(literal),
             breaker: Mutex::new(Breaker::new(settings.breaker)),
             health: settings.health.clone(),
             is_alive: AtomicBool::new(true),
@@ -142,15 +140,20 @@ impl Upstream {
 
     /// One of its addresses, in turn. `None`: none is known yet.
     pub fn peer(&self) -> Option<HttpPeer> {
-        let addresses = self.addresses.load();
-        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
-        let address = *addresses.get(turn % addresses.len().max(1))?;
+        let address = self.addresses.next()?;
         // The server's name stays empty without TLS: a name there would be a connection of its own in the pool.
         let name = if self.tls { self.host.clone() } else { String::new() };
         let mut peer = HttpPeer::new(address, self.tls, name);
         peer.group_key = self.group_key;
         peer.options = self.options.clone();
         Some(peer)
+    }
+
+    /// Notes that no connection could be made to this peer of it.
+    pub(super) fn avoid(&self, peer: &HttpPeer) {
+        if let Some(address) = peer.address().as_inet() {
+            self.addresses.avoid(address);
+        }
     }
 
     /// What it is called.
@@ -202,7 +205,7 @@ impl Upstream {
 
     /// Whether an address is known.
     pub fn is_resolved(&self) -> bool {
-        !self.addresses.load().is_empty()
+        !self.addresses.is_empty()
     }
 
     /// Keeps the addresses up to date until `shutdown` is true.
@@ -217,9 +220,8 @@ impl Upstream {
                 if found.is_empty() { Err(std::io::ErrorKind::NotFound.into()) } else { Ok(found) }
             });
             match found {
-                Ok(mut found) => {
-                    found.sort_unstable();
-                    self.addresses.store(Arc::new(found));
+                Ok(found) => {
+                    self.addresses.set(found);
                     failing = false;
                 }
                 Err(error) => {
@@ -276,7 +278,7 @@ impl fmt::Debug for Upstream {
         f.debug_struct("Upstream")
             .field("name", &self.name)
             .field("host", &self.host)
-            .field("addresses", &self.addresses.load())
+            .field("addresses", &self.addresses)
             .finish_non_exhaustive()
     }
 }

@@ -145,6 +145,14 @@ impl Upstreams {
         }
     }
 
+    /// Notes that no connection could be made to a peer of the upstream that a request was sent to last.
+    pub(super) fn unreachable(&self, way: &mut Way, peer: &HttpPeer) {
+        if let Some(upstream) = self.present(way) {
+            upstream.avoid(peer);
+        }
+        self.failed(way);
+    }
+
     /// Notes that the upstream failed, unless it had answered before.
     pub(super) fn failed(&self, way: &mut Way) {
         if let (Some(pass), Some(upstream)) = (way.pass.take(), self.present(way)) {

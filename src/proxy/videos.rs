@@ -220,6 +220,7 @@ async fn tell(
     if !empty {
         session.write_response_body(Some(body), true).await?;
     }
+    answer::hear_out(session).await;
     Ok(true)
 }
 

@@ -36,6 +36,8 @@ pub fn describe() {
     describe_counter!("overfall_blocks_dropped_total", "Blocks that the decision log had no room for.");
     describe_counter!("overfall_holds_expired_total", "Holds that ended by their deadline, by how.");
     describe_counter!("overfall_grants_expired_total", "Grants that expired with something left.");
+    describe_counter!("overfall_resources_forgotten_total", "Ownership records forgotten after their time.");
+    metrics::counter!("overfall_resources_forgotten_total").increment(0);
     describe_gauge!("overfall_jobs_open", "Jobs without an end: videos and background responses.");
     describe_gauge!("overfall_jobs_oldest_seconds", Unit::Seconds, "The age of the oldest open job.");
     describe_counter!(

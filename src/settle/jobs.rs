@@ -6,26 +6,29 @@
 //! learns ends at its deadline, and is asked for still: a truth that comes then is a correction ([`Truths`]).
 //!
 //! The meter and the journal keep the jobs; what stands here is their index by the upstream's id, made anew at a start.
+//! Those past their deadline are found in the books then ([`Jobs::find_late`]).
 //!
 //! # Bounds
 //!
 //! One entry for each open job, and the journal bounds those; [`LATE_MAX`] for jobs past their deadline, which are known
-//! for [`LATE_FOR`] and as long as this process lives. Questions to the upstream: [`ASKING_MAX`] at once.
+//! for [`LATE_FOR`]. Questions to the upstream: [`ASKING_MAX`] at once, and [`Pace::polls_per_second`] in a second: of
+//! the watcher's, and as many of those that a request waits for.
 
 pub mod client;
 mod ending;
 mod late;
+mod turns;
 mod watch;
 pub mod webhook;
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use async_trait::async_trait;
 use serde_json::Value;
 use tokio::sync::Semaphore;
 
-use crate::access::record::{Charge, EndRecord, Ending, JobKind, JobRecord, Resource};
+use crate::access::record::{Charge, EndRecord, Ending, Grade, JobKind, JobRecord, Resource};
 use crate::journal::{NotDurable, Ticket};
 use crate::meter::{Meter, MeterError};
 use crate::observe::Observed;
@@ -33,6 +36,7 @@ use crate::units::time::Clock;
 use crate::units::{Span, Timestamp};
 
 pub use late::{LATE_FOR, LATE_MAX, Truths};
+use turns::Turns;
 pub use watch::Pace;
 
 /// Questions to the upstream that may be under way at once.
@@ -91,6 +95,9 @@ pub enum RetrieveError {
     /// The upstream does not tell.
     #[error("the upstream does not tell how a job stands")]
     Upstream(#[source] AskError),
+    /// The upstream is not asked: too many wait for that already.
+    #[error("too many wait to be told how their jobs stand")]
+    Crowded,
     /// The end could not be recorded.
     #[error("the end of a job is not recorded")]
     Meter(#[from] MeterError),
@@ -107,8 +114,13 @@ pub struct Jobs {
     clock: Clock,
     pace: Pace,
     asking: Semaphore,
+    turns: Turns,
+    counted: OnceLock<Box<Counted>>,
     index: Mutex<Index>,
 }
+
+/// Is told of the end of a response whose use the upstream has counted.
+type Counted = dyn Fn(&EndRecord) + Send + Sync;
 
 #[derive(Default)]
 struct Index {
@@ -145,6 +157,8 @@ impl Jobs {
             clock,
             pace,
             asking: Semaphore::new(ASKING_MAX),
+            turns: Turns::new(pace.between_polls()),
+            counted: OnceLock::new(),
             index: Mutex::default(),
         };
         for job in open {
@@ -152,6 +166,12 @@ impl Jobs {
             jobs.list(job, Span::ZERO);
         }
         Ok(Arc::new(jobs))
+    }
+
+    /// Has `counted` told of each end of a background response whose use the upstream has counted, within its deadline.
+    /// Nobody else is told after the first who asks for it.
+    pub fn tell_counted(&self, counted: impl Fn(&EndRecord) + Send + Sync + 'static) {
+        let _told_before = self.counted.set(Box::new(counted));
     }
 
     /// Makes the open hold of a call a job: it ends by its terminal state, or at `expires_at`. The ticket is awaited
@@ -213,9 +233,15 @@ impl Jobs {
         self.end(&job, |held| Some(ending::of_deleted(&job, held))).await
     }
 
-    /// Asks the upstream for the job now and learns it. What the upstream does not know runs, for all that can be told:
-    /// nothing can be had of it there.
+    /// Asks the upstream for the job, as soon as it is its turn, and learns it. What the upstream does not know runs, for
+    /// all that can be told: nothing can be had of it there.
     pub async fn retrieve(&self, resource: &str) -> Result<JobState, RetrieveError> {
+        if self.is_ended(resource) {
+            return Ok(JobState::Ended);
+        }
+        if !self.turns.next().await {
+            return Err(RetrieveError::Crowded);
+        }
         let Some(job) = self.job(resource) else { return Ok(JobState::Ended) };
         let told = self.ask(&job).await.map_err(RetrieveError::Upstream)?;
         let Told::Object { object, poll_after } = told else { return Ok(JobState::Running) };
@@ -258,6 +284,12 @@ impl Jobs {
             Ok((record, ticket)) => {
                 self.forget(&job.resource.id);
                 tell(job, &record);
+                if let Some(counted) = self.counted.get()
+                    && job.kind == JobKind::Response
+                    && record.ending.grade == Grade::Exact
+                {
+                    counted(&record);
+                }
                 Ok(Some(ticket))
             }
             // Somebody else was first, and has seen to the rest.

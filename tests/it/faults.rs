@@ -227,3 +227,23 @@ async fn a_client_that_leaves_before_the_answer_begins_frees_its_hold() {
 fn ask_json(model: &str) -> bytes::Bytes {
     crate::harness::client::ask(model).to_string().into()
 }
+
+/// One line of the log for one fault, and none for a client that leaves.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cut_stream_is_told_to_the_operator_once() {
+    let mut gateway = Gateway::start();
+    let (_, client) = gateway.caller("free");
+    let cut = client.stream("/v1/responses", &ask_stream(&format!("one-sim-out={TOKENS}+cut=5"))).await;
+    let decision = cut.decision();
+    drop({ cut }.rest().await);
+    gateway.admin.booked(&decision);
+    let left = client.stream("/v1/responses", &ask_stream("one-sim-out=50+pace=100")).await;
+    let decision = left.decision();
+    left.leave();
+    gateway.admin.booked(&decision);
+    gateway.stop();
+    let log = gateway.log();
+    let told: Vec<_> = log.lines().filter(|line| line.contains("ERROR") || line.contains("WARN")).collect();
+    assert_eq!(told.len(), 1, "{log}");
+    assert!(told[0].contains("the upstream failed"), "{log}");
+}

@@ -8,7 +8,9 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
+use crate::harness::admin::text;
 use crate::harness::client::{ask, ask_stream};
+use crate::harness::policies::EVERY_REASON;
 use crate::harness::{Client, Gateway, Setup, books, eventually};
 
 const KILLS: u64 = 12;
@@ -86,6 +88,36 @@ async fn a_gateway_ends_without_waiting_for_its_jobs_and_takes_them_up_again() {
     gateway.stop();
     gateway.audit();
     assert_eq!(books::usage_events(&gateway.ledger()).len(), 1);
+}
+
+/// Design section 3, "Deadlines": a truth after the deadline is a correction, whichever process lives then.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_given_up_before_a_kill_is_corrected_by_its_truth_after_it() {
+    let policy = EVERY_REASON.replace(
+        "    overage: {forgive: 100, debt: 0}\n",
+        "    overage: {forgive: 100, debt: 0}\n    deadlines: {background: 2s}\n",
+    );
+    let setup = Setup::default().policy(&policy);
+    let mut gateway =
+        setup.deployment("jobs: {polls_per_second: 100, poll_first: 1s, poll_longest: 1s}").start();
+    let (caller, client) = gateway.caller("prepaid");
+    gateway.admin.grant(&caller, "1000");
+    let body = in_background(ask("gpt-5.5-sim-out=20+runs=7000"));
+    let id = text(&client.post("/v1/responses", &body).await.expect(200).json(), "id");
+    let booked = booked(&gateway, &caller.account).await;
+    assert_eq!(booked[0]["end"]["outcome"], "expired", "{booked:?}");
+    gateway.kill();
+    gateway.restart();
+    let ledger = gateway.ledger();
+    eventually("its truth is booked", async || {
+        (books::count(&ledger, "monetization_events WHERE revision = 2") == 1).then_some(())
+    })
+    .await;
+    gateway.client(&caller).get(&format!("/v1/responses/{id}")).await.expect(200);
+    gateway.stop();
+    gateway.audit();
+    let refunded_or_debited = "balance_updates WHERE kind IN ('debit', 'refund')";
+    assert_eq!(books::count(&ledger, refunded_or_debited), 2, "by the deadline, and by the truth");
 }
 
 /// I9, I10: killed at any moment of their lives, jobs that a client was told of are charged exactly, others once at most

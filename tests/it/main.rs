@@ -37,6 +37,7 @@ mod sdks;
 mod sources;
 mod stores;
 mod timing;
+mod tls;
 mod torture;
 mod upstreams;
 mod videos;

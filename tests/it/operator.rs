@@ -285,12 +285,23 @@ async fn labels_of_metrics_are_bounded_by_the_code_and_the_policy() {
         let lines = text.lines().filter(|line| !line.starts_with('#') && !line.is_empty());
         lines.filter_map(|line| Some(line.rsplit_once(' ')?.0.to_owned())).collect()
     };
+    // What settlement and the gauges tell comes a while after the answers: the series are all there when no more come.
+    let settled = async || {
+        let (mut told, mut looks) = (series(), 0);
+        while looks < 16 {
+            tokio::time::sleep(Duration::from_millis(250)).await;
+            let now = series();
+            looks = if now.len() == told.len() { looks + 1 } else { 0 };
+            told = now;
+        }
+        told
+    };
     drive(&["one-sim-out=1", "one-sim-out=2+status=500", "gpt-4o"]).await;
-    let mut before = series();
+    let mut before = settled().await;
     drive(&["one-sim-out=3", "one-sim-out=4+status=500", "gpt-4o-mini", "one-sim-out=5"]).await;
     let (_, another) = gateway.caller("prepaid");
     another.respond("one").await;
-    let mut after = series();
+    let mut after = settled().await;
     before.sort();
     after.sort();
     assert_eq!(before, after, "more models, accounts and users, and no more series");

@@ -2,8 +2,9 @@
 
 use serde_json::json;
 
-use crate::harness::Gateway;
+use crate::harness::admin::text;
 use crate::harness::client::{ask, ask_stream};
+use crate::harness::{Gateway, books, eventually};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_response_exists_for_its_account_only_on_every_route() {
@@ -37,6 +38,41 @@ async fn a_response_exists_for_its_account_only_on_every_route() {
     }
     owner.send("DELETE", &format!("/v1/responses/{id}"), "").await.expect(200);
     colleague.get(&format!("/v1/responses/{id}")).await.expect(404);
+}
+
+/// What is past its time exists for nobody, its account included; what a job still makes is its account's.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_made_too_long_ago_exists_for_nobody_but_while_it_is_being_made() {
+    let mut gateway = Gateway::start();
+    let (caller, client) = gateway.caller("free");
+    assert!(
+        gateway.admin.metric("overfall_resources_forgotten_total", &[]) < 0.5,
+        "it is told from the start"
+    );
+    let old = text(&client.respond("one").await.expect(200).json(), "id");
+    let mut running = ask("one-sim-runs=600000");
+    running["background"] = json!(true);
+    let running = text(&client.post("/v1/responses", &running).await.expect(200).json(), "id");
+    gateway.stop();
+    gateway.restart();
+    let client = gateway.client(&caller);
+    client.get(&format!("/v1/responses/{old}")).await.expect(200);
+    gateway.stop();
+    books::age_resources(&gateway.ledger());
+    gateway.restart();
+    let client = gateway.client(&caller);
+    eventually("it is forgotten", async || {
+        let forgotten = gateway.admin.metric("overfall_resources_forgotten_total", &[]);
+        (forgotten > 0.5).then_some(())
+    })
+    .await;
+    client.get(&format!("/v1/responses/{old}")).await.expect(404);
+    let mut follow = ask("one");
+    follow["previous_response_id"] = json!(old);
+    client.post("/v1/responses", &follow).await.expect(404);
+    client.get(&format!("/v1/responses/{running}")).await.expect(200);
+    gateway.stop();
+    gateway.audit();
 }
 
 #[tokio::test(flavor = "multi_thread")]

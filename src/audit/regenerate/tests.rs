@@ -185,6 +185,8 @@ fn lives_have_all_kinds_of_money() {
     }
 }
 
+type Change = fn(&mut Vec<DrawEntry>);
+
 /// Each way in which draws cannot have come about.
 #[test]
 fn draws_that_cannot_have_been_are_told_apart() {
@@ -195,7 +197,6 @@ fn draws_that_cannot_have_been_are_told_apart() {
         _ => None,
     });
     let end = ends.into_iter().next().expect("a call of three draws");
-    type Change = fn(&mut Vec<DrawEntry>);
     let changes: [(Change, Inadmissible); 8] = [
         (|draws| draws[0].layer = "gift".into(), Inadmissible::Layer),
         (|draws| draws.reverse(), Inadmissible::Order),

@@ -169,7 +169,9 @@ mod tests {
         let hash = |cells: &[Cell<'_>]| {
             let mut bytes = RowBytes::default();
             bytes.begin(RowKind::Record);
-            cells.iter().for_each(|cell| bytes.put(*cell));
+            for cell in cells {
+                bytes.put(*cell);
+            }
             bytes.hash(None)
         };
         let rows: [&[Cell<'_>]; 7] = [

@@ -2,11 +2,13 @@
 
 use super::{Shared, booked, with_account};
 use crate::access::reason::{Block, Reason};
-use crate::access::record::{JobKind, JobRecord, MadeRecord, MadeVideo, Record, Resource};
+use crate::access::record::{
+    EndRecord, Ending, JobKind, JobRecord, MadeRecord, MadeVideo, Outcome, Record, Resource,
+};
 use crate::ledger::LedgerError;
 use crate::ledger::rows::{AccountStatus, BlockRow, Owned, Owner, Page, VideosFrom};
 use crate::ledger::samples::{POLICY, Sample, credits, grant_id};
-use crate::units::{DecisionId, KeyId, Quantities, Timestamp};
+use crate::units::{DecisionId, KeyId, Quantities, Span, Timestamp};
 
 /// Names tell people apart.
 pub(crate) async fn names_are_unique_where_they_must_be(ledger: Shared) {
@@ -100,13 +102,14 @@ pub(crate) async fn what_was_made_upstream_has_one_owner(ledger: Shared) {
     let (mut sample, mut other) = (with_account(&ledger, 1).await, with_account(&ledger, 2).await);
     let mut end = sample.end(&[], 1);
     end.ending.resource = Some(Resource { id: "resp_1".into(), upstream: Some("backup".into()) });
+    let ended_at = end.ended_at;
     let mut theirs = other.end(&[], 1);
     theirs.ending.resource = Some(Resource { id: "resp_1".into(), upstream: None });
     ledger.apply(vec![Record::End(Box::new(end)), Record::End(Box::new(theirs))]).await.unwrap();
     let owner = Owner {
         account: sample.account.id,
         user: sample.user.id,
-        made_at: Timestamp::from_ms(0),
+        made_at: ended_at,
         what: Owned::Response { context_tokens: 120 },
         upstream: Some("backup".into()),
     };
@@ -176,7 +179,7 @@ pub(crate) async fn a_job_belongs_to_its_account_from_its_beginning(ledger: Shar
     let owner = |context_tokens| Owner {
         account: sample.account.id,
         user: sample.user.id,
-        made_at: Timestamp::from_ms(0),
+        made_at: Timestamp::from_ms(1),
         what: Owned::Response { context_tokens },
         upstream: Some("second".into()),
     };
@@ -191,6 +194,99 @@ pub(crate) async fn a_job_belongs_to_its_account_from_its_beginning(ledger: Shar
     ledger.disown("resp_1").await.unwrap();
     ledger.apply(vec![Record::Job(job)]).await.unwrap();
     assert_eq!(ledger.owner_of("resp_1").await.unwrap(), None, "it ended, and what it made is deleted");
+}
+
+/// I14: whose a thing is is forgotten the oldest first and a few at a time; what an open job makes stays, and the books.
+pub(crate) async fn what_was_made_long_ago_is_nobodys_but_while_its_job_is_open(ledger: Shared) {
+    let mut sample = with_account(&ledger, 1).await;
+    let (old, young) = (sample.end(&[], 1), sample.end(&[], 1));
+    let [old_id, young_id] = [&old, &young].map(|end| end.ending.resource.clone().unwrap().id);
+    let (before, decision) = (young.ended_at, old.decision);
+    let end = sample.end(&[], 1);
+    let made = |id: &str, at: i64| MadeRecord {
+        resource: Resource { id: id.into(), upstream: None },
+        account: sample.account.id,
+        user: sample.user.id,
+        made_at: Timestamp::from_ms(at),
+        video: Some(MadeVideo { model: "sora-2".into(), seconds: 8, size: None }),
+    };
+    let job = JobRecord {
+        decision: end.decision,
+        account: sample.account.id,
+        user: sample.user.id,
+        kind: JobKind::Video,
+        resource: Resource { id: "running".into(), upstream: None },
+        began_at: Timestamp::from_ms(2),
+        expires_at: Timestamp::from_ms(3),
+    };
+    let mut batch = vec![Record::End(Box::new(old)), Record::End(Box::new(young))];
+    batch.extend([made("first", 1), made("running", 2), made("third", 3)].map(Record::Made));
+    batch.push(Record::Job(job.clone()));
+    ledger.apply(batch).await.unwrap();
+    let known = async || {
+        let mut known = Vec::new();
+        for id in ["first", "running", "third", &*old_id, &*young_id] {
+            known.push(ledger.owner_of(id).await.unwrap().is_some());
+        }
+        known
+    };
+    let forget = async || ledger.forget_made(before, Page(2)).await.unwrap();
+    assert_eq!(forget().await, 2);
+    assert_eq!(known().await, [false, true, false, true, true]);
+    assert_eq!((forget().await, forget().await), (1, 0));
+    assert_eq!(known().await, [false, true, false, false, true]);
+    let listed = VideosFrom { after: None, newest_first: true };
+    assert_eq!(ledger.videos_of(sample.user.id, listed, Page(9)).await.unwrap().len(), 1);
+    assert!(ledger.decision(decision).await.unwrap().is_some(), "the books keep the call");
+    let ended = Record::End(Box::new(EndRecord {
+        ending: Ending { resource: Some(job.resource), ..end.ending },
+        ..end
+    }));
+    ledger.apply(vec![ended]).await.unwrap();
+    assert_eq!(forget().await, 1, "its job has ended");
+    assert_eq!(known().await, [false, false, false, false, true]);
+}
+
+/// A truth may come after the deadline: the jobs that have had none are found, whoever had them before.
+pub(crate) async fn jobs_that_their_deadline_has_ended_are_found_until_their_truth_is_known(ledger: Shared) {
+    let mut sample = with_account(&ledger, 1).await;
+    let mut jobs = Vec::new();
+    for (id, kind, outcome) in [
+        ("late", JobKind::Response, Outcome::Expired),
+        ("done", JobKind::Response, Outcome::Completed),
+        ("deleted", JobKind::Response, Outcome::Expired),
+        ("film", JobKind::Video, Outcome::Expired),
+    ] {
+        let mut end = sample.end(&[], 1);
+        let resource = Resource { id: id.into(), upstream: Some("second".into()) };
+        let job = JobRecord {
+            decision: end.decision,
+            account: end.account,
+            user: end.user,
+            kind,
+            resource: resource.clone(),
+            began_at: end.held_at,
+            expires_at: end.ended_at,
+        };
+        let video = Some(MadeVideo { model: "sora-2".into(), seconds: 8, size: None });
+        let (account, user, made_at) = (end.account, end.user, end.held_at);
+        let made = MadeRecord { resource: resource.clone(), account, user, made_at, video };
+        (end.ending.outcome, end.ending.resource) = (outcome, Some(resource));
+        let made = (kind == JobKind::Video).then_some(Record::Made(made));
+        let records = [Record::Job(job.clone()), Record::End(Box::new(end))];
+        ledger.apply(made.into_iter().chain(records).collect()).await.unwrap();
+        jobs.push(job);
+    }
+    let [late, _, _, film] = &jobs[..] else { panic!("four jobs") };
+    ledger.disown("deleted").await.unwrap();
+    let mut plain = sample.end(&[], 1);
+    plain.ending.outcome = Outcome::Expired;
+    ledger.apply(vec![Record::End(Box::new(plain))]).await.unwrap();
+    let found = async |since, most| ledger.late_jobs(since, Page(most)).await.unwrap();
+    assert_eq!(found(Timestamp::from_ms(0), 9).await, [film.clone(), late.clone()]);
+    assert_eq!(found(Timestamp::from_ms(0), 1).await, std::slice::from_ref(film));
+    assert_eq!(found(film.expires_at, 9).await, std::slice::from_ref(film));
+    assert_eq!(found(film.expires_at.plus(Span::from_ms(1)), 9).await, []);
 }
 
 /// A snapshot never changes.

@@ -63,14 +63,17 @@ impl<'c> Inserts<'c> {
                 "INSERT INTO balances (account, user, name, standing, debt, hash) VALUES (?1, ?2, ?3, 0, 0, ?4)",
             )?,
             resource: connection.prepare_cached(
-                "INSERT INTO resources (id, account, user, context_tokens, upstream) VALUES (?1, ?2, ?3, ?4, ?5) \
+                "INSERT INTO resources (id, account, user, context_tokens, upstream, made_at) \
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6) \
                  ON CONFLICT DO UPDATE SET context_tokens = excluded.context_tokens, upstream = excluded.upstream \
                  WHERE account = excluded.account",
             )?,
             // A job that has ended says nothing new: what it made may be deleted by now.
             job: connection.prepare_cached(
-                "INSERT INTO resources (id, account, user, context_tokens, upstream) SELECT ?1, ?2, ?3, 0, ?5 \
-                 WHERE NOT EXISTS (SELECT 1 FROM usage_events WHERE decision = ?4) ON CONFLICT DO NOTHING",
+                "INSERT INTO resources (id, account, user, context_tokens, decision, upstream, made_at) \
+                 SELECT ?1, ?2, ?3, 0, ?4, ?5, ?6 \
+                 WHERE NOT EXISTS (SELECT 1 FROM usage_events WHERE decision = ?4) \
+                 ON CONFLICT DO UPDATE SET decision = excluded.decision WHERE account = excluded.account",
             )?,
             made: connection.prepare_cached(
                 "INSERT INTO resources (id, account, user, context_tokens, kind, made_at, model, seconds, size, \
@@ -128,7 +131,7 @@ impl<'c> Inserts<'c> {
     /// Books whose a job's resource is, before its end is known. Again is a no-op.
     pub(super) fn job(&mut self, job: &JobRecord) -> rusqlite::Result<()> {
         let Resource { id, upstream } = &job.resource;
-        self.job.execute(params![id, job.account, job.user, job.decision, upstream])?;
+        self.job.execute(params![id, job.account, job.user, job.decision, upstream, job.began_at])?;
         Ok(())
     }
 
@@ -199,7 +202,7 @@ impl<'c> Inserts<'c> {
         self.money.execute(&money[..])?;
         if let Some(Resource { id, upstream }) = &end.ending.resource {
             let tokens = Count(used.tokens());
-            self.resource.execute(params![id, end.account, end.user, tokens, upstream])?;
+            self.resource.execute(params![id, end.account, end.user, tokens, upstream, end.ended_at])?;
         }
         Ok(true)
     }

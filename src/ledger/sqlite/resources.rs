@@ -6,7 +6,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use super::columns::Count;
 use super::writer::Books;
-use crate::access::record::MadeVideo;
+use crate::access::record::{JobKind, JobRecord, MadeVideo, Resource};
 use crate::ledger::LedgerError;
 use crate::ledger::rows::{Owned, Owner, Page, VideosFrom};
 use crate::units::{Timestamp, UserId};
@@ -53,6 +53,43 @@ pub(super) fn videos_of(
     let (at, id) = from.after.as_ref().map_or((edge, ""), |(at, id)| (at.ms(), id));
     let rows =
         select.query_map(params![user, at, id, page.0], |row| Ok((row.get("id")?, row.get("made_at")?)))?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
+/// The innermost look-up is by the decision's own index, so what stays costs one look each: open jobs, which are few.
+pub(super) fn forget_made(books: &mut Books, before: Timestamp, most: Page) -> Result<u64, LedgerError> {
+    let mut delete = books.connection.prepare_cached(
+        "DELETE FROM resources WHERE id IN (SELECT id FROM resources WHERE made_at < ?1 AND (decision IS NULL \
+         OR EXISTS (SELECT 1 FROM usage_events WHERE usage_events.decision = resources.decision)) \
+         ORDER BY made_at LIMIT ?2)",
+    )?;
+    Ok(delete.execute(params![before, most.0])? as u64)
+}
+
+pub(super) fn late_jobs(
+    connection: &Connection,
+    since: Timestamp,
+    page: Page,
+) -> Result<Vec<JobRecord>, LedgerError> {
+    let mut select = connection.prepare_cached(
+        "SELECT event.decision, event.account, event.user, kind, id, upstream, held_at, ended_at \
+         FROM usage_events AS event JOIN resources ON resources.decision = event.decision \
+         WHERE outcome = 'expired' AND ended_at >= ?1 AND kind <> 'character' \
+         AND NOT EXISTS (SELECT 1 FROM monetization_events AS money \
+         WHERE money.decision = event.decision AND revision > 1) ORDER BY ended_at DESC LIMIT ?2",
+    )?;
+    let rows = select.query_map(params![since, page.0], |row| {
+        let is_video = row.get_ref("kind")?.as_str()? == "video";
+        Ok(JobRecord {
+            decision: row.get("decision")?,
+            account: row.get("account")?,
+            user: row.get("user")?,
+            kind: if is_video { JobKind::Video } else { JobKind::Response },
+            resource: Resource { id: row.get("id")?, upstream: row.get("upstream")? },
+            began_at: row.get("held_at")?,
+            expires_at: row.get("ended_at")?,
+        })
+    })?;
     Ok(rows.collect::<Result<_, _>>()?)
 }
 

@@ -83,7 +83,17 @@ pub(in crate::proxy) async fn respond(session: &mut Session, response: Response)
         header.insert_header(name, value)?;
     }
     session.write_response_header(Box::new(header), false).await?;
-    session.write_response_body(Some(body), true).await
+    session.write_response_body(Some(body), true).await?;
+    hear_out(session).await;
+    Ok(())
+}
+
+/// Takes in what a client that has its answer still sends, for a while: closed before, the connection would be reset and
+/// take the answer with it, and the client would ask again.
+pub(in crate::proxy) async fn hear_out(session: &mut Session) {
+    if let Err(error) = session.drain_request_body().await {
+        tracing::debug!(error = %chain(&*error), "the rest of a request that is answered does not come");
+    }
 }
 
 /// Makes the head of the upstream's answer the client's, and ends the hold where the answer charges nothing.

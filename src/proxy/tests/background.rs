@@ -9,6 +9,7 @@ use super::wire::{Answer, request};
 use super::world::{WEBHOOK_SECRET, World};
 use crate::access::record::{Grade, Outcome};
 use crate::meter::Meter;
+use crate::proxy::learn::{OUTPUT_DEFAULT_TOKENS, SAMPLES_MIN};
 use crate::units::time::Clock;
 
 /// `input` of 10 tokens by the simulated upstream's count, and 20 of output.
@@ -19,6 +20,12 @@ fn ask(words: &str, stream: bool) -> String {
 
 fn id_of(answer: &Answer) -> String {
     answer.json()["id"].as_str().expect("an id").to_owned()
+}
+
+/// The output that a call was estimated at, once it has ended by a poll.
+fn estimated(world: &World, made: &Answer) -> u64 {
+    get(world, &format!("/v1/responses/{}", id_of(made)));
+    world.booked(made.decision()).estimate.output_tokens
 }
 
 fn get(world: &World, target: &str) -> Answer {
@@ -152,6 +159,19 @@ fn a_webhook_has_the_job_asked_for_and_a_forged_one_nothing() {
     assert_eq!(world.seen.count(), asked + 1, "each id once");
     assert_eq!(webhook(&world, "evt_2", "resp_unknown", false).status, 200);
     assert_eq!(world.ask("GET", "/webhooks/upstream", &world.anna.key, "", b"").status, 404);
+}
+
+/// Design section 3: the estimate is what was really used, in the background too.
+#[test]
+fn what_background_responses_used_is_learnt_for_the_next_estimate() {
+    let world = World::new();
+    for _ in 0..SAMPLES_MIN {
+        let made = world.post("/v1/responses", &ask("", false));
+        assert_eq!(estimated(&world, &made), OUTPUT_DEFAULT_TOKENS);
+    }
+    let next = world.post("/v1/responses", &ask("", false));
+    let estimate = estimated(&world, &next);
+    assert!((20..=23).contains(&estimate), "{estimate}");
 }
 
 /// What no answer names is settled as any call is.

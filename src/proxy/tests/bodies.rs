@@ -149,6 +149,16 @@ fn a_body_that_comes_too_slowly_or_ends_too_early_is_refused() {
 }
 
 #[test]
+fn a_refusal_reaches_a_client_that_is_still_sending() {
+    let world = World::new();
+    let mut client = world.client();
+    let body = vec![b' '; 16 << 20];
+    let answer = client.exchange(&request("POST", "/v1/responses", "ofk_wrong", "", &body));
+    assert_eq!((answer.status, answer.header("connection"), world.seen.count()), (401, "close", 0));
+    assert!(client.is_closed(), "what follows is no request");
+}
+
+#[test]
 fn bodies_that_find_no_room_are_refused_for_the_moment() {
     let limits =
         Limits { buffered_bytes_max: 64 << 10, timeout: Duration::from_secs(5), ..Limits::default() };

@@ -33,8 +33,14 @@ fn told(answer: &Answer) -> (&str, Option<String>) {
 }
 
 /// The headers that carry an answer, or say that it is given again.
-const OF_THE_EXCHANGE: [&str; 5] =
-    ["x-access-idempotency", "x-access-replayed", "content-length", "transfer-encoding", "connection"];
+const OF_THE_EXCHANGE: [&str; 6] = [
+    "x-access-idempotency",
+    "x-access-replayed",
+    "content-length",
+    "transfer-encoding",
+    "connection",
+    "date",
+];
 
 fn said(answer: &Answer) -> Vec<(String, String)> {
     let mut headers: Vec<_> = answer

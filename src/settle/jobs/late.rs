@@ -1,17 +1,19 @@
 //! Truths that come after a job's deadline: the books have its end, so they become corrections.
 //!
 //! What the end drew is read from the books, which may take a moment to have it: until then the job is asked for
-//! again. One correction is made of each, by the first who learns the truth; the meter and the books know no second.
+//! again. At a start such jobs are found again, in the books too. One correction is made of each, by the first who
+//! learns the truth; the meter and the books know no second.
 
 use std::sync::Arc;
 
 use super::ending::Ended;
-use super::{Jobs, tell_outcome};
+use super::watch::jittered;
+use super::{Jobs, Open, tell_outcome};
 use crate::access::ledgered::BookedGrant;
 use crate::access::record::{GrantOrigin, JobRecord, OriginEntry, Outcome};
 use crate::access::{Demand, Prior, Terms};
 use crate::journal::Ticket;
-use crate::ledger::rows::{DecisionRow, GrantRow};
+use crate::ledger::rows::{DecisionRow, GrantRow, Page};
 use crate::ledger::{Ledger, LedgerError};
 use crate::meter::{Corrected, InFlight, MeterError};
 use crate::policy::compiled::{CounterKey, Policy};
@@ -22,7 +24,7 @@ use crate::units::{Credits, Span, Timestamp};
 /// How long after its deadline a job is asked for.
 pub const LATE_FOR: Span = Span::from_seconds(7 * 24 * 3600);
 /// Jobs past their deadline that are known; the oldest go first.
-pub const LATE_MAX: usize = 10_000;
+pub const LATE_MAX: u16 = 10_000;
 
 /// What a correction is made from: the books, and the policies that they name.
 pub struct Truths {
@@ -43,6 +45,27 @@ enum Booked {
 }
 
 impl Jobs {
+    /// Finds the jobs again that their deadline has ended within [`LATE_FOR`], whichever process lived then, and tells
+    /// how many there are. For after a start, once the books are up to date. Each is asked for within the longest pause.
+    pub async fn find_late(&self) -> Result<usize, LedgerError> {
+        let now = self.clock.now();
+        let late = self.truths.ledger.late_jobs(now.minus(LATE_FOR), Page(LATE_MAX)).await?;
+        let mut index = self.index();
+        let mut found = 0;
+        for job in late.into_iter().rev() {
+            let resource = Arc::clone(&job.resource.id);
+            if index.open.contains_key(&resource) || index.late.len() >= usize::from(LATE_MAX) {
+                continue;
+            }
+            let (pause, due) = (self.pace.longest, now.plus(jittered(self.pace.longest)));
+            index.open.insert(Arc::clone(&resource), Open { job: Arc::new(job), pause, due, late: true });
+            index.due.insert((due, Arc::clone(&resource)));
+            index.late.push_back(resource);
+            found += 1;
+        }
+        Ok(found)
+    }
+
     /// Corrects the end of a job that its deadline has ended.
     pub(super) async fn correct(
         &self,
@@ -89,7 +112,7 @@ impl Jobs {
         if !std::mem::replace(&mut open.late, true) {
             index.late.push_back(Arc::clone(&job.resource.id));
         }
-        if index.late.len() > LATE_MAX
+        if index.late.len() > usize::from(LATE_MAX)
             && let Some(oldest) = index.late.pop_front()
             && index.open.get(&oldest).is_some_and(|open| open.late)
         {

@@ -1,5 +1,7 @@
 //! Jobs with a meter and a journal of their own, and an upstream that says what it is told to.
 
+mod late;
+
 use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -12,7 +14,7 @@ use crate::access::{Ask, GrantOrder, Terms};
 use crate::journal::{self, Journal};
 use crate::ledger::Ledger;
 use crate::ledger::rows::{AccountRow, AccountStatus, DecisionRow};
-use crate::ledger::sqlite::{SqliteBooks, SqliteLedger};
+use crate::ledger::sqlite::SqliteLedger;
 use crate::meter::Verdict;
 use crate::meter::memory::{MemoryMeter, Restoring};
 use crate::policy::compiled::{CounterKey, Policy};
@@ -102,6 +104,25 @@ impl Rig {
         let rig = Self { jobs, script, meter, journal, ledger, policy, clock };
         rig.grant("1000").await;
         rig
+    }
+
+    /// The jobs as another process would open them.
+    async fn opened(&self, pace: Pace) -> Arc<Jobs> {
+        let source = Arc::new(Arc::clone(&self.script));
+        let truths = truths(&self.ledger, &self.policy);
+        Jobs::open(self.meter.clone(), truths, source, self.clock.clone(), pace).await.unwrap()
+    }
+
+    async fn restarted(&self) -> Self {
+        Self {
+            jobs: self.opened(PACE).await,
+            script: Arc::clone(&self.script),
+            meter: Arc::clone(&self.meter),
+            journal: Arc::clone(&self.journal),
+            ledger: Arc::clone(&self.ledger),
+            policy: Arc::clone(&self.policy),
+            clock: self.clock.clone(),
+        }
     }
 
     async fn grant(&self, credits: &str) {
@@ -335,66 +356,48 @@ async fn a_wish_of_the_upstreams_stands_over_the_pace_within_bounds() {
     }
 }
 
-/// I6, I8, I12: a truth after the deadline is a correction, made once, and the audit proves the books with it.
+/// Who waits to be told asks no faster than the watcher, and not for what others have learnt meanwhile.
 #[tokio::test]
-async fn a_truth_after_the_deadline_corrects_what_the_deadline_charged() {
-    let usage = |input: u64, output: u64| json!({"input_tokens": input, "output_tokens": output});
-    for (kind, late, charged, truth, grade) in [
-        (JobKind::Video, video("completed", &json!("8")), "0", "20", Grade::Exact),
-        (JobKind::Video, video("failed", &json!("8")), "0", "0", Grade::Exact),
-        (JobKind::Response, response("completed", &usage(12, 30)), "10", "42", Grade::Exact),
-        (JobKind::Response, response("cancelled", &usage(3, 0)), "10", "3", Grade::Exact),
-        (JobKind::Response, response("failed", &Value::Null), "10", "10", Grade::Estimated),
-    ] {
-        let folder = tempfile::tempdir().unwrap();
-        let rig = Rig::new(folder.path()).await;
-        let resource = late["id"].as_str().unwrap().to_owned();
-        let decision = rig.begin(1, kind, &resource).await;
-        rig.clock.advance(HOUR);
-        rig.meter.sweep().await.unwrap();
-        assert!(rig.jobs.learn(kind, &late).await.unwrap().is_none(), "the books do not have its end yet");
-        let row = rig.booked(decision).await;
-        assert_eq!((row.outcome, row.revision), (Outcome::Expired, 1));
-        assert_eq!(row.charge.charged.to_string(), charged);
-        let running = json!({"id": resource, "status": "in_progress"});
-        assert!(rig.jobs.learn(kind, &running).await.unwrap().is_none());
-        assert!(!rig.jobs.is_ended(&resource), "nobody knows its end");
-        rig.jobs.learn(kind, &late).await.unwrap().unwrap().await.unwrap();
-        assert!(rig.jobs.learn(kind, &late).await.unwrap().is_none(), "once");
-        let row = rig.booked(decision).await;
-        assert_eq!((row.revision, row.grade), (2, grade), "{late}");
-        assert_eq!(row.charge.charged.to_string(), truth, "{late}");
-        let left = rig.ledger.grants(ACCOUNT).await.unwrap()[0].remaining;
-        let expected: Credits = truth.parse().unwrap();
-        assert_eq!("1000".parse::<Credits>().unwrap().checked_sub(left), Some(expected), "I12");
-        let path = folder.path().join("ledger.sqlite");
-        let books = SqliteBooks::open(&path).unwrap();
-        let report = {
-            let read = |text: &str| load::parse("p", text).ok().map(Arc::new);
-            crate::audit::audit(&books, &read, crate::audit::Scope::default(), &mut |_| {}).unwrap()
-        };
-        assert!(report.violations.is_empty(), "{late}: {:?}", report.violations);
+async fn what_requests_wait_for_is_asked_at_a_steady_pace() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut rig = Rig::new(folder.path()).await;
+    rig.jobs = rig.opened(Pace { polls_per_second: 10, ..PACE }).await;
+    rig.begin(1, JobKind::Video, "video_1").await;
+    let say = |object| rig.script.objects.lock().unwrap().insert("video_1".to_owned(), object);
+    say(video("in_progress", &json!("8")));
+    let began = tokio::time::Instant::now();
+    for _ in 0..3 {
+        assert_eq!(rig.jobs.retrieve("video_1").await.unwrap(), JobState::Running);
     }
+    assert!(began.elapsed() >= std::time::Duration::from_millis(200), "{:?}", began.elapsed());
+    say(video("completed", &json!("8")));
+    let mut waiting = tokio::task::JoinSet::new();
+    for _ in 0..5 {
+        let jobs = Arc::clone(&rig.jobs);
+        waiting.spawn(async move { jobs.retrieve("video_1").await.unwrap() });
+    }
+    assert_eq!(waiting.join_all().await, [JobState::Ended; 5]);
+    assert_eq!(rig.script.asked.load(Ordering::SeqCst), 4, "the first of them has learnt it");
 }
 
 #[tokio::test]
-async fn the_watcher_asks_on_after_the_deadline_and_lets_go_a_week_later() {
+async fn the_ends_of_responses_that_the_upstream_has_counted_are_told() {
     let folder = tempfile::tempdir().unwrap();
     let rig = Rig::new(folder.path()).await;
-    let decision = rig.begin(1, JobKind::Video, "video_1").await;
-    rig.begin(2, JobKind::Video, "video_2").await;
-    rig.clock.advance(HOUR);
-    assert_eq!(rig.meter.sweep().await.unwrap().voided, 2);
-    rig.booked(decision).await;
-    let asked = || rig.script.asked.load(Ordering::SeqCst);
-    watch_until(&rig, || asked() == 2).await;
-    rig.script.objects.lock().unwrap().insert("video_1".to_owned(), video("completed", &json!("8")));
-    rig.clock.advance(Span::from_seconds(61));
-    watch_until(&rig, || rig.jobs.is_ended("video_1")).await;
-    assert_eq!(rig.booked(decision).await.charge.charged.to_string(), "20");
-    assert!(!rig.jobs.is_ended("video_2"));
-    rig.clock.advance(LATE_FOR);
-    watch_until(&rig, || rig.jobs.is_ended("video_2")).await;
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let telling = Arc::clone(&told);
+    rig.jobs.tell_counted(move |end| telling.lock().unwrap().push(end.used.quantities.output_tokens));
+    rig.jobs.tell_counted(|_| panic!("the first is told, and nobody else"));
+    let usage = json!({"input_tokens": 12, "output_tokens": 30});
+    for (nth, kind, object) in [
+        (1, JobKind::Response, response("completed", &usage)),
+        (2, JobKind::Response, response("failed", &Value::Null)),
+        (3, JobKind::Video, video("completed", &json!("8"))),
+    ] {
+        rig.begin(nth, kind, object["id"].as_str().unwrap()).await;
+        rig.jobs.learn(kind, &object).await.unwrap().unwrap().await.unwrap();
+    }
+    assert_eq!(*told.lock().unwrap(), [30]);
 }
 
 /// I10: what was open is found again, and asked for at once.
@@ -403,11 +406,8 @@ async fn the_index_is_made_anew_from_what_the_meter_has_open() {
     let folder = tempfile::tempdir().unwrap();
     let rig = Rig::new(folder.path()).await;
     rig.begin(1, JobKind::Video, "video_1").await;
-    let source = Arc::new(Arc::clone(&rig.script));
-    let truths = truths(&rig.ledger, &rig.policy);
-    let again = Jobs::open(rig.meter.clone(), truths, source, rig.clock.clone(), PACE).await.unwrap();
-    assert!(!again.is_ended("video_1"));
+    let again = rig.restarted().await;
+    assert!(!again.jobs.is_ended("video_1"));
     rig.script.objects.lock().unwrap().insert("video_1".to_owned(), video("failed", &json!("8")));
-    let again = Rig { jobs: again, ..rig };
     watch_until(&again, || again.jobs.is_ended("video_1")).await;
 }

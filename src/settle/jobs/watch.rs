@@ -52,13 +52,13 @@ impl Pace {
         Span::from_ms(pause.ms().saturating_add(pause.ms() / 2)).min(self.longest)
     }
 
-    fn between_polls(&self) -> Duration {
+    pub(super) fn between_polls(&self) -> Duration {
         Duration::from_secs(1) / self.polls_per_second.max(1)
     }
 }
 
 /// Up to a fifth less, so that jobs which began together part.
-fn jittered(pause: Span) -> Span {
+pub(super) fn jittered(pause: Span) -> Span {
     Span::from_ms(pause.ms() - rand::random_range(0..=pause.ms() / 5))
 }
 

@@ -1,9 +1,9 @@
-// The official SDK for Node before the gateway: answers, streams, and what each refusal becomes.
+// The official SDK for Node before the gateway: answers, streams, videos, and what each refusal becomes.
 //
-// Run by tests/it/sdks.rs: `sdk.mjs demo`, `sdk.mjs refusals` and `sdk.mjs away`. Keys and the base URL come in the
-// environment. It says what ../sdk.py says, for the other SDK.
+// Run by tests/it/sdks.rs with the name of a part: the last lines list them. Keys and the base URL come in the
+// environment. It says what ../python/sdk.py says, for the other SDK.
 
-import OpenAI from "openai";
+import OpenAI, { toFile, toStreamingFile } from "openai";
 import process from "node:process";
 import { setTimeout as sleep } from "node:timers/promises";
 
@@ -14,18 +14,36 @@ function check(condition, what) {
   if (!condition) throw new Error(what);
 }
 
+/** Waits for a condition, however slow the machine is. */
+async function until(what, condition) {
+  const deadline = performance.now() + 60_000;
+  while (!(await condition())) {
+    check(performance.now() < deadline, `not in a minute: ${what}`);
+    await sleep(50);
+  }
+}
+
 /** A client whose requests are written down, each with its time and its answer's headers. */
 class Attempts {
-  constructor(key, options = {}) {
+  /** `beforeAgain` clears away what stood in the way of the attempt before. */
+  constructor(key, { beforeAgain, ...options } = {}) {
     this.made = [];
     const counted = async (url, init) => {
+      // Before its first form the SDK tries out what this function understands.
+      if (!String(url).startsWith(BASE)) return fetch(url, init);
       const attempt = { at: performance.now() };
       this.made.push(attempt);
-      const response = await fetch(url, init);
-      attempt.headers = response.headers;
-      return response;
+      if (this.made.length > 1) await beforeAgain?.();
+      try {
+        const response = await fetch(url, init);
+        attempt.headers = response.headers;
+        return response;
+      } catch (error) {
+        attempt.error = error.cause ?? error;
+        throw error;
+      }
     };
-    this.client = new OpenAI({ baseURL: BASE, apiKey: key, timeout: 30_000, fetch: counted, ...options });
+    this.client = new OpenAI({ baseURL: BASE, apiKey: key, timeout: 120_000, fetch: counted, ...options });
   }
 
   ask(model = "one", options = {}) {
@@ -36,6 +54,21 @@ class Attempts {
     return this.client.chat.completions.create({ model, messages, ...options });
   }
 
+  film(model = "sora-2", options = {}) {
+    return this.client.videos.create({ model, prompt: "A cat.", ...options });
+  }
+
+  /** What is left of the plan's only feature. */
+  async feature() {
+    return (await this.client.get("/access")).features[0];
+  }
+
+  /** The credits that the user has. */
+  async wallet() {
+    const { layers } = await this.feature();
+    return Number(layers.find((layer) => layer.balance).balance.available);
+  }
+
   /** Checks that each attempt but the first came when the answer before it had said. */
   waited(what, attempts, least, most) {
     check(this.made.length === attempts, `${what}: ${attempts} attempts were expected, ${this.made.length} made`);
@@ -44,7 +77,7 @@ class Attempts {
       const told = Number(headers.get("retry-after-ms") ?? 1000 * Number(headers.get("retry-after")));
       const gap = this.made[place].at - at;
       check(least <= told && told <= most, `${what}: it was told to wait ${told} ms`);
-      check(told - 50 <= gap && gap <= told + 10_000, `${what}: it waited ${gap} ms, and was told ${told}`);
+      check(told - 50 <= gap && gap <= told + 60_000, `${what}: it waited ${gap} ms, and was told ${told}`);
     }
   }
 }
@@ -105,25 +138,31 @@ async function demo() {
   await refused(new Attempts(environment.NOTHING), OpenAI.RateLimitError, 429, ...quota, { model: "gpt-5.5" });
 }
 
-/** One refusal: the class of its error, its words, and that nothing is tried again in vain. */
-async function refused(who, kind, status, type, code, { model = "one", attempts = 1, ways = ["ask", "chat"] } = {}) {
-  for (const way of ways) {
+/** One refusal of a generation, by each API and as a stream or not. */
+async function refused(who, kind, status, type, code, { model = "one" } = {}) {
+  for (const way of ["ask", "chat"]) {
     for (const stream of [false, true]) {
-      who.made.length = 0;
-      let error;
-      try {
-        await who[way](model, { stream });
-      } catch (thrown) {
-        error = thrown;
-      }
-      const what = `${code} (${way}, stream ${stream})`;
-      check(error?.constructor === kind, `${what}: ${kind.name} was expected, ${error} came`);
-      check(error.status === status, `${what}: ${status} was expected, ${error.status} came`);
-      check(error.type === type && error.code === code, `${what}: ${error.type}, ${error.code} came`);
-      check(error.message && error.requestID, `${what}: a message and an id`);
-      check(who.made.length === attempts, `${what}: ${attempts} attempts were expected, ${who.made.length} made`);
+      const which = `${way}, stream ${stream}`;
+      await denied(who, () => who[way](model, { stream }), kind, status, type, code, which);
     }
   }
+}
+
+/** One refusal: the class of its error, its words, and that nothing is tried again in vain. */
+async function denied(who, call, kind, status, type, code, which = "video") {
+  who.made.length = 0;
+  let error;
+  try {
+    await call();
+  } catch (thrown) {
+    error = thrown;
+  }
+  const what = `${code} (${which})`;
+  check(error?.constructor === kind, `${what}: ${kind.name} was expected, ${error} came`);
+  check(error.status === status, `${what}: ${status} was expected, ${error.status} came`);
+  check(error.type === type && error.code === code, `${what}: ${error.type}, ${error.code} came`);
+  check(error.message && error.requestID, `${what}: a message and an id`);
+  check(who.made.length === 1, `${what}: ${who.made.length} attempts made; ${who.made.map((one) => one.error)}`);
 }
 
 const [invalid, limit, quota] = ["invalid_request_error", "rate_limit_error", "insufficient_quota"];
@@ -133,9 +172,12 @@ const refusals = {
   // A short limit is waited out by the SDK itself: the second attempt passes.
   async short() {
     const who = new Attempts(environment.SHORT);
-    await who.ask();
-    who.made.length = 0;
-    await who.ask();
+    // Each that passes opens a window, which has gone by only where the next comes late.
+    await until("a short limit", async () => {
+      who.made.length = 0;
+      await who.ask();
+      return who.made.length > 1;
+    });
     who.waited("a short limit", 2, 1, 4000);
   },
   async long() {
@@ -160,37 +202,61 @@ const refusals = {
       model: "no-such-model",
     }),
   wrong: () => refused(new Attempts("ofk_wrong"), OpenAI.AuthenticationError, 401, invalid, "invalid_api_key"),
-  // What stands in the way is a request in flight: the SDK waits as it is told, and then passes.
-  single: () => inFlight("in flight", environment.SINGLE, "one-sim-wait=4000"),
-  // The one in flight holds the last credit, and fails: what it held comes back.
-  held: () => inFlight("held in flight", environment.HELD, "one-sim-wait=4000+status=500"),
+  single() {
+    const isFree = async (who) => (await who.feature()).guards[0].left === "1";
+    return inFlight("in flight", environment.SINGLE, "one", isFree);
+  },
+  // The one in flight holds most of the last credit: what it does not use comes back.
+  held: () =>
+    inFlight("held in flight", environment.HELD, "gpt-5.5", async (who) => (await who.wallet()) > 0.8, {
+      max_output_tokens: 1000,
+    }),
   again,
 };
 
-async function inFlight(what, key, model) {
-  const running = new Attempts(key, { maxRetries: 0 }).ask(model).catch(() => {});
-  await sleep(2000);
-  const who = new Attempts(key);
-  await who.ask();
-  await running;
+/** What stands in the way is a stream in flight: the SDK waits as it is told, and passes once that has ended. */
+async function inFlight(what, key, model, isFree, options = {}) {
+  const once = new Attempts(key, { maxRetries: 0 });
+  const running = await once.ask(`${model}-sim-pace=100+events=6000`, { stream: true, ...options });
+  const looks = new Attempts(key);
+  const beforeAgain = async () => {
+    running.controller.abort();
+    await until(what, () => isFree(looks));
+  };
+  const who = new Attempts(key, { beforeAgain });
+  await who.ask(model, options);
   who.waited(what, 2, 5000, 15_000);
 }
 
 /** The same call with the same key, while the first one runs: the SDK waits as it is told, and gets its answer. */
 async function again() {
   const options = { headers: { "Idempotency-Key": `node-${performance.timeOrigin}` } };
-  const ask = (who, model) => who.client.responses.create({ model, input: "Say hello." }, options);
-  const first = ask(new Attempts(environment.FREE, { maxRetries: 0 }), "one-sim-wait=1000");
-  await sleep(500);
-  const who = new Attempts(environment.FREE);
-  const answer = await ask(who, "one-sim-wait=1000");
-  check(answer.id === (await first).id && answer.output_text, "the same answer");
+  const body = { model: "one-sim-pace=1000+events=12", input: "Say hello.", stream: true };
+  const ask = (who) => who.client.responses.create(body, options);
+  const once = () => ask(new Attempts(environment.FREE, { maxRetries: 0 }));
+  const first = await once();
+  const isKept = async () => {
+    try {
+      (await once()).controller.abort();
+    } catch (error) {
+      if (error instanceof OpenAI.ConflictError) return false;
+      throw error;
+    }
+    return true;
+  };
+  let answer;
+  const beforeAgain = async () => {
+    answer = await all(first);
+    await until("the answer is kept", isKept);
+  };
+  const who = new Attempts(environment.FREE, { beforeAgain });
+  const given = await all(await ask(who));
+  check(JSON.stringify(given) === JSON.stringify(answer), `the same answer: ${JSON.stringify(given)}`);
   who.waited("asked again", 2, 1000, 1000);
   check(who.made.at(-1).headers.get("x-access-replayed") === "true", "the answer is given again");
   const other = new Attempts(environment.FREE);
-  const error = await ask(other, "one").catch((thrown) => thrown);
-  check(error instanceof OpenAI.UnprocessableEntityError, `another call with the same key: ${error} came`);
-  check(error.code === "idempotency_key_reused" && other.made.length === 1, `nothing is tried again: ${error.code}`);
+  const reused = () => other.client.responses.create({ model: "one", input: "Say hello." }, options);
+  await denied(other, reused, OpenAI.UnprocessableEntityError, 422, invalid, "idempotency_key_reused", "another call");
 }
 
 /** The gateway's store is away: three attempts, each when the answer before it said. */
@@ -208,5 +274,147 @@ async function away() {
   who.waited("away", 3, 1000, 5000);
 }
 
-const parts = { demo, refusals: () => Promise.all(Object.values(refusals).map((one) => one())), away };
+/** A video that has ended, asked for as often as the upstream wishes, as the API's guide has it. */
+async function ended(who, id) {
+  for (;;) {
+    const { data, response } = await who.client.videos.retrieve(id).withResponse();
+    check(!response.headers.has("x-access-decision"), "a poll is no decision");
+    if (data.status !== "queued" && data.status !== "in_progress") return data;
+    check(response.headers.get("openai-poll-after-ms") === "400", "when to poll again");
+    await sleep(400);
+  }
+}
+
+/** Nobody pays for a video that fails. */
+async function spoilt() {
+  const who = new Attempts(environment.SPOILT);
+  const failures = { failed: "video_generation_failed", moderated: "moderation_blocked" };
+  for (const [word, code] of Object.entries(failures)) {
+    const { data, response } = await who.film(`sora-2-sim-runs=1500+poll-after=400+${word}`).withResponse();
+    const { id } = data;
+    check(response.headers.get("x-access-sources").includes('take="10"'), "it is held");
+    const { status, error } = await ended(who, id);
+    check(status === "failed" && error.code === code, `a video that fails: ${status}, ${error?.code}`);
+    check((await who.wallet()) === 1000, "it costs nothing");
+    const download = () => who.client.videos.downloadContent(id);
+    await denied(who, download, OpenAI.NotFoundError, 404, invalid, null);
+  }
+}
+
+async function film() {
+  const who = new Attempts(environment.FILM);
+  const { videos } = who.client;
+  const asked = { seconds: "8", size: "1280x720" };
+  const { data, response } = await who.film("sora-2-sim-runs=1500+poll-after=400", asked).withResponse();
+  check(data.status === "queued" && response.headers.get("x-access-decision").startsWith("allow;"), "the decision");
+  const made = await ended(who, data.id);
+  check(made.status === "completed" && made.seconds === "8" && made.size === "1280x720", JSON.stringify(made));
+  check((await who.wallet()) === 980, "8 seconds");
+
+  for (const [variant, type, size] of [["video", "video/mp4", 4096], ["thumbnail", "image/webp", 1000]]) {
+    const content = await videos.downloadContent(made.id, variant === "video" ? {} : { variant });
+    const bytes = (await content.arrayBuffer()).byteLength;
+    check(content.headers.get("content-type") === type && bytes === size, `its ${variant}: ${bytes}`);
+  }
+
+  const again = await videos.remix(made.id, { prompt: "A dog." });
+  check(again.remixed_from_video_id === made.id && again.seconds === "8", JSON.stringify(again));
+  check((await ended(who, again.id)).status === "completed" && (await who.wallet()) === 960, "a remix");
+
+  // References within the limit of a body, and one that is larger; and one of a length that nobody knows beforehand.
+  const ids = [again.id, made.id];
+  const name = "a cat.png";
+  for (const file of [
+    await toFile(Buffer.alloc(1000), name, { type: "image/png" }),
+    await toFile(Buffer.alloc(3 << 20), name, { type: "image/png" }),
+    toStreamingFile(new Blob([Buffer.alloc(1000)]).stream(), name, { type: "image/png" }),
+  ]) {
+    const { id, seconds } = await who.film("sora-2", { seconds: "12", input_reference: file });
+    check(seconds === "12" && (await ended(who, id)).status === "completed", "with a file");
+    ids.unshift(id);
+  }
+  check((await who.wallet()) === 870, "three of 12 seconds");
+
+  const page = await videos.list({ limit: 3 });
+  check(page.data.length === 3 && (await page.getNextPage()).data.length === 2, "pages");
+  const listed = async (query) => (await all(videos.list(query))).map((video) => video.id).join();
+  check((await listed({ limit: 1 })) === ids.join(), "the newest first, page by page");
+  check((await listed({ order: "asc" })) === ids.toReversed().join(), "the oldest first");
+  await others(made.id);
+
+  check((await videos.delete(made.id)).deleted, "deleted");
+  await denied(who, () => videos.retrieve(made.id), OpenAI.NotFoundError, 404, invalid, "not_found");
+  check((await listed({})) === ids.slice(0, -1).join() && (await who.wallet()) === 870, "what is left");
+}
+
+/** A video is its account's, and is listed to the user who made it. */
+async function others(video) {
+  const colleague = new Attempts(environment.COLLEAGUE).client.videos;
+  check((await colleague.retrieve(video)).id === video, "a colleague may look");
+  check((await colleague.list()).data.length === 0, "a colleague's list");
+  const stranger = new Attempts(environment.STRANGER);
+  const { videos } = stranger.client;
+  check((await videos.list()).data.length === 0, "a stranger's list");
+  const prompt = "A dog.";
+  for (const call of [
+    () => videos.retrieve(video),
+    () => videos.downloadContent(video),
+    () => videos.delete(video),
+    () => videos.remix(video, { prompt }),
+    () => videos.edit({ video: { id: video }, prompt }),
+    () => videos.extend({ video: { id: video }, prompt, seconds: "4" }),
+    () => videos.list({ after: video }),
+  ]) {
+    await denied(stranger, call, OpenAI.NotFoundError, 404, invalid, "not_found");
+  }
+}
+
+/** What is refused at once; also before an upload has ended, which the SDK is still sending. */
+async function noVideo() {
+  const { BadRequestError, NotFoundError, PermissionDeniedError, RateLimitError } = OpenAI;
+  const who = (name) => new Attempts(environment[name]);
+  const [codex, daily, broke, capped, suspended] = ["CODEX", "DAILY", "BROKE", "CAPPED", "SUSPENDED"].map(who);
+  const missing = [PermissionDeniedError, 403, invalid, "feature_not_in_plan"];
+  await denied(codex, () => codex.film(), ...missing);
+  const large = await toFile(Buffer.alloc(3 << 20), "a cat.png", { type: "image/png" });
+  await denied(codex, () => codex.film("sora-2", { input_reference: large }), ...missing);
+  // Wherever its caller names a file, the SDK sends it behind the fields that price it.
+  const first = { input_reference: large, model: "sora-2", prompt: "A cat.", seconds: "4" };
+  await denied(codex, () => codex.client.videos.create(first), ...missing);
+  await finished(daily);
+  await denied(daily, () => daily.film(), RateLimitError, 429, limit, "rate_limit_exceeded");
+  const long = () => daily.film("sora-2", { seconds: "8" });
+  await denied(daily, long, BadRequestError, 400, invalid, "request_exceeds_allowance");
+  await denied(broke, () => broke.film(), RateLimitError, 429, quota, "credit_balance_exhausted");
+  await finished(capped);
+  await denied(capped, () => capped.film(), RateLimitError, 429, quota, "project_spend_limit_exceeded");
+  await denied(suspended, () => suspended.film(), PermissionDeniedError, 403, invalid, "account_suspended");
+  await denied(broke, () => broke.film("sora-1"), NotFoundError, 404, invalid, "model_not_found");
+  const wide = () => broke.film("sora-2", { size: "1792x1024" });
+  await denied(broke, wide, BadRequestError, 400, invalid, "invalid_value");
+}
+
+/** One that is on record as completed, and so no longer in flight. */
+async function finished(who) {
+  const { id } = await who.film();
+  check((await who.client.videos.retrieve(id)).status === "completed", "a video");
+}
+
+/** What stands in the way is a video in the making: the SDK waits as it is told, and passes once that is gone. */
+async function oneAtATime() {
+  const first = new Attempts(environment.SINGLE);
+  const making = await first.film("sora-2-sim-runs=600000");
+  const who = new Attempts(environment.SINGLE, { beforeAgain: () => first.client.videos.delete(making.id) });
+  await who.film();
+  who.waited("a video in the making", 2, 5000, 15_000);
+  check((await first.wallet()) === 90, "only one is to be paid");
+}
+
+const parts = {
+  demo,
+  refusals: () => Promise.all(Object.values(refusals).map((one) => one())),
+  away,
+  videos: () => Promise.all([film(), spoilt()]),
+  no_videos: () => Promise.all([noVideo(), oneAtATime()]),
+};
 await parts[process.argv[2]]();

@@ -46,6 +46,21 @@ pub(crate) fn usage_events(ledger: &Path) -> Vec<Booked> {
     rows.expect("rows").collect::<Result<_, _>>().expect("rows of this shape")
 }
 
+/// How many rows there are of a table, as narrowed down by what follows its name.
+pub(crate) fn count(ledger: &Path, of: &str) -> u64 {
+    let connection =
+        Connection::open_with_flags(ledger, OpenFlags::SQLITE_OPEN_READ_ONLY).expect("the ledger");
+    connection.busy_timeout(std::time::Duration::from_secs(10)).expect("a setting");
+    let rows = connection.query_row(&format!("SELECT count(*) FROM {of}"), [], |row| row.get(0));
+    unsigned(rows.expect("the schema"))
+}
+
+/// Has all that calls have made be made in 1970.
+pub(crate) fn age_resources(ledger: &Path) {
+    let connection = Connection::open(ledger).expect("the ledger");
+    connection.execute("UPDATE resources SET made_at = 1", []).expect("the schema");
+}
+
 fn unsigned(number: i64) -> u64 {
     number.try_into().expect("not negative")
 }

@@ -32,6 +32,8 @@ pub(crate) struct Setup {
     upstream_settings: String,
     /// Further upstreams, after the first.
     spares: String,
+    /// Further settings of the listeners.
+    listen_settings: String,
 }
 
 /// A gateway that serves.
@@ -56,6 +58,7 @@ impl Default for Setup {
             base_url: None,
             upstream_settings: String::new(),
             spares: String::new(),
+            listen_settings: String::new(),
         }
     }
 }
@@ -85,6 +88,11 @@ impl Setup {
     /// Sets something about the upstream, as in `read_timeout: 1s`.
     pub(crate) fn upstream_setting(self, setting: &str) -> Self {
         Self { upstream_settings: format!("{}, {setting}", self.upstream_settings), ..self }
+    }
+
+    /// Lets it speak TLS to clients.
+    pub(crate) fn tls(self, settings: &str) -> Self {
+        Self { listen_settings: format!(", tls: {settings}"), ..self }
     }
 
     /// Adds an upstream behind the others.
@@ -146,12 +154,12 @@ impl Setup {
         let text = format!(
             "version: 1\n\
              policy: policy.yaml\n\
-             listen: {{gateway: \"{addr}\", admin: \"{admin}\"}}\n\
+             listen: {{gateway: \"{addr}\", admin: \"{admin}\"{}}}\n\
              upstreams: [{{name: simulated, base_url: \"{base_url}\", key: {{env: TEST_UPSTREAM_KEY}}{}}}{}]\n\
              stores: {{data: data}}\n\
              admin: {{token: {{env: TEST_ADMIN_TOKEN}}}}\n\
              {}",
-            self.upstream_settings, self.spares, self.deployment
+            self.listen_settings, self.upstream_settings, self.spares, self.deployment
         );
         std::fs::write(deployment_in(folder), text).expect("a deployment file");
     }
