@@ -25,14 +25,18 @@ use crate::ledger::LedgerError;
 use crate::ledger::books::{Books, Extent, Sizes};
 use crate::policy::compiled::{Name, Policy, Source};
 use crate::units::{AccountId, Credits, PolicyVersion, Timestamp};
+use checkpoint::PolicyMark;
+use checkpoint::tree::Tree;
 
 mod balances;
+pub mod checkpoint;
 mod money;
 pub mod regenerate;
 mod report;
 mod stream;
 mod walk;
 
+pub use checkpoint::Checkpoint;
 pub use report::{AuditReport, Checked, Invariant, Violation};
 
 /// Accounts that are followed at the same time: about 200 MiB with two balances each.
@@ -44,11 +48,13 @@ const STRAYS: u32 = 20;
 
 /// What is audited.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Scope {
+pub struct Scope<'a> {
     /// Only what has happened since; what was booked before is believed. All of it where none is given.
     pub since: Option<Timestamp>,
     /// Only this account.
     pub account: Option<AccountId>,
+    /// A checkpoint that the books are held against; of whole books only.
+    pub checkpoint: Option<&'a Checkpoint>,
 }
 
 /// How far an audit has come.
@@ -69,7 +75,7 @@ pub type ReadPolicy<'a> = &'a dyn Fn(&str) -> Option<Arc<Policy>>;
 pub fn audit(
     books: &dyn Books,
     read_policy: ReadPolicy<'_>,
-    scope: Scope,
+    scope: Scope<'_>,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<AuditReport, LedgerError> {
     let sizes = books.sizes()?;
@@ -80,6 +86,7 @@ pub fn audit(
         None => Extent::default(),
     };
     let mut seen = walk::Seen::default();
+    let mut tree = Tree::default();
     let mut after = None;
     loop {
         let mut heads = books.heads(after, PORTION)?;
@@ -88,14 +95,28 @@ pub fn audit(
             heads.retain(|head| head.account == only);
         }
         if scope.account.is_none() || !heads.is_empty() {
-            let range = walk::Range { after, up_to, from };
+            let checkpoint = scope.checkpoint.map(Checkpoint::extent);
+            let range = walk::Range { after, up_to, from, checkpoint };
             let mut steps = Steps::new("usage events", sizes.usage_events, progress);
-            walk::walk(books, &snapshots, scope, range, heads, &mut report, &mut seen, &mut steps)?;
+            walk::walk(
+                books,
+                &snapshots,
+                scope,
+                range,
+                heads,
+                &mut report,
+                &mut seen,
+                &mut tree,
+                &mut steps,
+            )?;
         }
         if up_to.is_none() {
             break;
         }
         after = up_to;
+    }
+    if let Some(checkpoint) = scope.checkpoint.filter(|_| scope.account.is_none() && scope.since.is_none()) {
+        check(checkpoint, tree, &snapshots, &mut report);
     }
     places(books, &sizes, &mut report)?;
     if scope.account.is_none() {
@@ -109,6 +130,21 @@ pub fn audit(
         }
     }
     Ok(report)
+}
+
+/// What was booked before a checkpoint is what it was then.
+fn check(checkpoint: &Checkpoint, tree: Tree, snapshots: &Snapshots, report: &mut AuditReport) {
+    let subject = || format!("checkpoint of {}", checkpoint.at);
+    report.compare(Invariant::Checkpoint, subject, "heads", &checkpoint.leaves, &tree.len());
+    let root = hex::encode(tree.finish().root);
+    report.compare(Invariant::Checkpoint, subject, "root over the heads", &checkpoint.root, &root);
+    for policy in &checkpoint.policies {
+        if !snapshots.marks.contains(policy) {
+            let what = "policy snapshot";
+            report.violated(Invariant::Checkpoint, subject, what, &policy.version, "none of this text");
+        }
+    }
+    report.checkpoint = Some(checkpoint.at);
 }
 
 /// What is booked is never taken out, so places have no gap.
@@ -131,6 +167,7 @@ fn places(books: &dyn Books, sizes: &Sizes, report: &mut AuditReport) -> Result<
 struct Snapshots {
     policies: HashMap<PolicyVersion, Option<Arc<Policy>>>,
     debt_limits: HashMap<Name, Credits>,
+    marks: Vec<PolicyMark>,
 }
 
 impl Snapshots {
@@ -155,6 +192,7 @@ fn snapshots(
             Some(policy) => debt_limits(policy, &mut snapshots.debt_limits),
             None => report.violated(Invariant::I11, subject, "snapshot", "a policy", "not readable"),
         }
+        snapshots.marks.push(checkpoint::mark(version, text));
         snapshots.policies.insert(version, policy);
     })?;
     Ok(snapshots)

@@ -1,9 +1,11 @@
-//! The command line: `overfall demo`, `serve`, `policy`, `account`, `user`, `key`, `grant`, `audit`.
+//! The command line: `overfall demo`, `serve`, `policy`, `account`, `user`, `key`, `grant`, `audit`,
+//! `checkpoint`.
 //!
 //! Output is for people by default and for programs with `--json`; what went wrong goes to standard error with the way
 //! out, and the exit code says it too: 0 done, 1 it did not go as asked, 2 the words of the command were wrong.
 
 mod audit;
+mod checkpoint;
 mod demo;
 mod node;
 mod operate;
@@ -50,6 +52,9 @@ enum Verb {
     Grant(operate::GrantVerb),
     /// Prove the books; exit with 1 and a list where they do not hold
     Audit(audit::Audit),
+    /// Sign what the books say now, for others to keep; show the newest, and the key
+    #[command(subcommand)]
+    Checkpoint(checkpoint::CheckpointVerb),
 }
 
 /// Where the deployment file is.
@@ -79,6 +84,7 @@ pub fn run(command: Command) -> ExitCode {
         Verb::Key(verb) => verb.run(),
         Verb::Grant(verb) => verb.run(),
         Verb::Audit(audit) => audit.run(),
+        Verb::Checkpoint(verb) => verb.run(),
     };
     done.unwrap_or_else(|error| {
         output::complain(&error);

@@ -16,6 +16,8 @@ pub(super) struct Followed {
     pub(super) booked: BookedStanding,
     /// What it owes, in micro-credits.
     pub(super) debt: i64,
+    /// Its hash at the checkpoint that the books are held against.
+    pub(super) checked: Option<[u8; 32]>,
     floor: i64,
     standing: i64,
     hash: Hash,
@@ -59,6 +61,7 @@ impl Followed {
         Self {
             booked,
             debt: 0,
+            checked: None,
             floor,
             standing: 0,
             hash: Hash::Known(chain::START),

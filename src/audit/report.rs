@@ -5,6 +5,7 @@ use std::fmt;
 use serde::Serialize;
 
 use crate::ledger::books::Sizes;
+use crate::units::Timestamp;
 
 /// Violations that a report tells one by one; the rest is counted.
 const TOLD: usize = 100;
@@ -26,6 +27,8 @@ pub enum Invariant {
     I12,
     /// Every record of an account says what it said when the next one was booked.
     Chain,
+    /// What was booked before a checkpoint is what it was then.
+    Checkpoint,
     /// Rows name only what is there.
     Orphans,
 }
@@ -41,6 +44,7 @@ impl Invariant {
             Self::I11 => "I11",
             Self::I12 => "I12",
             Self::Chain => "chain",
+            Self::Checkpoint => "checkpoint",
             Self::Orphans => "orphans",
         }
     }
@@ -87,6 +91,9 @@ pub struct AuditReport {
     pub checked: Checked,
     /// Records that were booked before there was a chain of them.
     pub unchained: u64,
+    /// The instant of the checkpoint that they were held against.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub checkpoint: Option<Timestamp>,
     /// The first violations.
     pub violations: Vec<Violation>,
     /// How many there are in all.
@@ -146,7 +153,7 @@ impl From<Sizes> for Checked {
 impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { invariant, subject, what, expected, found } = self;
-        write!(f, "{:<8}{subject}: {what} is {found}, expected {expected}", invariant.as_str())
+        write!(f, "{:<11}{subject}: {what} is {found}, expected {expected}", invariant.as_str())
     }
 }
 
@@ -166,6 +173,9 @@ impl fmt::Display for AuditReport {
         )?;
         if self.unchained > 0 {
             writeln!(f, "{} records were booked before there was a chain", self.unchained)?;
+        }
+        if let Some(at) = self.checkpoint {
+            writeln!(f, "held against the checkpoint of {at}")?;
         }
         if self.holds() {
             return writeln!(f, "the books hold: I5, I6, I7, I8, I11, I12, chain");

@@ -10,8 +10,9 @@ use smallvec::SmallVec;
 use super::Snapshots;
 use super::balances::{Followed, Seen};
 use super::report::{AuditReport, Invariant};
+use super::walk::Range;
 use crate::ledger::LedgerError;
-use crate::ledger::books::{BookedUpdate, Books};
+use crate::ledger::books::{BookedStanding, BookedUpdate, Books};
 use crate::ledger::rows::{Cause, UpdateKind};
 use crate::policy::compiled::Name;
 use crate::units::{AccountId, IdMap, Seq, Timestamp, UserId};
@@ -38,6 +39,7 @@ pub(super) struct Stream<'a> {
     newest: IdMap<AccountId, Option<i64>>,
     page: VecDeque<BookedUpdate>,
     after: i64,
+    checkpoint: Option<i64>,
     ended: bool,
     parked: VecDeque<Group>,
     /// Whether balances that are not followed here are looked for elsewhere.
@@ -49,7 +51,7 @@ pub(super) struct Stream<'a> {
 }
 
 impl<'a> Stream<'a> {
-    pub(super) fn new(books: &'a dyn Books, after: i64, since: Option<Timestamp>) -> Self {
+    pub(super) fn new(books: &'a dyn Books, range: Range, since: Option<Timestamp>) -> Self {
         Self {
             books,
             since,
@@ -57,7 +59,8 @@ impl<'a> Stream<'a> {
             named: HashMap::new(),
             newest: IdMap::default(),
             page: VecDeque::new(),
-            after,
+            after: range.from.updates,
+            checkpoint: range.checkpoint.map(|extent| extent.updates),
             ended: false,
             parked: VecDeque::new(),
             seeks_strays: false,
@@ -67,7 +70,7 @@ impl<'a> Stream<'a> {
     }
 
     /// Adds a balance to those that are followed.
-    pub(super) fn add(&mut self, booked: crate::ledger::books::BookedStanding, snapshots: &Snapshots) {
+    pub(super) fn add(&mut self, booked: BookedStanding, snapshots: &Snapshots) {
         let floor = snapshots.floor(&booked.name);
         self.named.insert((booked.account, booked.user, booked.name.clone()), booked.balance);
         let id = booked.balance;
@@ -118,6 +121,11 @@ impl<'a> Stream<'a> {
     /// What still waits.
     pub(super) fn leftovers(&mut self) -> VecDeque<Group> {
         std::mem::take(&mut self.parked)
+    }
+
+    /// The balances that were booked before the checkpoint, and what their hashes were then.
+    pub(super) fn checked(&self) -> impl Iterator<Item = (&BookedStanding, [u8; 32])> {
+        self.balances.values().filter_map(|followed| Some((&followed.booked, followed.checked?)))
     }
 
     /// All balances, in the order of their rows.
@@ -201,6 +209,9 @@ impl<'a> Stream<'a> {
             expires_at = booked.and_then(|booked| booked.record.expires_at);
         }
         self.grants += u64::from(update.kind == Some(UpdateKind::Grant));
+        if self.checkpoint.is_some_and(|newest| update.place <= newest) {
+            followed.checked = Some(update.hash);
+        }
         Ok(Some(followed.follow(update, expires_at, report)))
     }
 

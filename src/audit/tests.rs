@@ -21,7 +21,7 @@ fn read(text: &str) -> Option<Arc<Policy>> {
 }
 
 /// Books of some lives of so many steps each, step by step in turns.
-async fn books(lives: std::ops::Range<u64>, steps: u64) -> (PathBuf, TempDir) {
+pub(super) async fn books(lives: std::ops::Range<u64>, steps: u64) -> (PathBuf, TempDir) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("ledger.db");
     let ledger = SqliteLedger::open(&path).unwrap();
@@ -29,7 +29,7 @@ async fn books(lives: std::ops::Range<u64>, steps: u64) -> (PathBuf, TempDir) {
     (path, folder)
 }
 
-async fn live(ledger: &SqliteLedger, lives: std::ops::Range<u64>, steps: u64) {
+pub(super) async fn live(ledger: &SqliteLedger, lives: std::ops::Range<u64>, steps: u64) {
     let policy = read(POLICY).unwrap();
     ledger.keep_policy(policy.version, POLICY).await.unwrap();
     let mut lives: Vec<_> = lives.map(|nth| Life::new(nth, &policy, true)).collect();
@@ -59,17 +59,17 @@ fn lived(lives: &mut [Life], hours: u64) -> Vec<Record> {
     records
 }
 
-fn audited(path: &Path, scope: Scope) -> AuditReport {
+pub(super) fn report_of(path: &Path, scope: Scope<'_>) -> AuditReport {
     let books = SqliteBooks::open(path).unwrap();
     audit(&books, &read, scope, &mut |_| {}).unwrap()
 }
 
-fn report(path: &Path) -> AuditReport {
-    audited(path, Scope::default())
+pub(super) fn report(path: &Path) -> AuditReport {
+    report_of(path, Scope::default())
 }
 
 /// Opens books as someone who would forge them: without triggers, checks and references.
-fn forger(path: &Path) -> Connection {
+pub(super) fn forger(path: &Path) -> Connection {
     let connection = Connection::open(path).unwrap();
     let mut triggers = connection.prepare("SELECT name FROM sqlite_schema WHERE type = 'trigger'").unwrap();
     let names: Vec<String> =
@@ -116,11 +116,11 @@ async fn a_part_of_the_books_holds_by_itself() {
     let (path, _folder) = books(0..6, 150).await;
     for hours in [0, 1, 40, 75, 149, 1_000] {
         let since = Some(START.plus(Span::from_seconds(hours * 3600)));
-        let report = audited(&path, Scope { since, account: None });
+        let report = report_of(&path, Scope { since, ..Scope::default() });
         assert!(report.holds(), "since hour {hours}: {report}");
     }
     let account = Some(SqliteBooks::open(&path).unwrap().account("account 3").unwrap().unwrap());
-    let of_account = audited(&path, Scope { since: None, account });
+    let of_account = report_of(&path, Scope { account, ..Scope::default() });
     assert!(of_account.holds(), "{of_account}");
     // What is broken elsewhere is no matter of this account's.
     let copy = path.with_file_name("copy.db");
@@ -129,7 +129,7 @@ async fn a_part_of_the_books_holds_by_itself() {
     forger(&copy)
         .execute(&format!("UPDATE usage_events SET model = 'x' WHERE account = ({other})"), [])
         .unwrap();
-    assert!(audited(&copy, Scope { since: None, account }).holds());
+    assert!(report_of(&copy, Scope { account, ..Scope::default() }).holds());
     assert!(!report(&copy).holds());
 }
 

@@ -1,6 +1,8 @@
 //! I6 and I7: usage events in the order of booking, and between them each account's other records: no number missing,
 //! no link of the chain broken, each with the balance updates that it must have.
 
+use super::checkpoint::Leaf;
+use super::checkpoint::tree::Tree;
 use super::report::{AuditReport, Invariant};
 use super::stream::Stream;
 use super::{Scope, Snapshots, Steps};
@@ -29,6 +31,8 @@ pub(super) struct Range {
     pub(super) up_to: Option<AccountId>,
     /// Where the walk begins.
     pub(super) from: Extent,
+    /// How far the books went at the checkpoint that they are held against.
+    pub(super) checkpoint: Option<Extent>,
 }
 
 /// What all portions have seen together.
@@ -80,6 +84,8 @@ struct Account {
     forgiven: Vec<(CounterKey, Timestamp, u64)>,
     /// Corrections whose record is still to come.
     pending: Vec<Pending>,
+    /// Its newest record before the checkpoint, and the link of it.
+    checked: Option<(Seq, [u8; 32])>,
 }
 
 /// A later revision and what its money follows from.
@@ -105,7 +111,7 @@ struct Pending {
 struct Walk<'a> {
     books: &'a dyn Books,
     snapshots: &'a Snapshots,
-    scope: Scope,
+    scope: Scope<'a>,
     range: Range,
     accounts: IdMap<AccountId, Account>,
     stream: Stream<'a>,
@@ -118,14 +124,15 @@ struct Walk<'a> {
 pub(super) fn walk(
     books: &dyn Books,
     snapshots: &Snapshots,
-    scope: Scope,
+    scope: Scope<'_>,
     range: Range,
     heads: Vec<BookedHead>,
     report: &mut AuditReport,
     seen: &mut Seen,
+    tree: &mut Tree,
     steps: &mut Steps<'_>,
 ) -> Result<(), LedgerError> {
-    let mut stream = Stream::new(books, range.from.updates, scope.since);
+    let mut stream = Stream::new(books, range, scope.since);
     stream.seeks_strays = range.after.is_none() && scope.account.is_none();
     books.balances(range.after, range.up_to, &mut |booked| {
         if scope.account.is_none_or(|only| only == booked.account) {
@@ -146,11 +153,11 @@ pub(super) fn walk(
             }
         }
     }
-    walk.finish()
+    walk.finish(tree)
 }
 
 impl Account {
-    fn new(head: BookedHead, scope: Scope) -> Self {
+    fn new(head: BookedHead, scope: Scope<'_>) -> Self {
         let whole = scope.since.is_none();
         let seq = whole.then_some(Seq(0));
         Self {
@@ -162,6 +169,7 @@ impl Account {
             knows_event: whole,
             forgiven: Vec::new(),
             pending: Vec::new(),
+            checked: None,
         }
     }
 
@@ -201,7 +209,8 @@ impl Walk<'_> {
         self.seen.money += event.money.len() as u64;
         self.begin(id, seq)?;
         self.advance(id, seq)?;
-        self.number(id, seq, &event.row, event.hash);
+        let before = self.range.checkpoint.is_some_and(|extent| event.place <= extent.events);
+        self.number(id, seq, &event.row, event.hash, before);
         let Some(account) = self.accounts.get_mut(&id) else { return Ok(()) };
         let subject = || format!("{id} seq {}", seq.0);
         let before = account.event.replace(event.place);
@@ -237,7 +246,14 @@ impl Walk<'_> {
     }
 
     /// The next number and link of an account.
-    fn number(&mut self, id: AccountId, seq: Seq, row: &[u8; 32], hash: Option<[u8; 32]>) {
+    fn number(
+        &mut self,
+        id: AccountId,
+        seq: Seq,
+        row: &[u8; 32],
+        hash: Option<[u8; 32]>,
+        before_checkpoint: bool,
+    ) {
         let Some(account) = self.accounts.get_mut(&id) else { return };
         let subject = || format!("{id} seq {}", seq.0);
         let expected = account.seq.unwrap_or_default().next();
@@ -259,11 +275,14 @@ impl Walk<'_> {
                 let (expected, told) = (hex::encode(expected), hex::encode(found));
                 self.report.compare(Invariant::Chain, subject, "link", &expected, &told);
                 account.hash = Some(found);
+                if before_checkpoint {
+                    account.checked = Some((seq, found));
+                }
             }
         }
     }
 
-    fn finish(mut self) -> Result<(), LedgerError> {
+    fn finish(mut self, tree: &mut Tree) -> Result<(), LedgerError> {
         while let Some(group) = self.stream.pull(self.report)? {
             self.place(group)?;
             if self.stream.is_full() {
@@ -272,15 +291,17 @@ impl Walk<'_> {
         }
         let mut ids: Vec<_> = self.accounts.keys().copied().collect();
         ids.sort_unstable();
-        for id in ids {
+        for id in ids.iter().copied() {
             if self.accounts.get(&id).is_some_and(|account| account.seq.is_some()) {
                 self.advance(id, END)?;
             }
             self.head(id);
         }
         self.leftovers();
-        let (stream, report) = (self.stream, self.report);
-        let mut stream = stream;
+        if self.range.checkpoint.is_some() {
+            self.leaves(&ids, tree);
+        }
+        let (mut stream, report) = (self.stream, self.report);
         self.seen.updates += stream.followed;
         self.seen.grants += stream.grants;
         self.books.remainders(&mut |balance, grant, remaining| {
@@ -292,6 +313,22 @@ impl Walk<'_> {
             balance.finish(report);
         }
         Ok(())
+    }
+
+    /// What the leaves of a checkpoint were then.
+    fn leaves(&self, ids: &[AccountId], tree: &mut Tree) {
+        let mut balances: Vec<_> = self.stream.checked().collect();
+        balances.sort_unstable_by_key(|(balance, _)| (balance.account, balance.user, balance.name.clone()));
+        let mut balances = balances.into_iter().peekable();
+        for id in ids {
+            if let Some((seq, link)) = self.accounts.get(id).and_then(|account| account.checked) {
+                tree.push(Leaf::Account { account: *id, seq, link }.hash(), None);
+            }
+            while let Some((balance, hash)) = balances.next_if(|(balance, _)| balance.account <= *id) {
+                let (account, user, name) = (balance.account, balance.user, &*balance.name);
+                tree.push(Leaf::Balance { account, user, name, hash }.hash(), None);
+            }
+        }
     }
 
     /// The head of an account against its newest rows.

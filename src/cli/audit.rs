@@ -9,7 +9,7 @@ use anyhow::Context;
 use clap::Args;
 
 use super::output::{say, say_json};
-use super::{ConfigFile, Format};
+use super::{ConfigFile, Format, checkpoint};
 use crate::audit::{Progress, Scope, audit};
 use crate::config::Config;
 use crate::ledger::sqlite::SqliteBooks;
@@ -28,6 +28,12 @@ pub(super) struct Audit {
     /// Only this account, by its id or name
     #[arg(long, value_name = "ACCOUNT")]
     account: Option<String>,
+    /// Hold the books against this checkpoint: nothing before it may have changed
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["since", "account"])]
+    checkpoint: Option<PathBuf>,
+    /// The public key that the checkpoint must be signed under; any where none is given
+    #[arg(long, value_name = "KEY", requires = "checkpoint")]
+    key: Option<String>,
     #[command(flatten)]
     config: ConfigFile,
     #[command(flatten)]
@@ -56,7 +62,12 @@ impl Audit {
             }
             None => None,
         };
-        let scope = Scope { since: self.since, account };
+        let signed = self.checkpoint.as_deref().map(checkpoint::read).transpose()?;
+        let checkpoint = match &signed {
+            Some(signed) => Some(signed.verify(self.key.as_deref())?),
+            None => None,
+        };
+        let scope = Scope { since: self.since, account, checkpoint };
         let read_policy = |text: &str| load::parse("a policy in the books", text).ok().map(Arc::new);
         let report = audit(&books, &read_policy, scope, &mut progress).with_context(unread)?;
         if shows_progress {

@@ -24,7 +24,8 @@ impl Walk<'_> {
         });
         let subject = || format!("{id} seq {}", seq.0);
         let money = pending.as_ref().filter(|_| kind == "correction").map(|pending| &pending.money.row);
-        self.number(id, seq, &record.bytes.clone().hash(money), record.hash);
+        let before = self.range.checkpoint.is_some_and(|extent| record.place <= extent.records);
+        self.number(id, seq, &record.bytes.clone().hash(money), record.hash, before);
         match (kind, pending) {
             ("correction", Some(pending)) => return self.correction(id, record, &pending),
             ("correction", None) if self.scope.since.is_none() => {
