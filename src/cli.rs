@@ -1,5 +1,5 @@
 //! The command line: `overfall demo`, `serve`, `policy`, `account`, `user`, `key`, `grant`, `audit`,
-//! `checkpoint`.
+//! `checkpoint`, `receipt`.
 //!
 //! Output is for people by default and for programs with `--json`; what went wrong goes to standard error with the way
 //! out, and the exit code says it too: 0 done, 1 it did not go as asked, 2 the words of the command were wrong.
@@ -11,6 +11,7 @@ mod node;
 mod operate;
 mod output;
 mod policy;
+mod receipt;
 mod reload;
 mod serve;
 
@@ -55,6 +56,8 @@ enum Verb {
     /// Sign what the books say now, for others to keep; show the newest, and the key
     #[command(subcommand)]
     Checkpoint(checkpoint::CheckpointVerb),
+    /// Prove one call's charge to somebody else: a file that is checked without the books
+    Receipt(receipt::ReceiptOf),
 }
 
 /// Where the deployment file is.
@@ -85,6 +88,7 @@ pub fn run(command: Command) -> ExitCode {
         Verb::Grant(verb) => verb.run(),
         Verb::Audit(audit) => audit.run(),
         Verb::Checkpoint(verb) => verb.run(),
+        Verb::Receipt(receipt) => receipt.run(),
     };
     done.unwrap_or_else(|error| {
         output::complain(&error);
