@@ -5,6 +5,7 @@
 
 pub mod credits;
 pub mod id;
+pub(crate) mod planted;
 pub mod price;
 pub mod quantity;
 pub mod time;

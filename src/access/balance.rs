@@ -7,6 +7,7 @@ use smallvec::SmallVec;
 
 use super::counter::Holds;
 use crate::policy::compiled::{Balance, CounterKey, Issue};
+use crate::units::planted::{Bug, planted};
 use crate::units::{Credits, GrantId, SignedCredits, Timestamp};
 
 /// The priority of a grant that names none, and of those that policy issues. Lower is drawn first.
@@ -43,6 +44,9 @@ pub struct GrantState {
 
 impl GrantState {
     fn order(&self, other: &Self) -> Ordering {
+        if planted(Bug::PriorityIgnored) {
+            return (self.expires_at, self.id).cmp(&(other.expires_at, other.id));
+        }
         (self.priority, self.expires_at, self.id).cmp(&(other.priority, other.expires_at, other.id))
     }
 
@@ -59,7 +63,7 @@ impl GrantState {
     /// What a new hold could take of it.
     pub fn available(&self, now: Timestamp, holds: Holds) -> Credits {
         match holds {
-            _ if self.is_expired(now) => Credits::ZERO,
+            _ if self.is_expired(now) && !planted(Bug::ExpiredGrantDrawn) => Credits::ZERO,
             Holds::Count => self.remaining.saturating_sub(self.held),
             Holds::Ignore => self.remaining,
         }
@@ -126,6 +130,9 @@ impl BalanceState {
     /// Pays what is owed out of what is free, grant by grant, and says which grant paid how much.
     pub fn repay(&mut self, now: Timestamp) -> Vec<(GrantId, Credits)> {
         let mut paid = Vec::new();
+        if planted(Bug::DebtNeverRepaid) {
+            return paid;
+        }
         for grant in &mut self.grants {
             let part = self.debt.min(grant.available(now, Holds::Count));
             if !part.is_zero() {
@@ -141,6 +148,9 @@ impl BalanceState {
     pub fn expire(&mut self, now: Timestamp) -> Vec<(GrantId, Credits)> {
         let mut expired = Vec::new();
         for grant in self.grants.iter_mut().filter(|grant| grant.is_expired(now)) {
+            if planted(Bug::ExpiryTakesHeld) {
+                grant.held = Credits::ZERO;
+            }
             let free = grant.remaining.saturating_sub(grant.held);
             if !free.is_zero() {
                 grant.remaining = grant.held;
@@ -159,7 +169,8 @@ pub fn issuable(
     now: Timestamp,
 ) -> Option<GrantState> {
     let issue = balance.issue.filter(|issue| issue.is_open(now))?;
-    let fresh = state.is_none_or(|state| !state.issued && state.debt.is_zero());
+    let fresh =
+        state.is_none_or(|state| (!state.issued || planted(Bug::GrantIssuedTwice)) && state.debt.is_zero());
     fresh.then(|| GrantState {
         id: GrantId::derived(&[b"issue", owner, balance.name.as_bytes()]),
         priority: DEFAULT_PRIORITY,

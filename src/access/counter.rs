@@ -7,6 +7,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::policy::compiled::{CounterKey, Instance, Period, Rate, Window};
+use crate::units::planted::{Bug, planted};
 use crate::units::{Amount, Timestamp};
 
 /// The state of one counter of one owner.
@@ -67,7 +68,10 @@ impl Counters {
     pub fn window(&self, window: &Window, now: Timestamp) -> WindowState {
         let slot = self.slot(window.key);
         let (instance, slot) = match (&window.period, slot) {
-            (Period::FirstUse(length), Some(slot)) if now < slot.at.plus(*length) => {
+            (Period::FirstUse(length), Some(slot))
+                if now < slot.at.plus(*length)
+                    || now == slot.at.plus(*length) && planted(Bug::WindowEndsLate) =>
+            {
                 (Instance { start: slot.at, end: slot.at.plus(*length) }, Some(slot))
             }
             (Period::FirstUse(_), _) => (window.period.instance_at(now), None),
@@ -96,7 +100,11 @@ impl Counters {
     /// Turns what a hold reserved of the instance that began at `start` into use: all of it is no longer held, `kept`
     /// of it is used. What comes back to an instance that has ended is dropped.
     pub fn settle_window(&mut self, key: CounterKey, start: Timestamp, held: Amount, kept: Amount) {
-        if let Some(slot) = self.0.iter_mut().find(|slot| slot.key == key && slot.at == start) {
+        if let Some(slot) = self
+            .0
+            .iter_mut()
+            .find(|slot| slot.key == key && (slot.at == start || planted(Bug::ReturnsToAnotherInstance)))
+        {
             slot.held = slot.held.saturating_sub(held.get());
             slot.used = slot.used.saturating_add(kept.get());
         }

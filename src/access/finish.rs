@@ -15,6 +15,7 @@ use super::walk::{place_of, share};
 use crate::policy::compiled::{
     BalanceIndex, CalendarUnit, Feature, Guard, GuardRule, Period, Scope, Source, Window, WindowLayer,
 };
+use crate::units::planted::{Bug, planted};
 use crate::units::{Amount, Credits, DecisionId, GrantId, Timestamp, UserId};
 
 /// The draws of the truth, as they are found.
@@ -133,6 +134,9 @@ impl Settling<'_> {
             let (kept, covers) = share(layer, unit, rest.saturating_sub(covered), own.amount);
             let counters = &mut self.account.purse_mut(layer.per, hold.user).counters;
             for (window, start) in layer.windows.iter().zip(starts) {
+                if kept.is_zero() && planted(Bug::VoidForgetsWindow) {
+                    continue;
+                }
                 counters.settle_window(window.key, *start, own.amount, kept);
             }
             covered = covered.saturating_add(covers);
@@ -206,8 +210,11 @@ impl Settling<'_> {
             return Credits::ZERO;
         }
         let state = self.account.purse_mut(balance.per, hold.user).balance_mut(balance.key);
-        let owed = shortage.min(limit.saturating_sub(state.debt));
-        state.debt = state.debt.saturating_add(owed);
+        let bound = if planted(Bug::DebtUnbounded) { limit } else { limit.saturating_sub(state.debt) };
+        let owed = shortage.min(bound);
+        if !planted(Bug::FinishIgnoresDebt) {
+            state.debt = state.debt.saturating_add(owed);
+        }
         let amount = Amount::clamped(owed.micros());
         self.draw(place, amount, amount, Origin::Debt);
         owed
@@ -230,7 +237,7 @@ impl Settling<'_> {
                     *slot = Slot { at: slot.at.max(now), used: level, ..*slot };
                     counters.close_if_empty(guard.key);
                 }
-                (GuardRule::Concurrent { .. }, Taken::Place) => {
+                (GuardRule::Concurrent { .. }, Taken::Place) if !planted(Bug::PlaceLeaked) => {
                     let slot = counters.slot_mut(guard.key, now);
                     slot.used = slot.used.saturating_sub(1);
                     counters.close_if_empty(guard.key);
@@ -286,7 +293,9 @@ fn draw_grants(
     for grant in state.grants_mut() {
         let reserved = own_of(own, grant);
         let part = rest.min(reserved.saturating_add(grant.available(now, Holds::Count)));
-        grant.held = grant.held.saturating_sub(reserved);
+        if !(cost.is_zero() && planted(Bug::LeakedHold)) {
+            grant.held = grant.held.saturating_sub(reserved);
+        }
         grant.remaining = grant.remaining.saturating_sub(part);
         rest = rest.saturating_sub(part);
         if !part.is_zero() {
@@ -339,6 +348,9 @@ fn forgive(
     let part =
         shortage.min(Credits::from_micros(limit.micros().saturating_sub(slot.used)).unwrap_or(Credits::ZERO));
     slot.used = slot.used.saturating_add(part.micros());
+    if planted(Bug::OverageCountedTwice) {
+        slot.used = slot.used.saturating_add(part.micros());
+    }
     counters.close_if_empty(feature.forgiven_key);
     part
 }

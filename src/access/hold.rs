@@ -12,6 +12,7 @@ use super::standing::Standing;
 use super::terms::Terms;
 use super::walk::{Reserved, place_of};
 use crate::policy::compiled::{CounterKey, Guard, GuardRule, Layer, Scope, Source, WindowLayer};
+use crate::units::planted::{Bug, planted};
 use crate::units::{AccountId, Credits, DecisionId, Span, Timestamp, UserId};
 
 /// A request for a hold.
@@ -127,7 +128,9 @@ impl Account {
     /// Moves the deadline of a hold.
     pub fn renew(&mut self, decision: DecisionId, expires_at: Timestamp) -> Result<(), NoSuchHold> {
         let hold = self.holds.find_mut(decision).ok_or(NoSuchHold)?;
-        hold.expires_at = hold.expires_at.max(expires_at);
+        if !planted(Bug::RenewIgnored) {
+            hold.expires_at = hold.expires_at.max(expires_at);
+        }
         Ok(())
     }
 
@@ -184,7 +187,9 @@ impl Account {
         if !walk.is_covered() {
             return Extended::Lacking;
         }
-        self.take(&hold.terms, hold.user, &walk.draws, &charges, now);
+        if !planted(Bug::ExtensionNotReserved) {
+            self.take(&hold.terms, hold.user, &walk.draws, &charges, now);
+        }
         hold.draws.extend(walk.draws);
         hold.charges.extend(charges);
         hold.demand = estimate;

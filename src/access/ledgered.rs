@@ -8,6 +8,7 @@ use super::record::{
     OriginEntry,
 };
 use crate::policy::compiled::{CounterKey, Name, Scope};
+use crate::units::planted::{Bug, planted};
 use crate::units::{Credits, GrantId, Seq, Timestamp, UserId};
 
 /// An order to grant credits.
@@ -77,7 +78,7 @@ impl Account {
             user: order.user,
             balance: order.balance,
             amount: order.amount,
-            repaid: debt.min(order.amount),
+            repaid: if planted(Bug::GrantIgnoresDebt) { Credits::ZERO } else { debt.min(order.amount) },
             priority: order.priority,
             expires_at: order.expires_at,
             granted_at: now,
@@ -117,7 +118,7 @@ impl Account {
             }
         }
         let records = found.into_iter().map(|(user, grants)| ExpiryRecord {
-            seq: self.next_seq(),
+            seq: if planted(Bug::SeqReused) { self.seq } else { self.next_seq() },
             account: self.id,
             user,
             expired_at: now,
@@ -131,7 +132,9 @@ impl Account {
     pub fn next_expiry(&self, now: Timestamp) -> Option<Timestamp> {
         let balances = self.purses().flat_map(|(_, purse)| purse.balances());
         let grants = balances.flat_map(BalanceState::grants);
-        let takes = |grant: &&GrantState| grant.remaining > grant.held || !grant.is_expired(now);
+        let takes = |grant: &&GrantState| {
+            grant.remaining > grant.held || !grant.is_expired(now) && !planted(Bug::ExpiryUnwatched)
+        };
         grants.filter(takes).filter_map(GrantState::expiry).min()
     }
 
@@ -254,7 +257,7 @@ impl Account {
     /// Whether a record is the next one; `false` for one that is applied already.
     fn follows(&mut self, seq: Seq) -> Result<bool, Gap> {
         if seq <= self.seq {
-            return Ok(false);
+            return Ok(seq == self.seq && planted(Bug::ReplayAppliesTwice));
         }
         if seq != self.seq.next() {
             return Err(Gap { newest: self.seq, found: seq });

@@ -3,13 +3,14 @@
 use super::demand::Demand;
 use super::hold::Hold;
 use super::record::{Ending, Grade, JobKind, Outcome};
+use crate::units::planted::{Bug, planted};
 
 impl Hold {
     /// How it ends past its deadline. One that never left is given back, and so is a video's: nobody pays for one that
     /// is not known to be whole. Any other that left is charged at its floor.
     pub fn at_deadline(&self) -> (Demand, Ending) {
         let (floor, ending) = self.at_floor(Outcome::Expired);
-        match self.dispatched {
+        match self.dispatched && !planted(Bug::SweepVoidsWhatLeft) {
             true if self.makes_video() => (Demand::nothing(), ending),
             true => (floor, ending),
             false => (Demand::nothing(), Ending::not_sent()),
@@ -30,6 +31,9 @@ impl Hold {
     fn at_floor(&self, outcome: Outcome) -> (Demand, Ending) {
         let mut quantities = self.demand.quantities.clone();
         quantities.output_tokens = 0;
+        if planted(Bug::FloorForgetsInput) {
+            quantities.input_tokens = 0;
+        }
         // What was priced once is priced again; a floor that could not be is charged as it was held.
         let used = self.terms.estimate(quantities).unwrap_or_else(|_| self.demand.clone());
         let ending = Ending {

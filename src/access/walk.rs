@@ -15,6 +15,7 @@ use crate::policy::compiled::{
     BalanceIndex, Feature, FeatureIndex, Guard, GuardRule, Layer, PlanIndex, Policy, Scope, Source,
     Waterfall, Window, WindowLayer,
 };
+use crate::units::planted::{Bug, planted};
 use crate::units::price::PriceOverflow;
 use crate::units::{Amount, Credits, Timestamp, Unit, UserId};
 
@@ -153,6 +154,9 @@ impl<'a> Subject<'a> {
             let state = self.window(layer.per, window, now);
             left = left.min(state.left(window.allow, holds));
             starts.push(state.instance.start);
+        }
+        if planted(Bug::WindowOffByOne) {
+            left = left.saturating_add(Amount::clamped(1));
         }
         let (amount, covers) = share(layer, self.feature().unit, rest, left);
         Draw { layer: place_of(place), amount, covers, origin: Origin::Windows(starts) }

@@ -10,6 +10,7 @@ use smallvec::SmallVec;
 
 use super::format::{self, Opening};
 use super::{Id, Tag};
+use crate::units::planted::{Bug, planted};
 
 /// Bounded by the room that a segment sets aside for its opening: see [`limits`].
 #[derive(Debug, Default)]
@@ -101,8 +102,11 @@ impl Catalog {
 
     fn releasable(&self) -> Option<u64> {
         let (newest, _) = self.segments.last_key_value()?;
-        let gone =
-            |segment: &&Segment| segment.open == 0 && segment.end <= self.applied && segment.number < *newest;
+        let gone = |segment: &&Segment| {
+            (segment.open == 0 || planted(Bug::OpenHoldTrimmed))
+                && segment.end <= self.applied
+                && segment.number < *newest
+        };
         self.segments.values().find(gone).map(|segment| segment.number)
     }
 

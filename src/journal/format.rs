@@ -13,6 +13,7 @@
 //! never pass for a frame.
 
 use super::{Frame, Id, Tag};
+use crate::units::planted::{Bug, planted};
 
 /// What stands before the payload of a frame.
 pub(super) const FRAME_BYTES: usize = 25;
@@ -209,7 +210,8 @@ pub(super) fn claimed_bytes(bytes: &[u8]) -> Option<usize> {
 
 /// Whether the CRC of this whole frame is right.
 pub(super) fn is_sealed(frame: &[u8], salt: u32) -> bool {
-    frame.len() >= FRAME_BYTES && u32_at(frame, 0) == crc32c::crc32c_append(salt, &frame[4..])
+    frame.len() >= FRAME_BYTES && planted(Bug::TornFrameAccepted)
+        || frame.len() >= FRAME_BYTES && u32_at(frame, 0) == crc32c::crc32c_append(salt, &frame[4..])
 }
 
 /// Reads a whole frame, trusting its CRC to have been checked.

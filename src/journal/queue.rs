@@ -309,8 +309,13 @@ mod tests {
 
     /// Queues two ends, then does something, and tells how many frames the writer takes then.
     fn taken_after(hurry: impl FnOnce(&Queue)) -> usize {
-        let bounds =
-            Bounds { frame_bytes: 100, queue_bytes: 1000, holds: 10, linger: Duration::from_hours(1), gather: GATHER_MAX };
+        let bounds = Bounds {
+            frame_bytes: 100,
+            queue_bytes: 1000,
+            holds: 10,
+            linger: Duration::from_hours(1),
+            gather: GATHER_MAX,
+        };
         let nap = Nap { heeds_frames: true, longest: None };
         let queue = Queue::new(0, 0, bounds);
         std::thread::scope(|scope| {

@@ -18,6 +18,7 @@ use crate::access::record::{EndRecord, Ending, GrantRecord, JobRecord, Record};
 use crate::access::{Account, Ask, Demand, Extended, GrantOrder, NoSuchHold, Prior, Standing, TooMuch};
 use crate::journal::{AppendError, Frame, Journal, Tag, Ticket};
 use crate::policy::compiled::{FeatureIndex, PlanIndex, Policy};
+use crate::units::planted::{Bug, planted};
 use crate::units::time::Clock;
 use crate::units::{AccountId, DecisionId, GrantId, IdMap, Timestamp, UserId};
 
@@ -152,7 +153,12 @@ impl Meter for MemoryMeter {
         }
         let proposal = match account.propose(ask, now) {
             Ok(proposal) => proposal,
-            Err(block) => return Ok(Verdict::Block(block)),
+            Err(block) => {
+                if planted(Bug::BlockUsesANumber) {
+                    account.seq = account.seq.next();
+                }
+                return Ok(Verdict::Block(block));
+            }
         };
         // Queued before it is taken: a decision that cannot be kept is not made, and uses no number.
         let record = Record::Hold(Box::new(proposal.record(id)));
@@ -225,7 +231,7 @@ impl Meter for MemoryMeter {
     ) -> Result<Corrected, MeterError> {
         let account = self.live.account(id);
         let mut account = lock(&account);
-        if lock(&self.live.corrected).contains(&prior.decision) {
+        if lock(&self.live.corrected).contains(&prior.decision) && !planted(Bug::RefundTwice) {
             return Ok(Corrected::Already);
         }
         let correction = match account.correct(&prior, used, ending, self.live.clock.now()) {
@@ -246,7 +252,7 @@ impl Meter for MemoryMeter {
     ) -> Result<Option<(GrantRecord, Ticket)>, MeterError> {
         let account = self.live.account(id);
         let mut account = lock(&account);
-        if lock(&self.live.pending_grants).contains(&order.grant) {
+        if lock(&self.live.pending_grants).contains(&order.grant) && !planted(Bug::GrantAppliedTwice) {
             return Ok(None);
         }
         let key = order.key;

@@ -5,10 +5,10 @@ use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
 use serde_json::json;
 
-use super::auditor::{Grant, Made, Owner, Use, Violation};
+use super::auditor::{Grant, Made, Owner, Source, Use, Violation};
 use super::node::{USERS, account_id, account_of, at_once, user_id};
 use super::plan::{Step, Verb};
-use super::rules::{Balance, CREDIT, Feature};
+use super::rules::{Balance, CREDIT, Feature, INCLUDED_MS};
 use super::upstream::Answer;
 use super::world::{InHand, Job, Stage, World, quantities, takes};
 use crate::access::record::{GrantOrigin, JobKind, JobRecord, Record, Resource};
@@ -22,7 +22,7 @@ use crate::policy::compiled::CounterKey;
 use crate::units::{Credits, DecisionId, GrantId, Span, Timestamp};
 
 /// How long a job lives.
-const JOB_MS: i64 = 1_000_003;
+const JOB_MS: i64 = 300_007;
 
 impl World {
     /// Takes one step.
@@ -39,7 +39,9 @@ impl World {
             Verb::Grant => self.act_grant(a, b, c),
             Verb::GrantAgain => self.act_grant_again(a),
             Verb::Learn => self.act_learn(a, b, c),
-            Verb::FindLate => at_once(self.node.jobs.find_late()).map(drop).map_err(|error| format!("{error:?}")),
+            Verb::FindLate => {
+                at_once(self.node.jobs.find_late()).map(drop).map_err(|error| format!("{error:?}"))
+            }
             Verb::Reload => {
                 self.in_force = 1 - self.in_force;
                 self.tell(format!("policy {} is in force", self.in_force));
@@ -291,7 +293,9 @@ impl World {
         let video = call.feature == Feature::Sora;
         let truth = Use { input: u64::from(c % 12), output: u64::from(c / 12 % 15), seconds: 0 };
         let (kind, object, used, outcome) = match (video, b % 4) {
-            (true, 0) => (JobKind::Video, json!({"id": resource, "status": "failed"}), Use::default(), "failed"),
+            (true, 0) => {
+                (JobKind::Video, json!({"id": resource, "status": "failed"}), Use::default(), "failed")
+            }
             (true, _) => {
                 let seconds = call.estimate.seconds.min(u64::from(c % 6 + 1));
                 let object = json!({"id": resource, "status": "completed", "seconds": seconds.to_string()});
@@ -316,11 +320,22 @@ impl World {
                 return Err(format!("I9: {resource} is corrected, though {}", call.outcome));
             }
             self.tally.corrections += 1;
+            self.learn_again(kind, &object)?;
         } else if call.open && call.job.is_some() {
             return Err(format!("I9: nothing is learnt of {resource}"));
         }
         self.awaited.extend(learnt.map(|ticket| (self.auditor.frames(), ticket)));
         Ok(())
+    }
+
+    /// I9: there is no second correction, though the books do not know of the first yet.
+    fn learn_again(&mut self, kind: JobKind, object: &serde_json::Value) -> Result<(), Violation> {
+        let failed = |error: &dyn std::fmt::Debug| format!("{error:?}");
+        at_once(self.node.jobs.find_late()).map_err(|error| failed(&error))?;
+        match at_once(self.node.jobs.learn(kind, object)) {
+            Ok(None) => Ok(()),
+            other => Err(format!("I9: a second correction: {other:?}")),
+        }
     }
 
     fn act_pass(&mut self, a: u32, b: u32) -> Result<(), Violation> {
@@ -340,13 +355,30 @@ impl World {
             let open = state.calls.values().filter(|call| call.open).map(|call| call.expires);
             let ends = state.grants.iter().filter(|grant| grant.left > 0).map(|grant| grant.expires);
             let now = self.now();
-            let Some(next) = open.chain(ends).filter(|at| *at > now && *at <= until).min() else { break };
+            let Some(next) =
+                open.chain(ends).chain(self.window_ends()).filter(|at| *at > now && *at <= until).min()
+            else {
+                break;
+            };
             self.clock.advance(Span::from_ms((next - now).unsigned_abs()));
             self.sweep()?;
+            self.check()?;
         }
         let left = until - self.now();
         self.clock.advance(Span::from_ms(u64::try_from(left).unwrap_or(0)));
         Ok(())
+    }
+
+    /// When the windows end that calls have named.
+    fn window_ends(&self) -> impl Iterator<Item = i64> {
+        let calls = self.auditor.state.calls.values().filter(|call| call.feature == Feature::Codex);
+        let starts = calls.flat_map(|call| &call.takes).filter_map(|take| match &take.source {
+            Source::Windows(starts) => {
+                Some(starts.iter().zip(INCLUDED_MS).map(|(start, length)| start + length))
+            }
+            Source::Grant(_) | Source::Debt => None,
+        });
+        starts.flatten()
     }
 
     fn sweep(&mut self) -> Result<(), Violation> {

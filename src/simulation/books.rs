@@ -210,10 +210,12 @@ fn chains(books: &Connection, updates: &[Update]) -> rusqlite::Result<Result<(),
         let sum = |kind: &str| chain.sums.get(kind).copied().unwrap_or(0);
         let given = sum("grant") + sum("adjustment") + sum("refund");
         let said: (i64, i64, [u8; 32]) = (row.get(3)?, row.get(4)?, row.get(5)?);
-        if said != (chain.standing, chain.debt, chain.hash) || given != said.0 - sum("debit") - sum("expiry") {
+        if said != (chain.standing, chain.debt, chain.hash) || given != said.0 - sum("debit") - sum("expiry")
+        {
             return Ok(Err(format!("I8, I12: a balance says {said:?}, its updates {:?}", chain.standing)));
         }
-        let mut left = books.prepare_cached("SELECT grant_id, remaining FROM remainders WHERE balance = ?1")?;
+        let mut left =
+            books.prepare_cached("SELECT grant_id, remaining FROM remainders WHERE balance = ?1")?;
         let left = left.query_map([row.get::<_, i64>(6)?], |row| Ok((row.get(0)?, row.get(1)?)))?;
         let left: BTreeMap<Id, i64> = left.collect::<rusqlite::Result<_>>()?;
         let expected: BTreeMap<Id, i64> = chain.left.into_iter().filter(|(_, left)| *left != 0).collect();

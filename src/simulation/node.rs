@@ -118,15 +118,11 @@ impl Node {
         let (meter, recovered) = restored.map_err(|error| format!("I10: {error:?}"))?;
         let meter = Arc::new(meter);
         let booked = Arc::clone(&meter);
-        let settler =
-            Settler::new(Arc::clone(&journal), ledger.clone(), move |grant| booked.booked(grant));
+        let settler = Settler::new(Arc::clone(&journal), ledger.clone(), move |grant| booked.booked(grant));
         let reader = journal.reader(Position::START);
         let truths = Truths { ledger: ledger.clone(), policies: live };
-        let pace = Pace {
-            polls_per_second: 1,
-            first: Span::from_seconds(10),
-            longest: Span::from_seconds(60),
-        };
+        let pace =
+            Pace { polls_per_second: 1, first: Span::from_seconds(10), longest: Span::from_seconds(60) };
         let jobs = at_once(Jobs::open(meter.clone(), truths, Arc::new(Silent), clock.clone(), pace));
         let jobs = jobs.map_err(|error| format!("I10: {error:?}"))?;
         let node = Self { journal, writer, meter, ledger, settler, reader, jobs };

@@ -100,9 +100,7 @@ impl Feature {
     /// In policy order.
     pub(super) const fn layers(self) -> &'static [Layer] {
         match self {
-            Self::Codex => {
-                &[Layer::Window, Layer::Balance(Balance::Launch), Layer::Balance(Balance::Wallet)]
-            }
+            Self::Codex => &[Layer::Window, Layer::Balance(Balance::Launch), Layer::Balance(Balance::Wallet)],
             Self::Sora => &[Layer::Window, Layer::Balance(Balance::Wallet)],
         }
     }

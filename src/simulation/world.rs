@@ -366,7 +366,10 @@ impl World {
         let (node, frames, recovered) = Node::open(&self.disk, &self.books, &self.clock, &self.policies)?;
         self.node = node;
         let known = self.auditor.frames();
-        self.tell(format!("the process dies, {cut:?}: {frames} of {known} frames, {} promised", self.promised));
+        self.tell(format!(
+            "the process dies, {cut:?}: {frames} of {known} frames, {} promised",
+            self.promised
+        ));
         if frames < self.promised || frames > known {
             return Err(format!("I10: {frames} frames are there; promised {}, given {known}", self.promised));
         }

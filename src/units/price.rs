@@ -9,6 +9,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use super::planted::{Bug, planted};
 use super::{Amount, Credits};
 
 /// A non-negative decimal exactly as written: `digits / 10^scale`.
@@ -119,6 +120,9 @@ impl Price {
 
     /// The price in whole micro-credits, rounded up.
     pub fn ceil(self) -> Result<Credits, PriceOverflow> {
+        if planted(Bug::RoundingDown) {
+            return to_credits(self.numerator / self.denominator);
+        }
         to_credits(self.numerator.div_ceil(self.denominator))
     }
 

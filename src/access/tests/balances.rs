@@ -57,13 +57,13 @@ fn a_grant_is_drawn_until_the_instant_it_expires() {
 fn at_expiry_only_what_is_not_held_expires() {
     let mut world = wallet();
     world.grant_to("wallet", 1, 10, 100, Some(HOUR));
-    assert_eq!(world.account.next_expiry(), Some(START.plus(Span::from_ms(HOUR))));
+    assert_eq!(world.account.next_expiry(world.now), Some(START.plus(Span::from_ms(HOUR))));
     let decision = world.hold(4);
     assert_eq!(world.at(HOUR - 1).expire(), 0);
     assert_eq!(world.at(HOUR).expire(), 1);
     let Some(Record::Expiry(expiry)) = world.records.last() else { panic!("an expiry") };
     assert_eq!((expiry.grants[0].amount, expiry.grants[0].scope), (whole(6), Scope::Account));
-    assert_eq!((world.expire(), world.account.next_expiry()), (0, None));
+    assert_eq!((world.expire(), world.account.next_expiry(world.now)), (0, None));
     // The held part stays drawable by its hold, and by nobody else.
     assert_eq!(world.block(1).reason, Reason::CreditsExhausted);
     let end = world.finish(decision, 4);

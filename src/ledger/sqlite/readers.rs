@@ -66,6 +66,8 @@ impl Readers {
         if self.here {
             return reading();
         }
-        tokio::task::spawn_blocking(reading).await.map_err(|error| LedgerError::Unavailable(Box::new(error)))?
+        tokio::task::spawn_blocking(reading)
+            .await
+            .map_err(|error| LedgerError::Unavailable(Box::new(error)))?
     }
 }

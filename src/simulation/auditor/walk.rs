@@ -76,9 +76,10 @@ impl State {
     /// What is left of each window.
     pub(in crate::simulation) fn left(&self, call: &Call, now: i64) -> Vec<u64> {
         let windows = call.feature.windows(&RULES[call.rules]);
-        let left = windows.iter().enumerate().map(|(place, (allow, length))| {
-            allow.saturating_sub(self.window(call, place, *length, now).1)
-        });
+        let left = windows
+            .iter()
+            .enumerate()
+            .map(|(place, (allow, length))| allow.saturating_sub(self.window(call, place, *length, now).1));
         left.collect()
     }
 
