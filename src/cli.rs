@@ -1,14 +1,17 @@
-//! The command line: `overfall demo`, `serve`, `policy`, `account`, `user`, `key`, `grant`, `audit`.
+//! The command line: `overfall demo`, `serve`, `policy`, `account`, `user`, `key`, `grant`, `audit`,
+//! `checkpoint`, `receipt`.
 //!
 //! Output is for people by default and for programs with `--json`; what went wrong goes to standard error with the way
 //! out, and the exit code says it too: 0 done, 1 it did not go as asked, 2 the words of the command were wrong.
 
 mod audit;
+mod checkpoint;
 mod demo;
 mod node;
 mod operate;
 mod output;
 mod policy;
+mod receipt;
 mod reload;
 mod serve;
 
@@ -50,6 +53,11 @@ enum Verb {
     Grant(operate::GrantVerb),
     /// Prove the books; exit with 1 and a list where they do not hold
     Audit(audit::Audit),
+    /// Sign what the books say now, for others to keep; show the newest, and the key
+    #[command(subcommand)]
+    Checkpoint(checkpoint::CheckpointVerb),
+    /// Prove one call's charge to somebody else: a file that is checked without the books
+    Receipt(receipt::ReceiptOf),
 }
 
 /// Where the deployment file is.
@@ -79,6 +87,8 @@ pub fn run(command: Command) -> ExitCode {
         Verb::Key(verb) => verb.run(),
         Verb::Grant(verb) => verb.run(),
         Verb::Audit(audit) => audit.run(),
+        Verb::Checkpoint(verb) => verb.run(),
+        Verb::Receipt(receipt) => receipt.run(),
     };
     done.unwrap_or_else(|error| {
         output::complain(&error);

@@ -37,13 +37,17 @@ pub enum Invariant {
     I13,
     /// Every route has one class, and an owned resource is served to its account only.
     I14,
+    /// Every record of an account says what it said when the next one was booked.
+    Chain,
+    /// What was booked before a checkpoint is what it was then.
+    Checkpoint,
     /// Rows name only what is there.
     Orphans,
 }
 
 impl Invariant {
     /// All of them, in order.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 17] = [
         Self::I1,
         Self::I2,
         Self::I3,
@@ -58,6 +62,8 @@ impl Invariant {
         Self::I12,
         Self::I13,
         Self::I14,
+        Self::Chain,
+        Self::Checkpoint,
         Self::Orphans,
     ];
 
@@ -78,6 +84,8 @@ impl Invariant {
             Self::I12 => "I12",
             Self::I13 => "I13",
             Self::I14 => "I14",
+            Self::Chain => "chain",
+            Self::Checkpoint => "checkpoint",
             Self::Orphans => "orphans",
         }
     }

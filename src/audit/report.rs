@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::invariant::Invariant;
 use crate::ledger::books::Sizes;
+use crate::units::Timestamp;
 
 /// Violations that a report tells one by one; the rest is counted.
 const TOLD: usize = 100;
@@ -49,6 +50,11 @@ pub struct Checked {
 pub struct AuditReport {
     /// How much was looked at.
     pub checked: Checked,
+    /// Records that were booked before there was a chain of them.
+    pub unchained: u64,
+    /// The instant of the checkpoint that they were held against.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub checkpoint: Option<Timestamp>,
     /// The first violations.
     pub violations: Vec<Violation>,
     /// How many there are in all.
@@ -108,7 +114,7 @@ impl From<Sizes> for Checked {
 impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { invariant, subject, what, expected, found } = self;
-        write!(f, "{:<8}{subject}: {what} is {found}, expected {expected}", invariant.as_str())
+        write!(f, "{:<11}{subject}: {what} is {found}, expected {expected}", invariant.as_str())
     }
 }
 
@@ -126,8 +132,14 @@ impl fmt::Display for AuditReport {
             checked.grants,
             checked.policies,
         )?;
+        if self.unchained > 0 {
+            writeln!(f, "{} records were booked before there was a chain", self.unchained)?;
+        }
+        if let Some(at) = self.checkpoint {
+            writeln!(f, "held against the checkpoint of {at}")?;
+        }
         if self.holds() {
-            return writeln!(f, "the books hold: I5, I6, I7, I8, I12");
+            return writeln!(f, "the books hold: I5, I6, I7, I8, I11, I12, chain");
         }
         writeln!(f, "the books do not hold: {} violations", self.violations_total)?;
         for violation in &self.violations {

@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use super::*;
 use crate::access::record::{Charge, Ending, Grade, GrantOrigin, JobKind, JobRecord, Outcome, Resource};
 use crate::access::{Ask, Demand, GrantOrder, Terms};
-use crate::audit::{AuditReport, audit};
+use crate::audit::{AuditReport, Scope, audit};
 use crate::journal::tests::disk::{Cut, Disk};
 use crate::journal::tests::open_on;
 use crate::journal::{Frame, Journal, Options, Ticket};
@@ -258,7 +258,8 @@ fn ending(outcome: Outcome) -> Ending {
 
 fn report(books: &Path) -> AuditReport {
     let books = SqliteBooks::open(books).unwrap();
-    audit(&books, &|text| load::parse("books", text).ok(), &mut |_| {}).unwrap()
+    let read = |text: &str| load::parse("books", text).ok().map(Arc::new);
+    audit(&books, &read, Scope::default(), &mut |_| {}).unwrap()
 }
 
 /// Lives until the disk stops at an operation, restarts, lives on until it stops again, restarts, and is checked.

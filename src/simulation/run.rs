@@ -2,10 +2,12 @@
 
 use std::panic::AssertUnwindSafe;
 use std::path::Path;
+use std::sync::Arc;
 
 use super::auditor::Violation;
 use super::plan::Step;
 use super::world::{Tally, World};
+use crate::audit::Scope;
 use crate::ledger::sqlite::SqliteBooks;
 
 /// Steps of a run in the tests.
@@ -103,8 +105,9 @@ impl World {
     /// The product's own audit has nothing to say.
     fn audit(&self) -> Result<(), Violation> {
         let books = SqliteBooks::open(&self.books).map_err(|error| format!("{error:?}"))?;
-        let read = |text: &str| crate::policy::load::parse("books", text).ok();
-        let report = crate::audit::audit(&books, &read, &mut |_| {}).map_err(|error| format!("{error:?}"))?;
+        let read = |text: &str| crate::policy::load::parse("books", text).ok().map(Arc::new);
+        let report = crate::audit::audit(&books, &read, Scope::default(), &mut |_| {})
+            .map_err(|error| format!("{error:?}"))?;
         if report.violations.is_empty() { Ok(()) } else { Err(format!("audit: {:?}", report.violations)) }
     }
 }

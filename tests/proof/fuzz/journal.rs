@@ -17,7 +17,7 @@ const SEGMENT_BYTES: u64 = 16 << 10;
 #[test]
 fn fuzz_files_of_the_journal() {
     let words = &["\0\0\x01\x7f", "\x10\0\0\x01", "\x20\x01\x02\0"];
-    Target { name: "journal", rounds: 200, words, check }.run();
+    Target { name: "journal", rounds: 50, words, check }.run();
 }
 
 /// The files of a journal whose every frame was durable before the next one was written.
