@@ -16,6 +16,7 @@ use crate::units::{Credits, PolicyVersion};
 mod balances;
 mod calls;
 mod grants;
+pub mod regenerate;
 mod report;
 mod sequences;
 
@@ -135,5 +136,8 @@ impl<'a> Steps<'a> {
     }
 }
 
+#[cfg(test)]
+#[path = "../benches/support/life.rs"]
+mod life;
 #[cfg(test)]
 mod tests;

@@ -76,6 +76,10 @@
 //! | I13 | saving never lowers what is left; more credits never turn an allow into a block |
 //! | I14 | every route has one class, and an owned resource is served to its account only |
 
+// What tests share with benches speaks of this crate from outside.
+#[cfg(test)]
+extern crate self as overfall;
+
 pub mod access;
 pub mod admin;
 pub mod audit;

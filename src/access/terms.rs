@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use super::demand::Demand;
 use crate::policy::compiled::{Feature, FeatureIndex, PlanIndex, Policy, Waterfall};
-use crate::policy::prices::{PriceRow, TierFit};
-use crate::units::Quantities;
+use crate::policy::prices::{PriceRow, Rates, TierFit};
 use crate::units::price::PriceOverflow;
+use crate::units::{Quantities, Unit};
 
 /// What a call is decided and priced by.
 #[derive(Clone, Debug)]
@@ -71,7 +71,22 @@ impl Terms {
     /// The demand for quantities in the tier that the answer named, and whether the policy lists it.
     pub fn priced(&self, quantities: Quantities, tier: Option<&str>) -> Result<(Demand, TierFit), Unpriced> {
         let row = self.row().ok_or(Unpriced::Model)?;
-        let (price, fit) = row.price(&quantities, self.size.as_deref(), tier)?;
-        Ok((Demand::new(self.feature().unit, quantities, price)?, fit))
+        Ok(priced(row, self.feature().unit, quantities, self.size.as_deref(), tier)?)
     }
+}
+
+/// The demand for quantities, counted in `unit`, at a price row. A video of no seconds was not made: it costs nothing,
+/// whatever a request for one costs.
+pub fn priced(
+    row: &PriceRow,
+    unit: Unit,
+    quantities: Quantities,
+    size: Option<&str>,
+    tier: Option<&str>,
+) -> Result<(Demand, TierFit), PriceOverflow> {
+    if matches!(row.rates, Rates::Seconds(_)) && quantities.seconds == 0 {
+        return Ok((Demand { quantities, ..Demand::nothing() }, TierFit::Listed));
+    }
+    let (price, fit) = row.price(&quantities, size, tier)?;
+    Ok((Demand::new(unit, quantities, price)?, fit))
 }

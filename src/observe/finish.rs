@@ -79,9 +79,14 @@ impl Facts<'_> {
             (None, None) => Grade::Floor,
         };
         let quantities = told.unwrap_or_else(|| self.seen());
-        let (demand, fit) = self.price(quantities);
-        let grade = if fit == TierFit::Unlisted && grade == Grade::Exact { Grade::Estimated } else { grade };
-        (demand, self.ending(outcome(terminal, cause), grade))
+        let ending = self.ending(outcome(terminal, cause), grade);
+        match self.terms.priced(quantities, ending.tier.as_deref()) {
+            Ok((demand, TierFit::Unlisted)) if grade == Grade::Exact => {
+                (demand, Ending { grade: Grade::Estimated, ..ending })
+            }
+            Ok((demand, _)) => (demand, ending),
+            Err(_) => self.as_held(ending),
+        }
     }
 
     /// The input as estimated, and the output that passed.
@@ -93,19 +98,16 @@ impl Facts<'_> {
         }
     }
 
-    fn price(&self, quantities: Quantities) -> (Demand, TierFit) {
-        let tier = self.observed.and_then(|observed| observed.tier.as_deref());
-        let tier = tier.or(self.terms.tier.as_deref());
-        let held = || {
-            // What the upstream told cannot be stated in credits. What was held could be.
-            tracing::error!(
-                model = &*self.terms.model,
-                "usage without a price is booked as it was estimated"
-            );
-            let demand = self.terms.estimate(self.estimate.clone());
-            (demand.unwrap_or_else(|_| Demand::nothing()), TierFit::Unlisted)
-        };
-        self.terms.priced(quantities, tier).unwrap_or_else(|_| held())
+    /// What the upstream told cannot be stated in credits. What was held could be, in the tier that was asked for: the
+    /// end says that tier, so that its price can be computed again from what it says.
+    fn as_held(&self, ending: Ending) -> (Demand, Ending) {
+        tracing::error!(model = &*self.terms.model, "usage without a price is booked as it was estimated");
+        let grade = if ending.grade == Grade::Exact { Grade::Estimated } else { ending.grade };
+        match self.terms.estimate(self.estimate.clone()) {
+            Ok(demand) => (demand, Ending { grade, tier: self.terms.tier.clone(), ..ending }),
+            // Whatever was held was priced before it was.
+            Err(_) => self.refused(),
+        }
     }
 
     fn ending(&self, outcome: Outcome, grade: Grade) -> Ending {
