@@ -16,7 +16,9 @@ use crate::units::{Credits, PolicyVersion};
 mod balances;
 mod calls;
 mod grants;
+pub mod reconcile;
 pub mod regenerate;
+pub mod replay;
 mod report;
 mod sequences;
 

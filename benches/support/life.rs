@@ -12,9 +12,7 @@ use overfall::access::record::{
 use overfall::access::{Account, Ask, Demand, GrantOrder, Prior, Terms};
 use overfall::ledger::rows::{AccountRow, AccountStatus, UserRow};
 use overfall::policy::compiled::{CounterKey, Policy, Scope};
-use overfall::units::{
-    AccountId, Credits, DecisionId, GrantId, Quantities, Span, Timestamp, UserId,
-};
+use overfall::units::{AccountId, Credits, DecisionId, GrantId, Quantities, Span, Timestamp, UserId};
 
 /// The policy of all lives: small limits, so that every layer is drawn from, and debts and gifts are made.
 pub const POLICY: &str = r#"
@@ -184,7 +182,8 @@ impl Life {
     }
 
     fn end(&mut self, as_what: Option<Outcome>, records: &mut Vec<Record>) {
-        let outcomes = [Outcome::Completed, Outcome::Completed, Outcome::Incomplete, Outcome::Cut, Outcome::Failed];
+        let outcomes =
+            [Outcome::Completed, Outcome::Completed, Outcome::Incomplete, Outcome::Cut, Outcome::Failed];
         let outcome = as_what.unwrap_or(outcomes[usize::try_from(self.pick(5)).unwrap_or(0)]);
         if let Some(end) = self.end_with(outcome) {
             records.push(Record::End(end));
@@ -219,7 +218,8 @@ impl Life {
             used.tool_calls.push(("web_search".into(), 1 + self.pick(3)));
         }
         let tier = if self.pick(5) == 0 { Some("priority".into()) } else { terms.tier.clone() };
-        let demand = terms.priced(used, tier.as_deref()).map_or_else(|_| Demand::nothing(), |(demand, _)| demand);
+        let demand =
+            terms.priced(used, tier.as_deref()).map_or_else(|_| Demand::nothing(), |(demand, _)| demand);
         (demand, tier)
     }
 
@@ -233,7 +233,9 @@ impl Life {
         records.push(Record::End(end.clone()));
         self.now = self.now.plus(Span::from_seconds(1 + self.pick(90_000)));
         let named = |grant: &GrantRecord| {
-            end.draws.iter().any(|draw| matches!(&draw.origin, OriginEntry::Grant { grant: id, .. } if *id == grant.grant))
+            end.draws.iter().any(
+                |draw| matches!(&draw.origin, OriginEntry::Grant { grant: id, .. } if *id == grant.grant),
+            )
         };
         let prior = Prior {
             decision: end.decision,

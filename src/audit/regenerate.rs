@@ -153,7 +153,8 @@ pub fn weigh<'a>(usage: &Usage<'_>, policy: &'a Policy) -> Result<Weighed<'a>, I
     }
     let demand = demand(usage, policy)?;
     let gross = demand.price.ceil().unwrap_or(Credits::MAX);
-    let mut walk = Walk { usage, policy, feature, rest: demand.whole, granted: Credits::ZERO, owed: Credits::ZERO };
+    let mut walk =
+        Walk { usage, policy, feature, rest: demand.whole, granted: Credits::ZERO, owed: Credits::ZERO };
     let mut moves = Moves::new();
     let mut place = 0;
     for draw in usage.draws {
@@ -275,7 +276,9 @@ impl Walk<'_> {
             return Err(Inadmissible::Amount);
         }
         match (&layer.source, &draw.origin) {
-            (Source::Window(windows), OriginEntry::Windows(instances)) => self.window(windows, draw, instances),
+            (Source::Window(windows), OriginEntry::Windows(instances)) => {
+                self.window(windows, draw, instances)
+            }
             (Source::Balance(index), OriginEntry::Grant { balance, grant }) => {
                 let amount = self.balance(*index, balance, draw)?;
                 self.granted = self.granted.checked_add(amount).ok_or(Inadmissible::TooMuch)?;

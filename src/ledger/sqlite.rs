@@ -40,6 +40,7 @@ mod history;
 mod insert;
 mod merge;
 mod readers;
+mod recorded;
 mod resources;
 mod restore;
 mod state;

@@ -24,7 +24,7 @@ const CACHE_KIB: i64 = 8 * 1024;
 
 /// The books in one file.
 pub struct SqliteBooks {
-    connection: Connection,
+    pub(super) connection: Connection,
 }
 
 impl SqliteBooks {
@@ -88,7 +88,8 @@ impl Books for SqliteBooks {
              WHERE cause_kind = 'decision' AND kind IN ('debit', 'refund') GROUP BY cause ORDER BY cause",
         )?;
         let mut events = Peeked::new(events.query_map([], |row| Ok((row.get(0)?, event(row)?)))?)?;
-        let mut money = Peeked::new(money.query_map([], |row| Ok((row.get(0)?, money_event(row)?)))?)?;
+        let mut money =
+            Peeked::new(money.query_map([], |row| Ok((row.get(0)?, money_event(row, "policy")?)))?)?;
         let mut moves = Peeked::new(moves.query_map([], |row| Ok((row.get(0)?, moved(row)?)))?)?;
         while let Some(decision) =
             [events.key(), money.key(), moves.key()].into_iter().flatten().min().copied()
@@ -245,10 +246,11 @@ fn event(row: &Row<'_>) -> rusqlite::Result<BookedEvent> {
     Ok(BookedEvent { account: row.get("account")?, policy: row.get("policy")?, draws })
 }
 
-fn money_event(row: &Row<'_>) -> rusqlite::Result<BookedMoney> {
+/// A monetization event; the column of its policy is named, since usage events have one too.
+pub(super) fn money_event(row: &Row<'_>, policy: &str) -> rusqlite::Result<BookedMoney> {
     Ok(BookedMoney {
         revision: row.get("revision")?,
-        policy: row.get("policy")?,
+        policy: row.get(policy)?,
         price: text::to_price(row.get_ref("price")?.as_str()?),
         gross: row.get("gross")?,
         covered: row.get("covered")?,
@@ -297,8 +299,13 @@ fn update(row: &Row<'_>) -> rusqlite::Result<BookedUpdate> {
 type BookedRecord = (GrantRecord, i64, Option<[u8; 16]>);
 
 fn grant(row: &Row<'_>) -> rusqlite::Result<(BookedRecord, i64)> {
+    Ok(((grant_record(row)?, row.get("balance")?, row.get("digest")?), row.get("remaining")?))
+}
+
+/// A grant as it was granted.
+pub(super) fn grant_record(row: &Row<'_>) -> rusqlite::Result<GrantRecord> {
     let Owned(user) = row.get("user")?;
-    let record = GrantRecord {
+    Ok(GrantRecord {
         seq: row.get("seq")?,
         grant: row.get("id")?,
         account: row.get("account")?,
@@ -310,8 +317,7 @@ fn grant(row: &Row<'_>) -> rusqlite::Result<(BookedRecord, i64)> {
         expires_at: row.get("expires_at")?,
         granted_at: row.get("granted_at")?,
         origin: origin(row)?,
-    };
-    Ok(((record, row.get("balance")?, row.get("digest")?), row.get("remaining")?))
+    })
 }
 
 fn grant_sums(row: &Row<'_>) -> rusqlite::Result<GrantSums> {
