@@ -10,6 +10,7 @@
 //! | `exact` | counts that must be exact, on the real gateway |
 //! | `gateway` | CPU, latency, streams, memory, start: beside bare Pingora and nginx |
 //! | `settle` | journal to books |
+//! | `audit` | books to proof |
 
 #![expect(
     clippy::disallowed_methods,
@@ -19,6 +20,7 @@
     reason = "a bench measures by the machine's clock, computes ratios and prints them"
 )]
 
+mod audit;
 mod core;
 mod exact;
 mod gateway;
@@ -36,11 +38,12 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 type Section = (&'static str, fn(&Settings) -> anyhow::Result<Vec<Figure>>);
 
-const SECTIONS: [Section; 4] = [
+const SECTIONS: [Section; 5] = [
     ("core", core::figures),
     ("exact", exact::figures),
     ("gateway", gateway::figures),
     ("settle", settle::figures),
+    ("audit", audit::figures),
 ];
 
 fn main() -> anyhow::Result<ExitCode> {
@@ -76,7 +79,7 @@ fn measure(chosen: &[&str]) -> anyhow::Result<ExitCode> {
     let settings = Settings::from_env();
     let unknown = chosen.iter().find(|word| SECTIONS.iter().all(|(name, _)| name != *word));
     if let Some(word) = unknown {
-        anyhow::bail!("no section `{word}`: core, exact, gateway, settle");
+        anyhow::bail!("no section `{word}`: core, exact, gateway, settle, audit");
     }
     support::settings::allow_many_files()?;
     let mut report = Report::new(&settings);

@@ -2,6 +2,7 @@
 
 pub(crate) mod client;
 pub(crate) mod gateway;
+pub(crate) mod life;
 pub(crate) mod load;
 pub(crate) mod peers;
 pub(crate) mod process;

@@ -1,10 +1,11 @@
-//! The command line: `overfall demo`, `serve`, `policy`, `account`, `user`, `key`, `grant`, `audit`, `replay`,
-//! `reconcile`.
+//! The command line: `overfall demo`, `serve`, `policy`, `account`, `user`, `key`, `grant`, `audit`, `checkpoint`,
+//! `replay`, `reconcile`.
 //!
 //! Output is for people by default and for programs with `--json`; what went wrong goes to standard error with the way
 //! out, and the exit code says it too: 0 done, 1 it did not go as asked, 2 the words of the command were wrong.
 
 mod audit;
+mod checkpoint;
 mod demo;
 mod node;
 mod operate;
@@ -53,6 +54,9 @@ enum Verb {
     Grant(operate::GrantVerb),
     /// Prove the books; exit with 1 and a list where they do not hold
     Audit(audit::Audit),
+    /// Sign what the books say now, for others to keep; show the newest, and the key
+    #[command(subcommand)]
+    Checkpoint(checkpoint::CheckpointVerb),
     /// Make the books anew and compare, or tell what another policy would have done; exit with 1 where they differ
     Replay(replay::Replay),
     /// Compare a provider's usage export with the books; exit with 1 and a list where they differ
@@ -106,6 +110,7 @@ pub fn run(command: Command) -> ExitCode {
         Verb::Key(verb) => verb.run(),
         Verb::Grant(verb) => verb.run(),
         Verb::Audit(audit) => audit.run(),
+        Verb::Checkpoint(verb) => verb.run(),
         Verb::Replay(replay) => replay.run(),
         Verb::Reconcile(reconcile) => reconcile.run(),
     };

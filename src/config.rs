@@ -55,9 +55,14 @@ pub struct Config {
     pub limits: Limits,
     /// What is kept for requests that come again with the same key.
     pub idempotency: idempotency::Limits,
+    /// How long after one checkpoint of the books the next is made.
+    pub checkpoint_every: Duration,
     /// Logs.
     pub log: LogSettings,
 }
+
+/// How often a checkpoint of the books is made unless the file says otherwise.
+pub const CHECKPOINT_EVERY: Duration = Duration::from_hours(1);
 
 /// Where a gateway listens.
 #[derive(Clone, Debug)]
@@ -283,6 +288,10 @@ impl Config {
             on_store_failure: document.on_store_failure.unwrap_or_default(),
             admin_token: secret_source(document.admin.token, folder),
             jobs: Jobs::default(),
+            checkpoint_every: duration(
+                document.checkpoints.and_then(|checkpoints| checkpoints.every),
+                CHECKPOINT_EVERY,
+            ),
             limits: limits(document.limits),
             idempotency: document.idempotency.map(|given| kept(&given)).unwrap_or_default(),
             log: LogSettings {

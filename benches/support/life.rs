@@ -11,11 +11,11 @@ use overfall::access::record::{
 };
 use overfall::access::{Account, Ask, Demand, GrantOrder, Prior, Terms};
 use overfall::ledger::rows::{AccountRow, AccountStatus, UserRow};
-use overfall::policy::compiled::{CounterKey, Policy, Scope};
+use overfall::policy::compiled::{CounterKey, Policy};
 use overfall::units::{AccountId, Credits, DecisionId, GrantId, Quantities, Span, Timestamp, UserId};
 
 /// The policy of all lives: small limits, so that every layer is drawn from, and debts and gifts are made.
-pub const POLICY: &str = r#"
+pub(crate) const POLICY: &str = r#"
 version: 1
 prices:
   - model: "codex*"
@@ -47,14 +47,14 @@ plans:
 "#;
 
 /// Where lives begin: midnight of a Monday.
-pub const START: Timestamp = Timestamp::from_ms(1_793_577_600_000);
+pub(crate) const START: Timestamp = Timestamp::from_ms(1_793_577_600_000);
 
 /// One account, its users, and what they do.
-pub struct Life {
+pub(crate) struct Life {
     /// The account.
-    pub account: AccountRow,
+    pub(crate) account: AccountRow,
     /// Its users.
-    pub users: [UserRow; 2],
+    pub(crate) users: [UserRow; 2],
     policy: Arc<Policy>,
     state: Account,
     now: Timestamp,
@@ -67,7 +67,7 @@ pub struct Life {
 
 impl Life {
     /// The life of this number. Those whose ended calls are corrected remember their grants.
-    pub fn new(nth: u64, policy: &Arc<Policy>, corrects: bool) -> Self {
+    pub(crate) fn new(nth: u64, policy: &Arc<Policy>, corrects: bool) -> Self {
         let id = AccountId::derived(&[b"life", &nth.to_be_bytes()]);
         let user = |user: u64| UserRow {
             id: UserId::derived(&[b"life", &nth.to_be_bytes(), &user.to_be_bytes()]),
@@ -82,7 +82,7 @@ impl Life {
             policy: Arc::clone(policy),
             state: Account::new(id),
             now: START,
-            random: nth.wrapping_mul(0x9e37_79b9_7f4a_7c15),
+            random: nth.wrapping_mul(0xd134_2543_de82_ef95) ^ 0x2545_f491_4f6c_dd1d,
             open: Vec::new(),
             grants: Vec::new(),
             granted: 0,
@@ -91,7 +91,7 @@ impl Life {
     }
 
     /// Does the next thing, at `now` or later, and tells its records.
-    pub fn step(&mut self, now: Timestamp, records: &mut Vec<Record>) {
+    pub(crate) fn step(&mut self, now: Timestamp, records: &mut Vec<Record>) {
         self.now = self.now.max(now);
         match self.pick(20) {
             0 => self.grant(records),
@@ -100,29 +100,19 @@ impl Life {
             3 => self.end(Some(Outcome::NotSent), records),
             4 => self.expire_a_job(records),
             5 | 6 if self.open.len() < 4 => self.begin(records),
-            _ => {
-                if self.open.is_empty() {
-                    self.begin(records);
-                }
-                self.end(None, records);
-            }
+            _ => self.end(None, records),
         }
     }
 
     /// Ends what is open.
-    pub fn close(&mut self, records: &mut Vec<Record>) {
+    pub(crate) fn close(&mut self, records: &mut Vec<Record>) {
         while !self.open.is_empty() {
             self.end(None, records);
         }
     }
 
-    /// Whether a call goes on: of those, the journal keeps the hold.
-    pub fn is_busy(&self) -> bool {
-        !self.open.is_empty()
-    }
-
     /// Grants credits to the wallet, some of them for a time.
-    pub fn grant(&mut self, records: &mut Vec<Record>) {
+    pub(crate) fn grant(&mut self, records: &mut Vec<Record>) {
         self.granted += 1;
         let hours = self.pick(72);
         let order = GrantOrder {
@@ -182,6 +172,9 @@ impl Life {
     }
 
     fn end(&mut self, as_what: Option<Outcome>, records: &mut Vec<Record>) {
+        if self.open.is_empty() {
+            self.begin(records);
+        }
         let outcomes =
             [Outcome::Completed, Outcome::Completed, Outcome::Incomplete, Outcome::Cut, Outcome::Failed];
         let outcome = as_what.unwrap_or(outcomes[usize::try_from(self.pick(5)).unwrap_or(0)]);
@@ -227,6 +220,9 @@ impl Life {
     fn expire_a_job(&mut self, records: &mut Vec<Record>) {
         if !self.corrects {
             return self.end(None, records);
+        }
+        if self.open.is_empty() {
+            self.begin(records);
         }
         let Some((_, terms)) = self.open.first().cloned() else { return };
         let Some(end) = self.end_with(Outcome::Expired) else { return };
@@ -276,7 +272,7 @@ impl Life {
         self.next() % below.max(1)
     }
 
-    /// The next of the life's own numbers (SplitMix64).
+    /// The next of the life's own numbers (`SplitMix64`).
     fn next(&mut self) -> u64 {
         self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mixed = (self.random ^ (self.random >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -298,9 +294,4 @@ fn booked(grant: &GrantRecord) -> BookedGrant {
         },
         issued: matches!(grant.origin, GrantOrigin::Issue { .. }),
     }
-}
-
-/// The scope of a balance of [`POLICY`].
-pub fn scope_of(balance: &str) -> Scope {
-    if balance == "launch" { Scope::User } else { Scope::Account }
 }

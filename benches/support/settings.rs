@@ -24,6 +24,8 @@ pub(crate) struct Settings {
     pub(crate) booked: usize,
     /// Requests settled in a round.
     pub(crate) settled: usize,
+    /// Usage events in the books that are audited.
+    pub(crate) audited: usize,
     /// Samples of what takes less than a millisecond.
     pub(crate) samples: usize,
 }
@@ -45,6 +47,7 @@ const FULL: Settings = Settings {
     users: 1_000_000,
     booked: 1_000_000,
     settled: 50_000,
+    audited: 1_000_000,
     samples: 51,
 };
 
@@ -58,6 +61,7 @@ const QUICK: Settings = Settings {
     users: 50_000,
     booked: 10_000,
     settled: 5_000,
+    audited: 20_000,
     samples: 7,
 };
 

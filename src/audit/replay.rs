@@ -11,6 +11,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::sync::Arc;
 
 use serde::Serialize;
 
@@ -127,7 +128,7 @@ pub fn replay(
     Ok(report)
 }
 
-type Policies = HashMap<PolicyVersion, Policy>;
+type Policies = HashMap<PolicyVersion, Arc<Policy>>;
 
 struct Replaying<'a> {
     policies: &'a Policies,

@@ -5,6 +5,7 @@ use std::fmt;
 use serde::Serialize;
 
 use crate::ledger::books::Sizes;
+use crate::units::Timestamp;
 
 /// Violations that a report tells one by one; the rest is counted.
 const TOLD: usize = 100;
@@ -20,8 +21,14 @@ pub enum Invariant {
     I7,
     /// A balance is the sum of its updates, and their chain holds.
     I8,
+    /// Usage events and policy snapshots regenerate prices, monetization events and debits; recorded draws are admissible.
+    I11,
     /// Granted, adjusted and refunded is what is left, debited and expired.
     I12,
+    /// Every record of an account says what it said when the next one was booked.
+    Chain,
+    /// What was booked before a checkpoint is what it was then.
+    Checkpoint,
     /// Rows name only what is there.
     Orphans,
 }
@@ -34,7 +41,10 @@ impl Invariant {
             Self::I6 => "I6",
             Self::I7 => "I7",
             Self::I8 => "I8",
+            Self::I11 => "I11",
             Self::I12 => "I12",
+            Self::Chain => "chain",
+            Self::Checkpoint => "checkpoint",
             Self::Orphans => "orphans",
         }
     }
@@ -79,6 +89,11 @@ pub struct Checked {
 pub struct AuditReport {
     /// How much was looked at.
     pub checked: Checked,
+    /// Records that were booked before there was a chain of them.
+    pub unchained: u64,
+    /// The instant of the checkpoint that they were held against.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub checkpoint: Option<Timestamp>,
     /// The first violations.
     pub violations: Vec<Violation>,
     /// How many there are in all.
@@ -138,7 +153,7 @@ impl From<Sizes> for Checked {
 impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { invariant, subject, what, expected, found } = self;
-        write!(f, "{:<8}{subject}: {what} is {found}, expected {expected}", invariant.as_str())
+        write!(f, "{:<11}{subject}: {what} is {found}, expected {expected}", invariant.as_str())
     }
 }
 
@@ -156,8 +171,14 @@ impl fmt::Display for AuditReport {
             checked.grants,
             checked.policies,
         )?;
+        if self.unchained > 0 {
+            writeln!(f, "{} records were booked before there was a chain", self.unchained)?;
+        }
+        if let Some(at) = self.checkpoint {
+            writeln!(f, "held against the checkpoint of {at}")?;
+        }
         if self.holds() {
-            return writeln!(f, "the books hold: I5, I6, I7, I8, I12");
+            return writeln!(f, "the books hold: I5, I6, I7, I8, I11, I12, chain");
         }
         writeln!(f, "the books do not hold: {} violations", self.violations_total)?;
         for violation in &self.violations {

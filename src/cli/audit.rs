@@ -3,16 +3,18 @@
 use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use anyhow::Context;
 use clap::Args;
 
 use super::output::{say, say_json};
-use super::{ConfigFile, Format};
-use crate::audit::{Progress, audit};
+use super::{ConfigFile, Format, checkpoint};
+use crate::audit::{Progress, Scope, audit};
 use crate::config::Config;
 use crate::ledger::sqlite::SqliteBooks;
 use crate::policy::load;
+use crate::units::Timestamp;
 
 /// `overfall audit`
 #[derive(Debug, Args)]
@@ -20,6 +22,18 @@ pub(super) struct Audit {
     /// The ledger file; the deployment file's where none is given
     #[arg(long, value_name = "FILE")]
     ledger: Option<PathBuf>,
+    /// Only what has happened since this instant (RFC 3339, or a day in UTC); what came before is believed
+    #[arg(long, value_name = "INSTANT", value_parser = instant)]
+    since: Option<Timestamp>,
+    /// Only this account, by its id or name
+    #[arg(long, value_name = "ACCOUNT")]
+    account: Option<String>,
+    /// Hold the books against this checkpoint: nothing before it may have changed
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["since", "account"])]
+    checkpoint: Option<PathBuf>,
+    /// The public key that the checkpoint must be signed under; any where none is given
+    #[arg(long, value_name = "KEY", requires = "checkpoint")]
+    key: Option<String>,
     #[command(flatten)]
     config: ConfigFile,
     #[command(flatten)]
@@ -32,16 +46,30 @@ impl Audit {
             Some(ledger) => ledger,
             None => Config::load(&self.config.config)?.ledger_path(),
         };
-        let shows_progress = !self.format.json && std::io::stderr().is_terminal();
+        let shows_progress = std::io::stderr().is_terminal();
         let mut progress = |progress: Progress| {
             if shows_progress {
-                super::output::progress(&format!("{}: {}", progress.step, progress.rows));
+                let Progress { step, rows, of } = progress;
+                super::output::progress(&format!("{rows} of {of} {step}"));
             }
         };
         let unread = || format!("{} cannot be audited", ledger.display());
         let books = SqliteBooks::open(&ledger).with_context(unread)?;
-        let read_policy = |text: &str| load::parse("a policy in the books", text).ok();
-        let report = audit(&books, &read_policy, &mut progress).with_context(unread)?;
+        let account = match &self.account {
+            Some(wanted) => {
+                let found = books.account(wanted).with_context(unread)?;
+                Some(found.with_context(|| format!("there is no account {wanted}"))?)
+            }
+            None => None,
+        };
+        let signed = self.checkpoint.as_deref().map(checkpoint::read).transpose()?;
+        let checkpoint = match &signed {
+            Some(signed) => Some(signed.verify(self.key.as_deref())?),
+            None => None,
+        };
+        let scope = Scope { since: self.since, account, checkpoint };
+        let read_policy = |text: &str| load::parse("a policy in the books", text).ok().map(Arc::new);
+        let report = audit(&books, &read_policy, scope, &mut progress).with_context(unread)?;
         if shows_progress {
             super::output::progress("");
         }
@@ -52,4 +80,12 @@ impl Audit {
         }
         Ok(if report.holds() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
+}
+
+/// An instant, or the beginning of a day in UTC.
+pub(super) fn instant(text: &str) -> Result<Timestamp, String> {
+    let instant = text.parse::<jiff::Timestamp>();
+    let instant = instant.or_else(|_| format!("{text}T00:00:00Z").parse::<jiff::Timestamp>());
+    let instant = instant.map_err(|_| "write it as 2026-11-22T15:04:05Z or 2026-11-22".to_owned())?;
+    Ok(Timestamp::from_ms(instant.as_millisecond()))
 }

@@ -99,6 +99,7 @@ impl Demo {
             jobs: config::Jobs::default(),
             limits: Limits { shutdown_grace: Duration::from_secs(10), ..Limits::default() },
             idempotency: idempotency::Limits::default(),
+            checkpoint_every: crate::config::CHECKPOINT_EVERY,
             log: LogSettings { filter: "warn,overfall=info".to_owned(), ..LogSettings::default() },
         })
     }

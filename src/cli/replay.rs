@@ -8,6 +8,7 @@ use std::sync::Arc;
 use anyhow::Context;
 use clap::Args;
 
+use super::audit::instant;
 use super::output::{say, say_json};
 use super::{Format, LedgerFile};
 use crate::audit::replay::{replay, what_if};
@@ -21,9 +22,9 @@ pub(super) struct Replay {
     /// Tell what this policy would have done to the recorded calls and blocks
     #[arg(long, value_name = "FILE")]
     policy: Option<PathBuf>,
-    /// Count only requests from this instant on, such as 2026-11-01T00:00:00Z
-    #[arg(long, value_name = "INSTANT", requires = "policy")]
-    since: Option<jiff::Timestamp>,
+    /// Count only requests from this instant on (RFC 3339, or a day in UTC); earlier ones make the accounts what they were
+    #[arg(long, value_name = "INSTANT", requires = "policy", value_parser = instant)]
+    since: Option<Timestamp>,
     #[command(flatten)]
     ledger: LedgerFile,
     #[command(flatten)]
@@ -48,11 +49,10 @@ impl Replay {
                 Ok(policy) => Arc::new(policy),
                 Err(problems) => anyhow::bail!("{name} is no policy\n{}", problems.to_string().trim_end()),
             };
-            let since = self.since.map(|since| Timestamp::from_ms(since.as_millisecond()));
-            let told = what_if::what_if(&books, &policy, since, &mut progress).with_context(unread)?;
+            let told = what_if::what_if(&books, &policy, self.since, &mut progress).with_context(unread)?;
             (told.to_string(), serde_json::to_value(&told)?, true)
         } else {
-            let read_policy = |text: &str| load::parse("a policy in the books", text).ok();
+            let read_policy = |text: &str| load::parse("a policy in the books", text).ok().map(Arc::new);
             let report = replay(&books, &read_policy, &mut progress).with_context(unread)?;
             (report.to_string(), serde_json::to_value(&report)?, report.is_same())
         };

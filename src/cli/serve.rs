@@ -15,6 +15,7 @@ use tokio::runtime::Runtime;
 use tokio::sync::Notify;
 
 use super::ConfigFile;
+use super::checkpoint::Checkpoints;
 use super::node::{Node, Stores};
 use super::reload::Reloader;
 use crate::admin::{self, Operator};
@@ -183,6 +184,8 @@ impl Gateway {
                 tracing::error!(error = %format!("{error:#}"), "the policy file is not watched");
             }
         });
+        let checkpoints = Checkpoints::of(&deployment.config);
+        runtime.spawn(checkpoints.run(deployment.config.checkpoint_every, node.clock.clone()));
         let address = deployment.config.listen.gateway;
         let ready = Arc::clone(&operator);
         runtime.spawn(async move {

@@ -37,8 +37,18 @@ record! {
         limits: Option<Limits>,
         /// What is kept for requests that come again with the same key.
         idempotency: Option<Idempotency>,
+        /// Signed checkpoints of the books.
+        checkpoints: Option<Checkpoints>,
         /// Logs.
         log: Option<Log>,
+    }
+}
+
+record! {
+    /// Signed checkpoints of the books.
+    Checkpoints {
+        /// How long after one the next is made, if anything was booked; `1h` unless it says otherwise.
+        every: Option<Length>,
     }
 }
 

@@ -1,38 +1,65 @@
 //! The books as the audit reads them: whole, raw, as of one instant, and never by way of what it is to prove.
 //!
-//! Rows come in an order that lets the reader keep little: events, money and updates of one decision together, an
-//! account's records in the order of their places, updates in the order in which they were booked. Amounts are bare
-//! integers, since a broken book may hold what is no amount. A store implements it on a connection of its own, so that
-//! a gateway goes on writing meanwhile.
+//! Events and balance updates come in the order in which they were booked, page by page, so that a reader keeps little;
+//! everything else is looked up by its key. Amounts are bare integers and words may be unreadable, since a broken book
+//! may hold what is none. A store implements it on a connection of its own, so that a gateway goes on writing meanwhile.
+
+use smallvec::SmallVec;
 
 use super::LedgerError;
+use super::chain::rows::RowBytes;
 use super::rows::{Cause, UpdateKind};
-use crate::access::record::{DrawEntry, GrantRecord};
+use crate::access::record::{DrawEntry, GrantRecord, Outcome};
 use crate::policy::compiled::Name;
-use crate::units::{AccountId, DecisionId, GrantId, PolicyVersion, Price, Seq, Timestamp, UserId};
+use crate::units::{
+    AccountId, DecisionId, GrantId, PolicyVersion, Price, Quantities, Seq, Timestamp, Unit, UserId,
+};
 
-/// One decision in the three datasets.
-#[derive(Debug)]
-pub struct BookedCall {
-    /// The decision.
-    pub decision: DecisionId,
-    /// Its usage event.
-    pub event: Option<BookedEvent>,
-    /// Its monetization events, by revision.
-    pub money: Vec<BookedMoney>,
-    /// Its debits and refunds.
-    pub moved: Option<BookedMoves>,
-}
-
-/// A usage event, as far as sums depend on it.
+/// A usage event with its money.
 #[derive(Debug)]
 pub struct BookedEvent {
+    /// Its place in the books.
+    pub place: i64,
+    /// The decision.
+    pub decision: DecisionId,
     /// Who pays.
     pub account: AccountId,
+    /// Who called.
+    pub user: UserId,
+    /// Its place among the account's records.
+    pub seq: Seq,
+    /// The place it names as the account's event before it.
+    pub previous: Option<i64>,
+    /// The product.
+    pub feature: String,
+    /// The plan then.
+    pub plan: String,
+    /// The model.
+    pub model: String,
+    /// The size of the video.
+    pub size: Option<String>,
+    /// The tier that it was priced in.
+    pub tier: Option<String>,
     /// The policy that decided.
     pub policy: PolicyVersion,
-    /// The final draws; `None` where they cannot be read.
+    /// The feature's unit; `None` where it cannot be read, as below.
+    pub unit: Option<Unit>,
+    /// When it was held.
+    pub held_at: Timestamp,
+    /// When it ended.
+    pub ended_at: Timestamp,
+    /// What became of it.
+    pub outcome: Option<Outcome>,
+    /// What was used.
+    pub used: Option<Quantities>,
+    /// The final draws.
     pub draws: Option<Vec<DrawEntry>>,
+    /// The hash of its row.
+    pub row: [u8; 32],
+    /// The link of the chain that it was booked with; `None` before there was a chain.
+    pub hash: Option<[u8; 32]>,
+    /// Its monetization events, by revision.
+    pub money: SmallVec<[BookedMoney; 1]>,
 }
 
 /// A monetization event, in micro-credits.
@@ -54,45 +81,63 @@ pub struct BookedMoney {
     pub excess: i64,
     /// What balances gave.
     pub charged: i64,
+    /// The hash of its row.
+    pub row: [u8; 32],
+    /// What a correction says beside its money.
+    pub correction: Option<Box<BookedCorrection>>,
 }
 
-/// The debits and refunds of one decision together.
-#[derive(Clone, Copy, Debug)]
-pub struct BookedMoves {
-    /// Their sum, in micro-credits.
-    pub amount: i64,
-    /// The smallest and the largest account among their balances; `None` where a balance does not exist.
-    pub accounts: Option<(AccountId, AccountId)>,
-}
-
-/// An account's sequence, told as its head and then its records in their order.
+/// What the truth about a call was.
 #[derive(Debug)]
-pub enum SequenceRow {
-    /// An account begins.
-    Account {
-        /// Which.
-        account: AccountId,
-        /// Its head, if it has one.
-        head: Option<BookedHead>,
-    },
-    /// A record of the account that began last.
-    Record {
-        /// Its place.
-        seq: Seq,
-        /// Of a usage event: its place in the books, and the one it names as the account's event before it.
-        event: Option<(i64, Option<i64>)>,
-    },
+pub struct BookedCorrection {
+    /// Who pays.
+    pub account: Option<AccountId>,
+    /// Its record's place.
+    pub seq: Seq,
+    /// When it was told.
+    pub corrected_at: Timestamp,
+    /// What became of the call; `None` where it cannot be read, as below.
+    pub outcome: Option<Outcome>,
+    /// The tier that it was priced in.
+    pub tier: Option<String>,
+    /// What was used.
+    pub used: Option<Quantities>,
+    /// Where the truth is drawn from.
+    pub draws: Option<Vec<DrawEntry>>,
+    /// The digest of its record.
+    pub digest: Option<Vec<u8>>,
+}
+
+/// A numbered record that is no usage event.
+#[derive(Debug)]
+pub struct BookedRecord {
+    /// Its place in the books.
+    pub place: i64,
+    /// Its place among the account's records.
+    pub seq: Seq,
+    /// `void`, `grant`, `expiry`, `correction`…
+    pub kind: String,
+    /// The digest of what it says.
+    pub digest: Vec<u8>,
+    /// Its row, to be hashed; with the money of a correction.
+    pub bytes: RowBytes,
+    /// The link of the chain that it was booked with; `None` before there was a chain.
+    pub hash: Option<[u8; 32]>,
 }
 
 /// The newest of an account.
 #[derive(Clone, Copy, Debug)]
 pub struct BookedHead {
+    /// Which.
+    pub account: AccountId,
     /// Its newest record.
     pub seq: Seq,
     /// The place of its newest usage event.
     pub event: Option<i64>,
     /// The place of its newest balance update.
     pub change: Option<i64>,
+    /// The newest link of its chain.
+    pub hash: Option<[u8; 32]>,
 }
 
 /// What a balance is said to stand at.
@@ -125,10 +170,10 @@ pub struct BookedUpdate {
     pub previous: Option<i64>,
     /// The record's place.
     pub seq: Seq,
-    /// Why.
-    pub kind: UpdateKind,
+    /// Why; `None` where it cannot be read, as below.
+    pub kind: Option<UpdateKind>,
     /// What caused it.
-    pub cause: Cause,
+    pub cause: Option<Cause>,
     /// The grant it touches; none where it touches the debt.
     pub grant: Option<GrantId>,
     /// How much, in micro-credits.
@@ -143,33 +188,13 @@ pub struct BookedUpdate {
     pub hash: [u8; 32],
 }
 
-/// A grant, what was booked on it, and what is said to be left of it.
+/// A grant as it was granted.
 #[derive(Debug)]
-pub struct BookedGrantSums {
-    /// Which.
-    pub grant: GrantId,
-    /// As it was granted, with the digest that its record was booked with; `None` where updates name a grant that is
-    /// not there.
-    pub record: Option<(GrantRecord, i64, Option<[u8; 16]>)>,
-    /// The sums of its updates, in micro-credits.
-    pub sums: GrantSums,
-    /// What is said to be left of it, in micro-credits.
-    pub remaining: i64,
-}
-
-/// The sums of a grant's updates, in micro-credits.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct GrantSums {
-    /// How many updates granted it.
-    pub grants: i64,
-    /// What they granted.
-    pub granted: i64,
-    /// What of it paid a debt at once.
-    pub repaid: i64,
-    /// All of its updates.
-    pub total: i64,
-    /// The smallest and the largest balance among them.
-    pub balances: Option<(i64, i64)>,
+pub struct BookedGrant {
+    /// What its record says.
+    pub record: GrantRecord,
+    /// The balance's row.
+    pub balance: i64,
 }
 
 /// A row that names another which is not there.
@@ -196,26 +221,65 @@ pub struct Sizes {
     pub balances: u64,
     /// Grants.
     pub grants: u64,
+    /// What is left of grants.
+    pub remainders: u64,
+    /// Records that are no usage events.
+    pub records: u64,
     /// Policy snapshots.
     pub policies: u64,
+}
+
+/// How far the books go: the newest place of each table that grows. What is booked later stands behind it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Extent {
+    /// Of usage events.
+    pub events: i64,
+    /// Of other records.
+    pub records: i64,
+    /// Of balance updates.
+    pub updates: i64,
 }
 
 /// The books as of one instant.
 pub trait Books {
     /// How many rows there are.
     fn sizes(&self) -> Result<Sizes, LedgerError>;
-    /// Policy snapshots.
+    /// How far the books go.
+    fn extent(&self) -> Result<Extent, LedgerError>;
+    /// The first place of each table that grows; 1 where it is empty.
+    fn first_places(&self) -> Result<Extent, LedgerError>;
+    /// Policy snapshots, by their versions.
     fn policies(&self, visit: &mut dyn FnMut(PolicyVersion, &str)) -> Result<(), LedgerError>;
-    /// Every decision that is in one of the three datasets, in the order of their ids.
-    fn calls(&self, visit: &mut dyn FnMut(BookedCall)) -> Result<(), LedgerError>;
-    /// Every account that has a head or a record, in the order of their ids, each with its records.
-    fn sequences(&self, visit: &mut dyn FnMut(SequenceRow)) -> Result<(), LedgerError>;
-    /// The balances of the next accounts after one, about as many as asked for, and no account in part.
-    fn standings(&self, after: Option<AccountId>, about: u32) -> Result<Vec<BookedStanding>, LedgerError>;
-    /// All balance updates in the order in which they were booked.
-    fn updates(&self, visit: &mut dyn FnMut(BookedUpdate)) -> Result<(), LedgerError>;
-    /// Every grant that exists or that updates name, in the order of their ids.
-    fn grants(&self, visit: &mut dyn FnMut(BookedGrantSums)) -> Result<(), LedgerError>;
-    /// The first rows that name others which are not there, `limit` of each kind at most.
-    fn strays(&self, limit: u32) -> Result<Vec<Stray>, LedgerError>;
+    /// The heads of the next accounts after one, in the order of their ids.
+    fn heads(&self, after: Option<AccountId>, limit: u32) -> Result<Vec<BookedHead>, LedgerError>;
+    /// The balances of the accounts after one and up to another, in the order of account, user and name.
+    fn balances(
+        &self,
+        after: Option<AccountId>,
+        up_to: Option<AccountId>,
+        visit: &mut dyn FnMut(BookedStanding),
+    ) -> Result<(), LedgerError>;
+    /// Whether there is such a balance.
+    fn has_balance(&self, balance: i64) -> Result<bool, LedgerError>;
+    /// What is said to be left of grants: balance, grant, micro-credits.
+    fn remainders(&self, visit: &mut dyn FnMut(i64, GrantId, i64)) -> Result<(), LedgerError>;
+    /// The next usage events after a place.
+    fn events(&self, after: i64, limit: u32) -> Result<Vec<BookedEvent>, LedgerError>;
+    /// The next balance updates after a place.
+    fn updates(&self, after: i64, limit: u32) -> Result<Vec<BookedUpdate>, LedgerError>;
+    /// An account's next records that are no usage events, after one and before another.
+    fn records(&self, account: AccountId, after: Seq, before: Seq) -> Result<Vec<BookedRecord>, LedgerError>;
+    /// Where the usage event of a decision stands: its place, account and seq.
+    fn event_of(&self, decision: DecisionId) -> Result<Option<(i64, AccountId, Seq)>, LedgerError>;
+    /// A grant.
+    fn grant(&self, grant: GrantId) -> Result<Option<BookedGrant>, LedgerError>;
+    /// The place after which everything stands that happened since an instant, of usage events and of updates.
+    fn before(&self, since: Timestamp) -> Result<Extent, LedgerError>;
+    /// The link of the record in this place of an account.
+    fn link_of(&self, account: AccountId, seq: Seq) -> Result<Option<[u8; 32]>, LedgerError>;
+    /// The hash of a balance's newest update at or before a place of the account's updates.
+    fn hash_of(&self, balance: i64, at_or_before: Option<i64>) -> Result<Option<[u8; 32]>, LedgerError>;
+    /// The first rows that name others which are not there, `limit` of each kind at most; those that a pass over the
+    /// events meets are looked for only where some were `lost`.
+    fn strays(&self, lost: bool, limit: u32) -> Result<Vec<Stray>, LedgerError>;
 }

@@ -1,13 +1,14 @@
-//! The hash chain of a balance: every update names the one before it, so that none can be changed, left out or moved
+//! The hash chains: of an account's records ([`rows`]), and of a balance, here. Every update of a balance names the one before it, so that none can be changed, left out or moved
 //! without changing the hash of all that follow, up to the one that the balance keeps.
 //!
 //! # Layout
 //!
-//! SHA-256 over, in this order, integers big endian:
+//! SHA-256 over the hash of the update before it on the same balance (zeros before the first) and the SHA-256 of what
+//! the update says, so that a chain can be shown without showing its updates. That is, in this order, integers big
+//! endian:
 //!
 //! | bytes | what |
 //! |---|---|
-//! | 32 | the hash of the update before it on the same balance; zeros before the first |
 //! | 16 | the account |
 //! | 1 + 16 | 1 and the user; 0 and zeros where the balance is the account's own |
 //! | 1 + n | the balance's name behind its length |
@@ -17,6 +18,8 @@
 //! | 1 + 16 | 1 and the grant it touches; 0 and zeros where it touches the debt |
 //! | 8 + 8 + 8 | amount, before, after, in micro-credits, two's complement |
 //! | 8 | the instant, in milliseconds since 1970 UTC |
+
+pub mod rows;
 
 use sha2::{Digest, Sha256};
 
@@ -58,9 +61,13 @@ pub struct Link<'a> {
 impl Link<'_> {
     /// The hash of this update behind `previous`.
     pub fn hash(&self, previous: &[u8; 32]) -> [u8; 32] {
+        rows::link(previous, &self.content())
+    }
+
+    /// The hash of what it says.
+    pub fn content(&self) -> [u8; 32] {
         let name = self.balance.as_bytes();
         let mut bytes = smallvec::SmallVec::<[u8; 256]>::new();
-        bytes.extend_from_slice(previous);
         bytes.extend_from_slice(self.account.as_bytes());
         bytes.push(u8::from(self.user.is_some()));
         bytes.extend_from_slice(&self.user.map_or(NO_ID, |user| *user.as_bytes()));

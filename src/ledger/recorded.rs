@@ -7,11 +7,13 @@
 use std::sync::Arc;
 
 use super::LedgerError;
-use super::books::{BookedMoney, Books};
+use super::books::Books;
 use super::rows::{BlockRow, Cause, DecisionRow, UpdateKind};
 use crate::access::record::{DrawEntry, GrantRecord, Outcome};
 use crate::policy::compiled::Name;
-use crate::units::{AccountId, DecisionId, GrantId, Quantities, Seq, Timestamp, Unit, UserId};
+use crate::units::{
+    AccountId, DecisionId, GrantId, PolicyVersion, Price, Quantities, Seq, Timestamp, Unit, UserId,
+};
 
 /// One place of an account's sequence, with all that is booked under it.
 #[derive(Debug)]
@@ -71,7 +73,26 @@ pub struct RecordedCall {
     /// Where the truth was drawn from.
     pub draws: Vec<DrawEntry>,
     /// Its monetization event.
-    pub money: Option<BookedMoney>,
+    pub money: Option<RecordedMoney>,
+}
+
+/// A monetization event, in micro-credits.
+#[derive(Debug)]
+pub struct RecordedMoney {
+    /// The policy that priced.
+    pub policy: PolicyVersion,
+    /// The exact price; `None` where it cannot be read.
+    pub price: Option<Price>,
+    /// The price, rounded up.
+    pub gross: i64,
+    /// What windows covered.
+    pub covered: i64,
+    /// What is not owed.
+    pub forgiven: i64,
+    /// The part of it beyond policy.
+    pub excess: i64,
+    /// What balances gave.
+    pub charged: i64,
 }
 
 /// What a correction took the place of.

@@ -127,7 +127,7 @@ async fn what_one_side_lacks_or_says_otherwise_is_told_with_what_may_explain_it(
     let ours = Counts { requests: 2, input_tokens: 110, cached_input_tokens: 40, output_tokens: 9 };
     assert_eq!(row.ours, Some(ours));
     insta::assert_snapshot!(told.to_string(), @r"
-    from 2026-11-01T00:00:00Z until 2026-11-02T00:00:00Z: 0 days and models agree
+    from 2026-11-01T00:00:00.000Z until 2026-11-02T00:00:00.000Z: 0 days and models agree
 
     only ours                                              ours           theirs    ours - theirs
       2026-11-01 ours

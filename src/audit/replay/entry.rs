@@ -7,8 +7,7 @@ use super::{Policies, ReplayReport};
 use crate::access::balance::DEFAULT_PRIORITY;
 use crate::access::record::{DrawEntry, GrantOrigin, GrantRecord, OriginEntry};
 use crate::audit::regenerate::{Before, Regenerated, Usage, weigh};
-use crate::ledger::books::BookedMoney;
-use crate::ledger::recorded::{Entry, EntryKind, RecordedCall, RecordedUpdate, Replaced};
+use crate::ledger::recorded::{Entry, EntryKind, RecordedCall, RecordedMoney, RecordedUpdate, Replaced};
 use crate::ledger::rows::{Cause, UpdateKind};
 use crate::policy::compiled::{Balance, Name, Scope};
 use crate::units::{Credits, GrantId, Timestamp, UserId};
@@ -85,7 +84,7 @@ impl Regenerating<'_> {
     fn money(
         &mut self,
         call: &RecordedCall,
-        money: &BookedMoney,
+        money: &RecordedMoney,
         replaced: Option<&Replaced>,
     ) -> Option<Regenerated> {
         let Some(policy) = self.policies.get(&money.policy) else {

@@ -41,7 +41,7 @@ fn lived(first: u64, lives: u64, steps: u64) -> (PathBuf, TempDir) {
 
 fn replayed(path: &Path) -> ReplayReport {
     let books = SqliteBooks::open(path).unwrap();
-    replay(&books, &|text| load::parse("snapshot", text).ok(), &mut |_| {}).unwrap()
+    replay(&books, &|text| load::parse("snapshot", text).ok().map(Arc::new), &mut |_| {}).unwrap()
 }
 
 proptest! {
@@ -90,16 +90,16 @@ fn forged(path: &Path, statement: &str) -> ReplayReport {
 #[test]
 fn every_changed_word_is_found() {
     let (path, _folder) = lived(3, 3, 600);
-    let priced =
-        "place = (SELECT min(place) FROM usage_events WHERE input_tokens > 100 AND feature = 'codex')";
+    let priced = "place = (SELECT min(place) FROM usage_events WHERE input_tokens > 100 AND feature = 'codex' \
+                  AND outcome = 'completed' AND tier IS NULL)";
     let drawn = "place = (SELECT min(place) FROM usage_events WHERE draws LIKE '%wallet%grant%')";
     let debit = "place = (SELECT max(place) FROM balance_updates WHERE kind = 'debit')";
     let money = "charged > 0 AND revision = 1";
     let cases = [
         format!("UPDATE usage_events SET input_tokens = input_tokens + 1000 WHERE {priced}"),
         format!("UPDATE usage_events SET output_tokens = output_tokens + 1000 WHERE {priced}"),
-        format!("UPDATE usage_events SET tier = 'priority' WHERE {priced} AND tier IS NOT 'priority'"),
-        format!("UPDATE usage_events SET tier = 'flex' WHERE {priced} AND tier IS NOT 'flex'"),
+        format!("UPDATE usage_events SET tier = 'priority' WHERE {priced}"),
+        format!("UPDATE usage_events SET tier = 'flex' WHERE {priced}"),
         format!("UPDATE usage_events SET model = 'unknown' WHERE {priced}"),
         format!("UPDATE usage_events SET plan = 'none' WHERE {priced}"),
         format!("UPDATE usage_events SET draws = '[]' WHERE {drawn}"),

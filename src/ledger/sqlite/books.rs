@@ -1,39 +1,99 @@
-//! The books in the file, read whole for the audit: one connection, one read transaction, sorted runs merged.
+//! The books in the file, read for the audit: one connection, one read transaction, pages in the order of booking.
 //!
-//! What has to be sorted is sorted by SQLite, which spills to temporary files. While the transaction is open the WAL
-//! cannot be reset, so it grows by what is written meanwhile.
+//! Nothing is sorted, and what is looked up was booked at about the same time as what stands beside it, so a pass over
+//! large books reads each page of the file about once. While the transaction is open the WAL cannot be reset, so it
+//! grows by what is written meanwhile.
 
 use std::path::Path;
+use std::rc::Rc;
 
-use rusqlite::{Connection, Row, params};
+use rusqlite::{Connection, OptionalExtension, Row, params};
+use smallvec::SmallVec;
 
-use super::columns::{Owned, word};
 use super::connection;
-use super::history::{cause, origin};
-use super::merge::Peeked;
-use crate::access::record::GrantRecord;
+use crate::ledger::LedgerError;
 use crate::ledger::books::{
-    BookedCall, BookedEvent, BookedGrantSums, BookedHead, BookedMoney, BookedMoves, BookedStanding,
-    BookedUpdate, Books, GrantSums, SequenceRow, Sizes, Stray,
+    BookedEvent, BookedGrant, BookedHead, BookedRecord, BookedStanding, BookedUpdate, Books, Extent, Sizes,
+    Stray,
 };
-use crate::ledger::{LedgerError, text};
-use crate::units::{AccountId, DecisionId, GrantId, PolicyVersion, Seq};
+use crate::ledger::chain::rows::{EVENT, MONEY, RECORD, RowBytes, RowKind};
+use crate::units::{AccountId, DecisionId, GrantId, PolicyVersion, Seq, Timestamp};
 
-/// Memory for pages and for sorting.
-const CACHE_KIB: i64 = 8 * 1024;
+mod rows;
+mod strays;
+
+use rows::{booked_grant, event, hashed, money_event, seq, standing, update, words};
+
+/// Memory for pages.
+const CACHE_KIB: i64 = 32 * 1024;
+/// How many updates of an account are walked back to find the one before on the same balance.
+const WALK_BACK: usize = 100_000;
 
 /// The books in one file.
 pub struct SqliteBooks {
-    pub(super) connection: Connection,
+    pub(super) connection: Rc<Connection>,
+    events: String,
+    money: String,
+    records: String,
 }
 
 impl SqliteBooks {
     /// Opens the file for reading, as of now.
     pub fn open(path: &Path) -> Result<Self, LedgerError> {
-        let connection = connection::reader(path)?;
+        Self::of(connection::reader(path)?)
+    }
+
+    /// The file in the hands of someone who would forge it: nothing refuses a change, and no change is kept.
+    #[cfg(test)]
+    pub(crate) fn forged(path: &Path) -> (Self, Rc<Connection>) {
+        let connection = Connection::open(path).unwrap();
+        connection
+            .execute_batch(
+                "PRAGMA ignore_check_constraints = 1; PRAGMA foreign_keys = 0; PRAGMA temp_store = MEMORY",
+            )
+            .unwrap();
+        let books = Self::of(connection).unwrap();
+        let connection = Rc::clone(&books.connection);
+        let triggers = "SELECT 'DROP TRIGGER ' || name FROM sqlite_schema WHERE type = 'trigger'";
+        let drops: Vec<String> = connection
+            .prepare(triggers)
+            .unwrap()
+            .query_map([], |row| row.get(0))
+            .unwrap()
+            .map(Result::unwrap)
+            .collect();
+        for drop in &drops {
+            connection.execute_batch(drop).unwrap();
+        }
+        (books, connection)
+    }
+
+    fn of(connection: Connection) -> Result<Self, LedgerError> {
         connection.pragma_update(None, "cache_size", -CACHE_KIB)?;
+        connection.set_prepared_statement_cache_capacity(64);
         connection.execute_batch("BEGIN; SELECT count(*) FROM policies;")?;
-        Ok(Self { connection })
+        let connection = Rc::new(connection);
+        Ok(Self {
+            connection,
+            events: format!(
+                "SELECT {}, place, previous, hash FROM usage_events WHERE place > ?1 ORDER BY place LIMIT ?2",
+                EVENT.join(", ")
+            ),
+            money: format!(
+                "SELECT {} FROM monetization_events WHERE decision = ?1 ORDER BY revision",
+                MONEY.join(", ")
+            ),
+            records: format!(
+                "SELECT {}, place, hash FROM records WHERE account = ?1 AND seq > ?2 AND seq < ?3 ORDER BY seq",
+                RECORD.join(", ")
+            ),
+        })
+    }
+
+    /// The account of this id or name.
+    pub fn account(&self, id_or_name: &str) -> Result<Option<AccountId>, LedgerError> {
+        let found = super::directory::find_account(&self.connection, id_or_name)?;
+        Ok(found.map(|account| account.id))
     }
 
     fn each(
@@ -41,14 +101,40 @@ impl SqliteBooks {
         sql: &str,
         mut visit: impl FnMut(&Row<'_>) -> rusqlite::Result<()>,
     ) -> Result<(), LedgerError> {
-        let mut select = self.connection.prepare(sql)?;
+        let mut select = self.connection.prepare_cached(sql)?;
         let mut rows = select.query([])?;
         while let Some(row) = rows.next()? {
             visit(row)?;
         }
         Ok(())
     }
+
+    fn newest(&self, table: &str) -> rusqlite::Result<i64> {
+        let sql = format!("SELECT coalesce(max(place), 0) FROM {table}");
+        self.connection.query_row(&sql, [], |row| row.get(0))
+    }
+
+    /// The last place before the first row that is no older than `since`, by halving: places follow time but for
+    /// moments, so some more are taken.
+    fn last_before(&self, table: &str, instant: &str, since: Timestamp) -> Result<i64, LedgerError> {
+        let sql = format!("SELECT place, {instant} FROM {table} WHERE place > ?1 ORDER BY place LIMIT 1");
+        let mut select = self.connection.prepare(&sql)?;
+        let (mut low, mut high) = (0, self.newest(table)?);
+        while low < high {
+            let middle = low + (high - low) / 2;
+            let found: Option<(i64, Timestamp)> =
+                select.query_row([middle], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
+            match found {
+                Some((place, at)) if at < since => low = place,
+                _ => high = middle,
+            }
+        }
+        Ok((low - EARLIER).max(0))
+    }
 }
+
+/// Rows before an instant that are looked at once more, since accounts are not booked in the order of time together.
+const EARLIER: i64 = 100_000;
 
 impl Books for SqliteBooks {
     fn sizes(&self) -> Result<Sizes, LedgerError> {
@@ -63,269 +149,211 @@ impl Books for SqliteBooks {
             balance_updates: count("balance_updates")?,
             balances: count("balances")?,
             grants: count("grants")?,
+            remainders: count("remainders")?,
+            records: count("records")?,
             policies: count("policies")?,
+        })
+    }
+
+    fn extent(&self) -> Result<Extent, LedgerError> {
+        Ok(Extent {
+            events: self.newest("usage_events")?,
+            records: self.newest("records")?,
+            updates: self.newest("balance_updates")?,
+        })
+    }
+
+    fn first_places(&self) -> Result<Extent, LedgerError> {
+        let first = |table: &str| {
+            let sql = format!("SELECT coalesce(min(place), 1) FROM {table}");
+            self.connection.query_row(&sql, [], |row| row.get(0))
+        };
+        Ok(Extent {
+            events: first("usage_events")?,
+            records: first("records")?,
+            updates: first("balance_updates")?,
         })
     }
 
     fn policies(&self, visit: &mut dyn FnMut(PolicyVersion, &str)) -> Result<(), LedgerError> {
         self.each("SELECT version, text FROM policies ORDER BY version", |row| {
-            visit(row.get(0)?, row.get_ref(1)?.as_str()?);
+            visit(row.get(0)?, &String::from_utf8_lossy(row.get_ref(1)?.as_bytes()?));
             Ok(())
         })
     }
 
-    fn calls(&self, visit: &mut dyn FnMut(BookedCall)) -> Result<(), LedgerError> {
-        let mut events = self
-            .connection
-            .prepare("SELECT decision, account, policy, draws FROM usage_events ORDER BY decision")?;
-        let mut money = self.connection.prepare(
-            "SELECT decision, revision, policy, price, gross, covered, forgiven, excess, charged \
-             FROM monetization_events ORDER BY decision, revision",
+    fn heads(&self, after: Option<AccountId>, limit: u32) -> Result<Vec<BookedHead>, LedgerError> {
+        let mut select = self.connection.prepare_cached(
+            "SELECT account, seq, event, change, hash FROM heads WHERE ?1 IS NULL OR account > ?1 \
+             ORDER BY account LIMIT ?2",
         )?;
-        let mut moves = self.connection.prepare(
-            "SELECT cause, sum(amount), min(account), max(account), count(*) = count(account) \
-             FROM balance_updates LEFT JOIN balances ON balances.id = balance \
-             WHERE cause_kind = 'decision' AND kind IN ('debit', 'refund') GROUP BY cause ORDER BY cause",
-        )?;
-        let mut events = Peeked::new(events.query_map([], |row| Ok((row.get(0)?, event(row)?)))?)?;
-        let mut money =
-            Peeked::new(money.query_map([], |row| Ok((row.get(0)?, money_event(row, "policy")?)))?)?;
-        let mut moves = Peeked::new(moves.query_map([], |row| Ok((row.get(0)?, moved(row)?)))?)?;
-        while let Some(decision) =
-            [events.key(), money.key(), moves.key()].into_iter().flatten().min().copied()
-        {
-            let decision: DecisionId = decision;
-            let event = events.take(&decision)?;
-            let mut revisions = Vec::new();
-            while let Some(revision) = money.take(&decision)? {
-                revisions.push(revision);
-            }
-            visit(BookedCall { decision, event, money: revisions, moved: moves.take(&decision)? });
-        }
-        Ok(())
+        let rows = select.query_map(params![after, limit], |row| {
+            let (event, change) = (row.get(2)?, row.get(3)?);
+            Ok(BookedHead { account: row.get(0)?, seq: seq(row, 1)?, event, change, hash: row.get(4)? })
+        })?;
+        Ok(rows.collect::<Result<_, _>>()?)
     }
 
-    fn sequences(&self, visit: &mut dyn FnMut(SequenceRow)) -> Result<(), LedgerError> {
-        let mut heads =
-            self.connection.prepare("SELECT account, seq, event, change FROM heads ORDER BY account")?;
-        let mut records = self.connection.prepare(
-            "SELECT account, seq, place, previous FROM usage_events UNION ALL \
-             SELECT account, seq, NULL, NULL FROM records UNION ALL \
-             SELECT account, seq, NULL, NULL FROM monetization_events WHERE seq IS NOT NULL ORDER BY 1, 2",
-        )?;
-        let mut heads = Peeked::new(heads.query_map([], |row| {
-            let head = BookedHead { seq: row.get(1)?, event: row.get(2)?, change: row.get(3)? };
-            Ok((row.get(0)?, head))
-        })?)?;
-        let mut records = Peeked::new(records.query_map([], |row| {
-            let (seq, place): (Seq, Option<i64>) = (row.get(1)?, row.get(2)?);
-            let previous: Option<i64> = row.get(3)?;
-            Ok((row.get(0)?, (seq, place.map(|place| (place, previous)))))
-        })?)?;
-        while let Some(account) = [heads.key(), records.key()].into_iter().flatten().min().copied() {
-            let account: AccountId = account;
-            visit(SequenceRow::Account { account, head: heads.take(&account)? });
-            while let Some((seq, event)) = records.take(&account)? {
-                visit(SequenceRow::Record { seq, event });
-            }
-        }
-        Ok(())
-    }
-
-    fn standings(&self, after: Option<AccountId>, about: u32) -> Result<Vec<BookedStanding>, LedgerError> {
-        let mut select = self.connection.prepare(
+    fn balances(
+        &self,
+        after: Option<AccountId>,
+        up_to: Option<AccountId>,
+        visit: &mut dyn FnMut(BookedStanding),
+    ) -> Result<(), LedgerError> {
+        let mut select = self.connection.prepare_cached(
             "SELECT id, account, user, name, standing, debt, hash FROM balances \
-             WHERE ?1 IS NULL OR account > ?1 ORDER BY account, user, name",
+             WHERE (?1 IS NULL OR account > ?1) AND (?2 IS NULL OR account <= ?2) ORDER BY account, user, name",
         )?;
-        let mut rows = select.query(params![after])?;
-        let mut standings: Vec<BookedStanding> = Vec::new();
+        let mut rows = select.query(params![after, up_to])?;
         while let Some(row) = rows.next()? {
-            let standing = standing(row)?;
-            let full = u32::try_from(standings.len()).is_ok_and(|count| count >= about);
-            if full && standings.last().is_some_and(|last| last.account != standing.account) {
-                break;
-            }
-            standings.push(standing);
-        }
-        Ok(standings)
-    }
-
-    fn updates(&self, visit: &mut dyn FnMut(BookedUpdate)) -> Result<(), LedgerError> {
-        let select = "SELECT place, balance, previous, seq, kind, cause_kind, cause, grant_id, amount, before, after, \
-             at, hash FROM balance_updates ORDER BY place";
-        self.each(select, |row| {
-            visit(update(row)?);
-            Ok(())
-        })
-    }
-
-    fn grants(&self, visit: &mut dyn FnMut(BookedGrantSums)) -> Result<(), LedgerError> {
-        let mut grants = self.connection.prepare(
-            "SELECT grants.id, grants.balance, account, user, name, grants.seq, amount, repaid, priority, expires_at, \
-             granted_at, decision, idempotency_key, note, coalesce(remaining, 0) AS remaining, \
-             (SELECT digest FROM records WHERE records.account = balances.account AND records.seq = grants.seq \
-             AND kind = 'grant') AS digest FROM grants JOIN balances ON balances.id = grants.balance \
-             LEFT JOIN remainders ON remainders.balance = grants.balance AND grant_id = grants.id ORDER BY grants.id",
-        )?;
-        let mut sums = self.connection.prepare(
-            "SELECT grant_id, count(*) FILTER (WHERE kind = 'grant'), \
-             coalesce(sum(amount) FILTER (WHERE kind = 'grant'), 0), \
-             coalesce(-sum(amount) FILTER (WHERE kind = 'adjustment' AND cause_kind = 'grant'), 0), \
-             sum(amount), min(balance), max(balance) \
-             FROM balance_updates WHERE grant_id IS NOT NULL GROUP BY grant_id ORDER BY grant_id",
-        )?;
-        let mut grants = Peeked::new(grants.query_map([], |row| Ok((row.get("id")?, grant(row)?)))?)?;
-        let mut sums = Peeked::new(sums.query_map([], |row| Ok((row.get(0)?, grant_sums(row)?)))?)?;
-        while let Some(grant) = [grants.key(), sums.key()].into_iter().flatten().min().copied() {
-            let grant: GrantId = grant;
-            let (record, remaining) = grants.take(&grant)?.unzip();
-            let sums = sums.take(&grant)?.unwrap_or_default();
-            visit(BookedGrantSums { grant, record, sums, remaining: remaining.unwrap_or_default() });
+            visit(standing(row)?);
         }
         Ok(())
     }
 
-    fn strays(&self, limit: u32) -> Result<Vec<Stray>, LedgerError> {
-        let kinds = [
-            (
-                "account without a head",
-                "SELECT CAST(hex(id) AS TEXT) FROM accounts WHERE id NOT IN (SELECT account FROM heads)",
-            ),
-            (
-                "head without an account",
-                "SELECT CAST(hex(account) AS TEXT) FROM heads WHERE account NOT IN (SELECT id FROM accounts)",
-            ),
-            (
-                "balance without an account",
-                "SELECT CAST(id AS TEXT) FROM balances WHERE account NOT IN (SELECT id FROM accounts)",
-            ),
-            (
-                "balance update without a balance",
-                "SELECT CAST(place AS TEXT) FROM balance_updates WHERE balance NOT IN (SELECT id FROM balances)",
-            ),
-            (
-                "grant without a balance",
-                "SELECT CAST(hex(id) AS TEXT) FROM grants WHERE balance NOT IN (SELECT id FROM balances)",
-            ),
-            (
-                "remainder without a grant of its balance",
-                "SELECT CAST(hex(grant_id) AS TEXT) FROM remainders WHERE NOT EXISTS (SELECT 1 FROM grants \
-                 WHERE grants.id = grant_id AND grants.balance = remainders.balance)",
-            ),
-            (
-                "record of a grant without the grant",
-                "SELECT CAST(hex(account) || ' seq ' || seq AS TEXT) FROM records WHERE kind = 'grant' AND (account, seq) NOT IN \
-                 (SELECT account, grants.seq FROM grants JOIN balances ON balances.id = balance)",
-            ),
-            (
-                "user without an account",
-                "SELECT CAST(hex(id) AS TEXT) FROM users WHERE account NOT IN (SELECT id FROM accounts)",
-            ),
-            (
-                "key without a user of its account",
-                "SELECT CAST(hex(id) AS TEXT) FROM keys WHERE (account, user) NOT IN (SELECT account, id FROM users)",
-            ),
-            (
-                "counters without an account",
-                "SELECT CAST(hex(account) AS TEXT) FROM counters WHERE account NOT IN (SELECT id FROM accounts)",
-            ),
-        ];
-        let mut strays = Vec::new();
-        for (what, sql) in kinds {
+    fn has_balance(&self, balance: i64) -> Result<bool, LedgerError> {
+        Ok(self.connection.prepare_cached("SELECT 1 FROM balances WHERE id = ?1")?.exists([balance])?)
+    }
+
+    fn remainders(&self, visit: &mut dyn FnMut(i64, GrantId, i64)) -> Result<(), LedgerError> {
+        self.each("SELECT balance, grant_id, remaining FROM remainders", |row| {
+            visit(row.get(0)?, row.get(1)?, row.get(2)?);
+            Ok(())
+        })
+    }
+
+    fn events(&self, after: i64, limit: u32) -> Result<Vec<BookedEvent>, LedgerError> {
+        let mut select = self.connection.prepare_cached(&self.events)?;
+        let mut money = self.connection.prepare_cached(&self.money)?;
+        let mut rows = select.query(params![after, limit])?;
+        let (mut events, mut bytes) = (Vec::new(), RowBytes::default());
+        while let Some(row) = rows.next()? {
+            let decision: DecisionId = row.get(0)?;
+            let mut revisions = money.query([decision])?;
+            let mut all = SmallVec::new();
+            while let Some(row) = revisions.next()? {
+                all.push(money_event(row, &mut bytes)?);
+            }
+            events.push(event(row, decision, all, &mut bytes)?);
+        }
+        Ok(events)
+    }
+
+    fn updates(&self, after: i64, limit: u32) -> Result<Vec<BookedUpdate>, LedgerError> {
+        let mut select = self.connection.prepare_cached(
+            "SELECT place, balance, previous, seq, kind, cause_kind, cause, grant_id, amount, before, after, at, hash \
+             FROM balance_updates WHERE place > ?1 ORDER BY place LIMIT ?2",
+        )?;
+        let rows = select.query_map(params![after, limit], update)?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
+
+    fn records(&self, account: AccountId, after: Seq, before: Seq) -> Result<Vec<BookedRecord>, LedgerError> {
+        let mut select = self.connection.prepare_cached(&self.records)?;
+        let bounds = params![account, after.0.cast_signed(), i64::try_from(before.0).unwrap_or(i64::MAX)];
+        let rows = select.query_map(bounds, |row| {
+            let mut bytes = RowBytes::default();
+            hashed(row, RowKind::Record, RECORD.len(), &mut bytes)?;
+            Ok(BookedRecord {
+                place: row.get(4)?,
+                seq: seq(row, 1)?,
+                kind: words(row, 2)?.unwrap_or_default(),
+                digest: row.get(3)?,
+                bytes,
+                hash: row.get(5)?,
+            })
+        })?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
+
+    fn event_of(&self, decision: DecisionId) -> Result<Option<(i64, AccountId, Seq)>, LedgerError> {
+        let mut select = self
+            .connection
+            .prepare_cached("SELECT place, account, seq FROM usage_events WHERE decision = ?1")?;
+        Ok(select.query_row([decision], |row| Ok((row.get(0)?, row.get(1)?, seq(row, 2)?))).optional()?)
+    }
+
+    fn grant(&self, grant: GrantId) -> Result<Option<BookedGrant>, LedgerError> {
+        let mut select = self.connection.prepare_cached(
+            "SELECT grants.id, balance, account, user, name, seq, amount, repaid, priority, expires_at, granted_at, \
+             decision, idempotency_key, note FROM grants JOIN balances ON balances.id = balance WHERE grants.id = ?1",
+        )?;
+        match select.query_row([grant], booked_grant).optional() {
+            // What cannot be read is not what was granted.
+            Err(
+                rusqlite::Error::FromSqlConversionFailure(..) | rusqlite::Error::IntegralValueOutOfRange(..),
+            ) => Ok(None),
+            found => Ok(found?),
+        }
+    }
+
+    fn before(&self, since: Timestamp) -> Result<Extent, LedgerError> {
+        Ok(Extent {
+            events: self.last_before("usage_events", "ended_at", since)?,
+            records: 0,
+            updates: self.last_before("balance_updates", "at", since)?,
+        })
+    }
+
+    fn link_of(&self, account: AccountId, seq: Seq) -> Result<Option<[u8; 32]>, LedgerError> {
+        let mut select =
+            self.connection.prepare_cached("SELECT hash FROM records WHERE account = ?1 AND seq = ?2")?;
+        let at = params![account, seq.0.cast_signed()];
+        if let Some(hash) = select.query_row(at, |row| row.get(0)).optional()? {
+            return Ok(hash);
+        }
+        // Events have no index by account: from the newest on, each names the one before it.
+        let mut next: Option<i64> = self
+            .connection
+            .query_row("SELECT event FROM heads WHERE account = ?1", [account], |row| row.get(0))
+            .optional()?
+            .flatten();
+        let mut select = self.connection.prepare_cached(
+            "SELECT seq, previous, hash FROM usage_events WHERE place = ?1 AND account = ?2",
+        )?;
+        while let Some(place) = next {
+            let found: Option<Linked> = select
+                .query_row(params![place, account], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
+                .optional()?;
+            match found {
+                Some((found, _, hash)) if found == seq.0.cast_signed() => return Ok(hash),
+                Some((_, previous, _)) => next = previous.filter(|previous| *previous < place),
+                None => next = None,
+            }
+        }
+        Ok(None)
+    }
+
+    fn hash_of(&self, balance: i64, at_or_before: Option<i64>) -> Result<Option<[u8; 32]>, LedgerError> {
+        let mut select = self
+            .connection
+            .prepare_cached("SELECT balance, previous, hash FROM balance_updates WHERE place = ?1")?;
+        let mut next = at_or_before;
+        for _ in 0..WALK_BACK {
+            let Some(place) = next else { return Ok(None) };
+            let found: Option<(i64, Option<i64>, [u8; 32])> =
+                select.query_row([place], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?))).optional()?;
+            match found {
+                Some((found, _, hash)) if found == balance => return Ok(Some(hash)),
+                Some((_, previous, _)) => next = previous.filter(|previous| *previous < place),
+                None => return Ok(None),
+            }
+        }
+        Ok(None)
+    }
+
+    fn strays(&self, lost: bool, limit: u32) -> Result<Vec<Stray>, LedgerError> {
+        let mut found = Vec::new();
+        let also = if lost { &strays::LOST[..] } else { &[] };
+        for (what, sql) in strays::KINDS.iter().chain(also) {
             self.each(&format!("{sql} LIMIT {limit}"), |row| {
-                strays.push(Stray { what, id: row.get(0)? });
+                found.push(Stray { what, id: row.get(0)? });
                 Ok(())
             })?;
         }
-        Ok(strays)
+        Ok(found)
     }
 }
 
-fn event(row: &Row<'_>) -> rusqlite::Result<BookedEvent> {
-    let draws = text::to_draws(row.get_ref("draws")?.as_str()?);
-    Ok(BookedEvent { account: row.get("account")?, policy: row.get("policy")?, draws })
-}
-
-/// A monetization event; the column of its policy is named, since usage events have one too.
-pub(super) fn money_event(row: &Row<'_>, policy: &str) -> rusqlite::Result<BookedMoney> {
-    Ok(BookedMoney {
-        revision: row.get("revision")?,
-        policy: row.get(policy)?,
-        price: text::to_price(row.get_ref("price")?.as_str()?),
-        gross: row.get("gross")?,
-        covered: row.get("covered")?,
-        forgiven: row.get("forgiven")?,
-        excess: row.get("excess")?,
-        charged: row.get("charged")?,
-    })
-}
-
-fn moved(row: &Row<'_>) -> rusqlite::Result<BookedMoves> {
-    let all_known: bool = row.get(4)?;
-    let accounts = if all_known { Some((row.get(2)?, row.get(3)?)) } else { None };
-    Ok(BookedMoves { amount: row.get(1)?, accounts })
-}
-
-fn standing(row: &Row<'_>) -> rusqlite::Result<BookedStanding> {
-    let Owned(user) = row.get("user")?;
-    Ok(BookedStanding {
-        balance: row.get("id")?,
-        account: row.get("account")?,
-        user,
-        name: row.get("name")?,
-        standing: row.get("standing")?,
-        debt: row.get("debt")?,
-        hash: row.get("hash")?,
-    })
-}
-
-fn update(row: &Row<'_>) -> rusqlite::Result<BookedUpdate> {
-    Ok(BookedUpdate {
-        place: row.get("place")?,
-        balance: row.get("balance")?,
-        previous: row.get("previous")?,
-        seq: row.get("seq")?,
-        kind: word(row, "kind")?,
-        cause: cause(row)?,
-        grant: row.get("grant_id")?,
-        amount: row.get("amount")?,
-        before: row.get("before")?,
-        after: row.get("after")?,
-        at: row.get("at")?,
-        hash: row.get("hash")?,
-    })
-}
-
-type BookedRecord = (GrantRecord, i64, Option<[u8; 16]>);
-
-fn grant(row: &Row<'_>) -> rusqlite::Result<(BookedRecord, i64)> {
-    Ok(((grant_record(row)?, row.get("balance")?, row.get("digest")?), row.get("remaining")?))
-}
-
-/// A grant as it was granted.
-pub(super) fn grant_record(row: &Row<'_>) -> rusqlite::Result<GrantRecord> {
-    let Owned(user) = row.get("user")?;
-    Ok(GrantRecord {
-        seq: row.get("seq")?,
-        grant: row.get("id")?,
-        account: row.get("account")?,
-        user,
-        balance: row.get("name")?,
-        amount: row.get("amount")?,
-        repaid: row.get("repaid")?,
-        priority: row.get("priority")?,
-        expires_at: row.get("expires_at")?,
-        granted_at: row.get("granted_at")?,
-        origin: origin(row)?,
-    })
-}
-
-fn grant_sums(row: &Row<'_>) -> rusqlite::Result<GrantSums> {
-    Ok(GrantSums {
-        grants: row.get(1)?,
-        granted: row.get(2)?,
-        repaid: row.get(3)?,
-        total: row.get(4)?,
-        balances: Some((row.get(5)?, row.get(6)?)),
-    })
-}
+/// An event's seq, the event before it, and its link.
+type Linked = (i64, Option<i64>, Option<[u8; 32]>);

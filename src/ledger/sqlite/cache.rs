@@ -25,6 +25,8 @@ pub(super) struct Head {
     pub event: Option<i64>,
     /// The place of its newest balance update.
     pub change: Option<i64>,
+    /// The hash of its newest record; none where that was booked before there was a chain.
+    pub hash: Option<[u8; 32]>,
     /// Whether it differs from what is stored.
     pub changed: bool,
 }

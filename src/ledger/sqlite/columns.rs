@@ -4,6 +4,7 @@ use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSql, ToSqlOutput, 
 use serde::de::DeserializeOwned;
 
 use crate::access::counter::Slot;
+use crate::ledger::chain::rows::Cell;
 use crate::ledger::text;
 use crate::policy::compiled::CounterKey;
 use crate::units::{
@@ -74,6 +75,17 @@ impl FromSql for Owned {
             _ => UserId::column_result(value).map(|user| Self(Some(user))),
         }
     }
+}
+
+/// A value as the chain of records hashes it. The books have no floats.
+pub(super) fn cell_of(value: ValueRef<'_>) -> rusqlite::Result<Cell<'_>> {
+    Ok(match value {
+        ValueRef::Null => Cell::Null,
+        ValueRef::Integer(integer) => Cell::Integer(integer),
+        ValueRef::Text(text) => Cell::Text(text),
+        ValueRef::Blob(bytes) => Cell::Blob(bytes),
+        ValueRef::Real(_) => return Err(FromSqlError::InvalidType.into()),
+    })
 }
 
 /// Text that a function of `text` reads.

@@ -1,13 +1,17 @@
 //! The rows that a record adds to the books.
 
-use rusqlite::{CachedStatement, Connection, OptionalExtension, ffi, params};
+use rusqlite::types::{Null, ToSqlOutput};
+use rusqlite::{CachedStatement, Connection, OptionalExtension, ToSql, ffi, params};
+use smallvec::SmallVec;
 
 use super::cache::Head;
-use super::columns::{Count, Owned};
+use super::columns::{Count, Owned, cell_of};
 use crate::access::record::{
     CorrectionRecord, EndRecord, GrantOrigin, GrantRecord, JobRecord, MadeRecord, Resource,
 };
 use crate::ledger::LedgerError;
+use crate::ledger::chain;
+use crate::ledger::chain::rows::{EVENT, MONEY, RECORD, RowBytes, RowKind};
 use crate::ledger::posting::{BookedBalance, Numbered, Purses, Update};
 use crate::ledger::text;
 use crate::policy::compiled::Scope;
@@ -21,7 +25,6 @@ pub(super) struct Inserts<'c> {
     connection: &'c Connection,
     event: CachedStatement<'c>,
     money: CachedStatement<'c>,
-    correction: CachedStatement<'c>,
     charged: CachedStatement<'c>,
     update: CachedStatement<'c>,
     grant: CachedStatement<'c>,
@@ -32,7 +35,7 @@ pub(super) struct Inserts<'c> {
     made: CachedStatement<'c>,
     event_digest: CachedStatement<'c>,
     record_digest: CachedStatement<'c>,
-    correction_digest: CachedStatement<'c>,
+    bytes: RowBytes,
 }
 
 impl<'c> Inserts<'c> {
@@ -40,21 +43,9 @@ impl<'c> Inserts<'c> {
         Ok(Self {
             connection,
             event: connection.prepare_cached(
-                "INSERT INTO usage_events (decision, account, seq, previous, user, feature, plan, model, size, tier, \
-                 policy, unit, held_at, ended_at, outcome, grade, status, input_tokens, cached_input_tokens, \
-                 cache_write_tokens, output_tokens, seconds, tool_calls, estimate, held, draws, digest) \
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, \
-                 ?21, ?22, ?23, ?24, ?25, ?26, ?27)",
+                &insert("usage_events", EVENT.into_iter().chain(["previous", "hash"])),
             )?,
-            money: connection.prepare_cached(
-                "INSERT INTO monetization_events (decision, revision, policy, price, gross, covered, forgiven, \
-                 excess, charged) VALUES (?1, 1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
-            )?,
-            correction: connection.prepare_cached(
-                "INSERT INTO monetization_events (decision, revision, policy, price, gross, covered, forgiven, excess, \
-                 charged, account, seq, corrected_at, true_outcome, true_grade, true_tier, true_used, true_draws, \
-                 digest) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18)",
-            )?,
+            money: connection.prepare_cached(&insert("monetization_events", MONEY.into_iter()))?,
             charged: connection.prepare_cached(
                 "SELECT charged FROM monetization_events JOIN usage_events USING (decision) \
                  WHERE decision = ?1 AND revision = ?2 AND usage_events.account = ?3",
@@ -67,8 +58,7 @@ impl<'c> Inserts<'c> {
                 "INSERT INTO grants (id, balance, seq, amount, repaid, priority, expires_at, granted_at, decision, \
                  idempotency_key, note) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
             )?,
-            record: connection
-                .prepare_cached("INSERT INTO records (account, seq, kind, digest) VALUES (?1, ?2, ?3, ?4)")?,
+            record: connection.prepare_cached(&insert("records", RECORD.into_iter().chain(["hash"])))?,
             balance: connection.prepare_cached(
                 "INSERT INTO balances (account, user, name, standing, debt, hash) VALUES (?1, ?2, ?3, 0, 0, ?4)",
             )?,
@@ -96,10 +86,7 @@ impl<'c> Inserts<'c> {
             )?,
             record_digest: connection
                 .prepare_cached("SELECT digest FROM records WHERE account = ?1 AND seq = ?2")?,
-            correction_digest: connection.prepare_cached(
-                "SELECT digest FROM monetization_events WHERE decision = ?1 AND revision = ?2 AND account = ?3 \
-                 AND seq = ?4",
-            )?,
+            bytes: RowBytes::default(),
         })
     }
 
@@ -110,10 +97,6 @@ impl<'c> Inserts<'c> {
             Numbered::End(end) if end.ending.reached_upstream => {
                 let row = params![end.decision, account, seq];
                 self.event_digest.query_row(row, |row| row.get(0)).optional()
-            }
-            Numbered::Correction(correction) => {
-                let row = params![correction.decision, correction.revision, account, seq];
-                self.correction_digest.query_row(row, |row| row.get(0)).optional()
             }
             _ => self.record_digest.query_row(params![account, seq], |row| row.get(0)).optional(),
         }
@@ -127,19 +110,21 @@ impl<'c> Inserts<'c> {
         head: &mut Head,
         purses: &mut Purses<'_>,
     ) -> Result<bool, LedgerError> {
-        let kind = match record {
+        let (kind, money) = match record {
             Numbered::End(end) if end.ending.reached_upstream => return self.call(end, digest, head),
-            Numbered::Correction(correction) => return self.correction(correction, digest),
-            Numbered::End(_) => "void",
-            Numbered::Grant(grant) => {
-                if !self.grant(grant, purses)? {
-                    return Ok(false);
-                }
-                "grant"
-            }
-            Numbered::Expiry(_) => "expiry",
+            Numbered::Correction(correction) => match self.correction(correction, digest)? {
+                Some(money) => ("correction", Some(money)),
+                None => return Ok(false),
+            },
+            Numbered::End(_) => ("void", None),
+            Numbered::Grant(grant) if self.grant(grant, purses)? => ("grant", None),
+            Numbered::Grant(_) => return Ok(false),
+            Numbered::Expiry(_) => ("expiry", None),
         };
-        self.record.execute(params![record.account(), record.seq(), kind, digest])?;
+        let (account, seq) = (record.account(), record.seq());
+        let row: [&dyn ToSql; RECORD.len()] = [&account, &seq, &kind, digest];
+        let hash = linked(head, &hash_of(&mut self.bytes, RowKind::Record, &row, money.as_ref())?);
+        self.record.execute(&with(&row, &[&hash])[..])?;
         Ok(true)
     }
 
@@ -153,50 +138,68 @@ impl<'c> Inserts<'c> {
     fn call(&mut self, end: &EndRecord, digest: &[u8; 16], head: &mut Head) -> Result<bool, LedgerError> {
         let used = &end.used.quantities;
         let calls = (!used.tool_calls.is_empty()).then(|| serde_json::to_string(&used.tool_calls));
-        let added = self.event.execute(params![
-            end.decision,
-            end.account,
-            end.seq,
-            head.event,
-            end.user,
-            end.feature,
-            end.plan,
-            end.model,
-            end.size,
-            end.ending.tier,
-            end.policy,
-            end.unit.as_str(),
-            end.held_at,
-            end.ended_at,
-            end.ending.outcome.as_str(),
-            end.ending.grade.as_str(),
-            end.ending.status,
-            Count(used.input_tokens),
-            Count(used.cached_input_tokens),
-            Count(used.cache_write_tokens),
-            Count(used.output_tokens),
-            Count(used.seconds),
-            calls.transpose().ok().flatten(),
-            text::of_quantities(&end.estimate.quantities),
-            text::of_draws(&end.held),
-            text::of_draws(&end.draws),
+        let (unit, price) = (end.unit.as_str(), text::of_price(end.used.price));
+        let (outcome, grade) = (end.ending.outcome.as_str(), end.ending.grade.as_str());
+        let row: [&dyn ToSql; EVENT.len()] = [
+            &end.decision,
+            &end.account,
+            &end.seq,
+            &end.user,
+            &end.feature,
+            &end.plan,
+            &end.model,
+            &end.size,
+            &end.ending.tier,
+            &end.policy,
+            &unit,
+            &end.held_at,
+            &end.ended_at,
+            &outcome,
+            &grade,
+            &end.ending.status,
+            &Count(used.input_tokens),
+            &Count(used.cached_input_tokens),
+            &Count(used.cache_write_tokens),
+            &Count(used.output_tokens),
+            &Count(used.seconds),
+            &calls.transpose().ok().flatten(),
+            &text::of_quantities(&end.estimate.quantities),
+            &text::of_draws(&end.held),
+            &text::of_draws(&end.draws),
             digest,
-        ]);
-        if !is_new(added)? {
+        ];
+        let no = &Null;
+        let charge = &end.charge;
+        let [gross, covered, forgiven] = [&charge.gross, &charge.covered, &charge.forgiven];
+        let money: [&dyn ToSql; MONEY.len()] = [
+            &end.decision,
+            &1,
+            &end.policy,
+            &price,
+            gross,
+            covered,
+            forgiven,
+            &charge.excess,
+            &charge.charged,
+            no,
+            no,
+            no,
+            no,
+            no,
+            no,
+            no,
+            no,
+            no,
+        ];
+        let money_hash = hash_of(&mut self.bytes, RowKind::Money, &money, None)?;
+        let row_hash = hash_of(&mut self.bytes, RowKind::Event, &row, Some(&money_hash))?;
+        let mut linked_head = *head;
+        let hash = linked(&mut linked_head, &row_hash);
+        if !is_new(self.event.execute(&with(&row, &[&head.event, &hash])[..]))? {
             return Ok(false);
         }
-        head.event = Some(self.connection.last_insert_rowid());
-        let charge = &end.charge;
-        self.money.execute(params![
-            end.decision,
-            end.policy,
-            text::of_price(end.used.price),
-            charge.gross,
-            charge.covered,
-            charge.forgiven,
-            charge.excess,
-            charge.charged,
-        ])?;
+        *head = Head { event: Some(self.connection.last_insert_rowid()), ..linked_head };
+        self.money.execute(&money[..])?;
         if let Some(Resource { id, upstream }) = &end.ending.resource {
             let tokens = Count(used.tokens());
             self.resource.execute(params![id, end.account, end.user, tokens, upstream, end.ended_at])?;
@@ -221,35 +224,41 @@ impl<'c> Inserts<'c> {
         Ok(())
     }
 
-    /// Adds the next revision. `false` where the one before it is not there, or says something else was charged.
-    fn correction(&mut self, record: &CorrectionRecord, digest: &[u8; 16]) -> Result<bool, LedgerError> {
+    /// Adds the next revision and tells its hash. `None` where the one before it is not there, or says something else
+    /// was charged.
+    fn correction(
+        &mut self,
+        record: &CorrectionRecord,
+        digest: &[u8; 16],
+    ) -> Result<Option<[u8; 32]>, LedgerError> {
         let before = params![record.decision, record.revision.saturating_sub(1), record.account];
         let before: Option<Credits> = self.charged.query_row(before, |row| row.get(0)).optional()?;
         if before != Some(record.charged_before) {
-            return Ok(false);
+            return Ok(None);
         }
         let charge = &record.charge;
-        let added = self.correction.execute(params![
-            record.decision,
-            record.revision,
-            record.policy,
-            text::of_price(record.used.price),
-            charge.gross,
-            charge.covered,
-            charge.forgiven,
-            charge.excess,
-            charge.charged,
-            record.account,
-            record.seq,
-            record.corrected_at,
-            record.ending.outcome.as_str(),
-            record.ending.grade.as_str(),
-            record.ending.tier,
-            text::of_quantities(&record.used.quantities),
-            text::of_draws(&record.draws),
+        let row: [&dyn ToSql; MONEY.len()] = [
+            &record.decision,
+            &record.revision,
+            &record.policy,
+            &text::of_price(record.used.price),
+            &charge.gross,
+            &charge.covered,
+            &charge.forgiven,
+            &charge.excess,
+            &charge.charged,
+            &record.account,
+            &record.seq,
+            &record.corrected_at,
+            &record.ending.outcome.as_str(),
+            &record.ending.grade.as_str(),
+            &record.ending.tier,
+            &text::of_quantities(&record.used.quantities),
+            &text::of_draws(&record.draws),
             digest,
-        ]);
-        Ok(is_new(added)?)
+        ];
+        let hash = hash_of(&mut self.bytes, RowKind::Money, &row, None)?;
+        Ok(is_new(self.money.execute(&row[..]))?.then_some(hash))
     }
 
     fn grant(&mut self, record: &GrantRecord, purses: &mut Purses<'_>) -> Result<bool, LedgerError> {
@@ -324,6 +333,45 @@ impl<'c> Inserts<'c> {
         balance.row = Some(row);
         Ok(row)
     }
+}
+
+/// A statement that adds a row of these columns.
+fn insert<'a>(table: &str, columns: impl Iterator<Item = &'a str> + Clone) -> String {
+    let places: Vec<String> = (1..=columns.clone().count()).map(|place| format!("?{place}")).collect();
+    let columns: Vec<&str> = columns.collect();
+    format!("INSERT INTO {table} ({}) VALUES ({})", columns.join(", "), places.join(", "))
+}
+
+/// The cells of a row with those that are not hashed behind them.
+fn with<'a>(row: &[&'a dyn ToSql], more: &[&'a dyn ToSql]) -> SmallVec<[&'a dyn ToSql; 32]> {
+    row.iter().chain(more).copied().collect()
+}
+
+/// The hash of a row, of what is bound for it.
+fn hash_of(
+    bytes: &mut RowBytes,
+    kind: RowKind,
+    row: &[&dyn ToSql],
+    money: Option<&[u8; 32]>,
+) -> rusqlite::Result<[u8; 32]> {
+    bytes.begin(kind);
+    for cell in row {
+        let bound = cell.to_sql()?;
+        let value = match &bound {
+            ToSqlOutput::Borrowed(value) => *value,
+            ToSqlOutput::Owned(value) => value.into(),
+            _ => return Err(rusqlite::Error::InvalidQuery),
+        };
+        bytes.put(cell_of(value)?);
+    }
+    Ok(bytes.hash(money))
+}
+
+/// Puts a row behind the account's newest record. A chain that had not begun begins here.
+fn linked(head: &mut Head, row: &[u8; 32]) -> [u8; 32] {
+    let hash = chain::rows::link(&head.hash.unwrap_or(chain::START), row);
+    head.hash = Some(hash);
+    hash
 }
 
 /// Whether a row was added; `false` where its key is taken, which is refused by a trigger or by the key itself.

@@ -3,11 +3,14 @@
 use rusqlite::{Row, params};
 
 use super::blocks::block_row;
-use super::books::{SqliteBooks, grant_record, money_event};
+use super::books::SqliteBooks;
 use super::columns::{Count, Owned, parsed, word};
-use super::history::{DECISION, cause, decision_row, used};
+use super::history::{DECISION, cause, decision_row, origin, used};
 use super::merge::Peeked;
-use crate::ledger::recorded::{Entry, EntryKind, Recorded, RecordedCall, RecordedUpdate, Replaced, Request};
+use crate::access::record::GrantRecord;
+use crate::ledger::recorded::{
+    Entry, EntryKind, Recorded, RecordedCall, RecordedMoney, RecordedUpdate, Replaced, Request,
+};
 use crate::ledger::rows::DecisionRow;
 use crate::ledger::{LedgerError, text};
 use crate::units::{AccountId, Seq, Timestamp};
@@ -132,7 +135,7 @@ fn place(row: &Row<'_>) -> rusqlite::Result<(AccountId, Seq)> {
 
 fn call(row: &Row<'_>) -> rusqlite::Result<RecordedCall> {
     let money = match row.get_ref("revision")?.as_i64_or_null()? {
-        Some(_) => Some(money_event(row, "priced_by")?),
+        Some(_) => Some(money(row)?),
         None => None,
     };
     Ok(RecordedCall {
@@ -153,7 +156,7 @@ fn correction(row: &Row<'_>) -> rusqlite::Result<(RecordedCall, Replaced)> {
         used: parsed(row, "true_used", text::to_quantities)?,
         ended_at: row.get("corrected_at")?,
         draws: parsed(row, "true_draws", text::to_draws)?,
-        money: Some(money_event(row, "priced_by")?),
+        money: Some(money(row)?),
         ..of_request(row)?
     };
     let Count(forgiven) = row.get("old_forgiven")?;
@@ -179,6 +182,36 @@ fn of_request(row: &Row<'_>) -> rusqlite::Result<RecordedCall> {
         ended_at: held_at,
         draws: Vec::new(),
         money: None,
+    })
+}
+
+fn money(row: &Row<'_>) -> rusqlite::Result<RecordedMoney> {
+    Ok(RecordedMoney {
+        policy: row.get("priced_by")?,
+        price: text::to_price(row.get_ref("price")?.as_str()?),
+        gross: row.get("gross")?,
+        covered: row.get("covered")?,
+        forgiven: row.get("forgiven")?,
+        excess: row.get("excess")?,
+        charged: row.get("charged")?,
+    })
+}
+
+/// A grant as it was granted.
+fn grant_record(row: &Row<'_>) -> rusqlite::Result<GrantRecord> {
+    let Owned(user) = row.get("user")?;
+    Ok(GrantRecord {
+        seq: row.get("seq")?,
+        grant: row.get("id")?,
+        account: row.get("account")?,
+        user,
+        balance: row.get("name")?,
+        amount: row.get("amount")?,
+        repaid: row.get("repaid")?,
+        priority: row.get("priority")?,
+        expires_at: row.get("expires_at")?,
+        granted_at: row.get("granted_at")?,
+        origin: origin(row)?,
     })
 }
 

@@ -26,13 +26,15 @@ impl<'c> States<'c> {
     pub(super) fn prepare(connection: &'c Connection) -> rusqlite::Result<Self> {
         let prepare = |sql| connection.prepare_cached(sql);
         Ok(Self {
-            head: prepare("SELECT seq, event, change FROM heads WHERE account = ?1")?,
+            head: prepare("SELECT seq, event, change, hash FROM heads WHERE account = ?1")?,
             slots: prepare("SELECT slots FROM counters WHERE account = ?1 AND user = ?2")?,
             balances: prepare(
                 "SELECT id, name, standing, debt, hash FROM balances WHERE account = ?1 AND user = ?2 ORDER BY id",
             )?,
             remainders: prepare("SELECT grant_id, remaining FROM remainders WHERE balance = ?1")?,
-            set_head: prepare("UPDATE heads SET seq = ?2, event = ?3, change = ?4 WHERE account = ?1")?,
+            set_head: prepare(
+                "UPDATE heads SET seq = ?2, event = ?3, change = ?4, hash = ?5 WHERE account = ?1",
+            )?,
             set_slots: prepare(
                 "INSERT INTO counters (account, user, slots) VALUES (?1, ?2, ?3) \
                  ON CONFLICT DO UPDATE SET slots = excluded.slots",
@@ -52,7 +54,13 @@ impl<'c> States<'c> {
             return Ok(true);
         }
         let head = self.head.query_row([account], |row| {
-            Ok(Head { seq: row.get(0)?, event: row.get(1)?, change: row.get(2)?, changed: false })
+            Ok(Head {
+                seq: row.get(0)?,
+                event: row.get(1)?,
+                change: row.get(2)?,
+                hash: row.get(3)?,
+                changed: false,
+            })
         });
         let Some(head) = head.optional()? else { return Ok(false) };
         cache.heads.insert(account, head);
@@ -99,7 +107,7 @@ impl<'c> States<'c> {
         for account in &touched.accounts {
             if let Some(head) = cache.heads.young(account) {
                 head.changed = false;
-                self.set_head.execute(params![account, head.seq, head.event, head.change])?;
+                self.set_head.execute(params![account, head.seq, head.event, head.change, head.hash])?;
             }
         }
         touched.owners.sort_unstable();

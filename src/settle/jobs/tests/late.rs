@@ -38,7 +38,9 @@ async fn a_truth_after_the_deadline_corrects_what_the_deadline_charged() {
         assert_eq!("1000".parse::<Credits>().unwrap().checked_sub(left), Some(expected), "I12");
         let path = folder.path().join("ledger.sqlite");
         let books = SqliteBooks::open(&path).unwrap();
-        let report = crate::audit::audit(&books, &|text| load::parse("p", text).ok(), &mut |_| {}).unwrap();
+        let read = |text: &str| load::parse("p", text).ok().map(Arc::new);
+        let scope = crate::audit::Scope::default();
+        let report = crate::audit::audit(&books, &read, scope, &mut |_| {}).unwrap();
         assert!(report.violations.is_empty(), "{late}: {:?}", report.violations);
     }
 }

@@ -1,0 +1,94 @@
+//! The audit by itself, over books that were made in bulk: every record decided by the access core and booked by the
+//! ledger, so that they must hold.
+//!
+//! A million usage events; `OVERFALL_AUDIT_EVENTS` asks for another number.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use overfall::access::record::Record;
+use overfall::audit::checkpoint::Checkpoint;
+use overfall::audit::{Scope, audit};
+use overfall::ledger::Ledger as _;
+use overfall::ledger::sqlite::{SqliteBooks, SqliteLedger};
+use overfall::policy::load;
+use overfall::units::{Span, Timestamp};
+
+use crate::support::life::{Life, POLICY, START};
+use crate::support::process::own_cpu;
+use crate::support::report::{Figure, Goal};
+use crate::support::settings::{Settings, folder};
+
+const SECTION: &str = "Audit of the whole books, the gateway idle";
+const ACCOUNTS: u64 = 1_000;
+/// Records that are booked together.
+const BATCH: usize = 2_000;
+/// How far the clock goes from one turn of all accounts to the next.
+const TURN: Span = Span::from_seconds(600);
+
+/// All figures of the audit.
+pub(crate) fn figures(settings: &Settings) -> anyhow::Result<Vec<Figure>> {
+    let wanted = std::env::var("OVERFALL_AUDIT_EVENTS").ok().and_then(|text| text.parse().ok());
+    let wanted = wanted.unwrap_or(settings.audited);
+    let folder = folder()?;
+    let path = folder.path().join("ledger.sqlite");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(fill(&path, wanted))?;
+    let read = |text: &str| load::parse("books", text).ok().map(Arc::new);
+    let (mut rates, mut cpu_us, mut heads) = (Vec::new(), Vec::new(), Vec::new());
+    let mut booked = 0;
+    for _ in 0..settings.rounds {
+        let books = SqliteBooks::open(&path)?;
+        let (start, cpu) = (Instant::now(), own_cpu()?);
+        let report = audit(&books, &read, Scope::default(), &mut |_| {})?;
+        anyhow::ensure!(report.holds(), "{report}");
+        booked = report.checked.usage_events;
+        let events = f64::from(u32::try_from(booked)?);
+        rates.push(events / start.elapsed().as_secs_f64());
+        cpu_us.push((own_cpu()?.all_us() - cpu.all_us()) / events);
+        let start = Instant::now();
+        let checkpoint = Checkpoint::take(&books, START)?;
+        heads.push(start.elapsed().as_secs_f64() * 1e6 / f64::from(u32::try_from(checkpoint.leaves)?));
+    }
+    Ok(vec![
+        Figure::aimed(
+            SECTION,
+            format!("usage events, of {booked} with all that belongs to them"),
+            "/s",
+            Goal::AtLeast(100_000.0),
+            rates,
+        ),
+        Figure::told(SECTION, "CPU of a usage event", "µs", cpu_us),
+        Figure::told(SECTION, "a head in a checkpoint", "µs", heads),
+    ])
+}
+
+async fn fill(path: &std::path::Path, wanted: usize) -> anyhow::Result<()> {
+    let ledger = SqliteLedger::open(path)?;
+    let policy = Arc::new(load::parse("lives", POLICY)?);
+    ledger.keep_policy(policy.version, POLICY).await?;
+    let mut lives: Vec<Life> = (0..ACCOUNTS).map(|nth| Life::new(nth, &policy, false)).collect();
+    for life in &lives {
+        ledger.add_account(&life.account).await?;
+        for user in &life.users {
+            ledger.add_user(user).await?;
+        }
+    }
+    let (mut events, mut now, mut records): (usize, Timestamp, Vec<Record>) = (0, START, Vec::new());
+    while events < wanted {
+        now = now.plus(TURN);
+        for life in &mut lives {
+            life.step(now, &mut records);
+        }
+        if records.len() >= BATCH {
+            events += records.iter().filter(|record| is_event(record)).count();
+            let applied = ledger.apply(std::mem::take(&mut records)).await?;
+            anyhow::ensure!(applied.conflicts.is_empty() && applied.waiting.is_empty(), "{applied:?}");
+        }
+    }
+    Ok(())
+}
+
+const fn is_event(record: &Record) -> bool {
+    matches!(record, Record::End(end) if end.ending.reached_upstream)
+}

@@ -1,0 +1,191 @@
+//! The hash chain of an account's records: what every row says, byte for byte, behind the hash of the record before it.
+//!
+//! # Layout
+//!
+//! A cell is hashed as its kind and its bytes: `0` null; `1` an integer, 8 bytes; `2` text and `3` bytes, each behind
+//! its length in 4 bytes. Integers are big endian.
+//!
+//! | what | SHA-256 over |
+//! |---|---|
+//! | a monetization event | `2`, its cells in the order of [`MONEY`] |
+//! | a usage event | `0`, its cells in the order of [`EVENT`], the hash of its first monetization event |
+//! | any other record | `1`, its cells in the order of [`RECORD`]; of a correction, the hash of its monetization event |
+//! | a link | the link before it (zeros before the first), one of the latter two |
+//!
+//! A link is over a hash of its row and not over the row, so that a chain can be shown without showing its rows.
+
+use sha2::{Digest, Sha256};
+
+/// The cells of a usage event that are hashed: all but where it stands.
+pub const EVENT: [&str; 26] = [
+    "decision",
+    "account",
+    "seq",
+    "user",
+    "feature",
+    "plan",
+    "model",
+    "size",
+    "tier",
+    "policy",
+    "unit",
+    "held_at",
+    "ended_at",
+    "outcome",
+    "grade",
+    "status",
+    "input_tokens",
+    "cached_input_tokens",
+    "cache_write_tokens",
+    "output_tokens",
+    "seconds",
+    "tool_calls",
+    "estimate",
+    "held",
+    "draws",
+    "digest",
+];
+
+/// The cells of a monetization event that are hashed: all of them. The latter half is null where it is the first.
+pub const MONEY: [&str; 18] = [
+    "decision",
+    "revision",
+    "policy",
+    "price",
+    "gross",
+    "covered",
+    "forgiven",
+    "excess",
+    "charged",
+    "account",
+    "seq",
+    "corrected_at",
+    "true_outcome",
+    "true_grade",
+    "true_tier",
+    "true_used",
+    "true_draws",
+    "digest",
+];
+
+/// The cells of any other record that are hashed.
+pub const RECORD: [&str; 4] = ["account", "seq", "kind", "digest"];
+
+/// One value of a row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cell<'a> {
+    /// None.
+    Null,
+    /// A whole number.
+    Integer(i64),
+    /// Text, which may be none that can be read.
+    Text(&'a [u8]),
+    /// Bytes.
+    Blob(&'a [u8]),
+}
+
+/// The rows that are hashed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RowKind {
+    /// A usage event.
+    Event,
+    /// Any other record.
+    Record,
+    /// A monetization event.
+    Money,
+}
+
+/// A row as it is hashed, cell by cell. One is used for many rows.
+#[derive(Clone, Debug, Default)]
+pub struct RowBytes(Vec<u8>);
+
+impl RowBytes {
+    /// Begins a row.
+    pub fn begin(&mut self, kind: RowKind) {
+        self.0.clear();
+        self.0.push(match kind {
+            RowKind::Event => 0,
+            RowKind::Record => 1,
+            RowKind::Money => 2,
+        });
+    }
+
+    /// Adds its next cell.
+    pub fn put(&mut self, cell: Cell<'_>) {
+        match cell {
+            Cell::Null => self.0.push(0),
+            Cell::Integer(integer) => {
+                self.0.push(1);
+                self.0.extend_from_slice(&integer.to_be_bytes());
+            }
+            Cell::Text(bytes) => self.put_bytes(2, bytes),
+            Cell::Blob(bytes) => self.put_bytes(3, bytes),
+        }
+    }
+
+    fn put_bytes(&mut self, kind: u8, bytes: &[u8]) {
+        self.0.push(kind);
+        // No cell is as long as that: the store's own bound is a quarter of it.
+        self.0.extend_from_slice(&u32::try_from(bytes.len()).unwrap_or(u32::MAX).to_be_bytes());
+        self.0.extend_from_slice(bytes);
+    }
+
+    /// Its hash, with that of the monetization event that belongs to it.
+    pub fn hash(&mut self, money: Option<&[u8; 32]>) -> [u8; 32] {
+        self.0.extend_from_slice(money.map_or(&[][..], |money| money));
+        Sha256::digest(&self.0).into()
+    }
+}
+
+/// The hash of a record whose row has this hash, behind the record before it.
+pub fn link(previous: &[u8; 32], row: &[u8; 32]) -> [u8; 32] {
+    let mut bytes = [0; 64];
+    bytes[..32].copy_from_slice(previous);
+    bytes[32..].copy_from_slice(row);
+    Sha256::digest(bytes).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_layout_never_changes() {
+        let mut bytes = RowBytes::default();
+        bytes.begin(RowKind::Event);
+        for cell in [Cell::Null, Cell::Integer(-2), Cell::Text(b"plus"), Cell::Blob(&[1, 2])] {
+            bytes.put(cell);
+        }
+        assert_eq!(hex::encode(&bytes.0), "000001fffffffffffffffe0200000004706c757303000000020102");
+        let row = bytes.hash(Some(&[7; 32]));
+        let mut all = hex::decode("000001fffffffffffffffe0200000004706c757303000000020102").unwrap();
+        all.extend_from_slice(&[7; 32]);
+        assert_eq!(row, <[u8; 32]>::from(Sha256::digest(&all)));
+        assert_eq!(link(&[0; 32], &row), <[u8; 32]>::from(Sha256::digest([[0; 32], row].concat())));
+    }
+
+    #[test]
+    fn cells_that_differ_never_hash_alike() {
+        let hash = |cells: &[Cell<'_>]| {
+            let mut bytes = RowBytes::default();
+            bytes.begin(RowKind::Record);
+            for cell in cells {
+                bytes.put(*cell);
+            }
+            bytes.hash(None)
+        };
+        let rows: [&[Cell<'_>]; 7] = [
+            &[Cell::Text(b"ab"), Cell::Text(b"")],
+            &[Cell::Text(b"a"), Cell::Text(b"b")],
+            &[Cell::Blob(b"ab"), Cell::Text(b"")],
+            &[Cell::Null, Cell::Text(b"ab")],
+            &[Cell::Integer(0), Cell::Null],
+            &[Cell::Null, Cell::Null],
+            &[Cell::Null],
+        ];
+        let mut hashes: Vec<_> = rows.iter().map(|row| hash(row)).collect();
+        hashes.sort_unstable();
+        hashes.dedup();
+        assert_eq!(hashes.len(), rows.len());
+    }
+}
