@@ -31,6 +31,7 @@ use checkpoint::tree::Tree;
 mod balances;
 pub mod checkpoint;
 mod money;
+pub mod receipt;
 pub mod reconcile;
 pub mod regenerate;
 pub mod replay;

@@ -1,5 +1,5 @@
 //! The command line: `overfall demo`, `serve`, `policy`, `account`, `user`, `key`, `grant`, `audit`, `checkpoint`,
-//! `replay`, `reconcile`.
+//! `receipt`, `replay`, `reconcile`.
 //!
 //! Output is for people by default and for programs with `--json`; what went wrong goes to standard error with the way
 //! out, and the exit code says it too: 0 done, 1 it did not go as asked, 2 the words of the command were wrong.
@@ -11,6 +11,7 @@ mod node;
 mod operate;
 mod output;
 mod policy;
+mod receipt;
 mod reconcile;
 mod reload;
 mod replay;
@@ -57,6 +58,8 @@ enum Verb {
     /// Sign what the books say now, for others to keep; show the newest, and the key
     #[command(subcommand)]
     Checkpoint(checkpoint::CheckpointVerb),
+    /// Prove one call's charge to somebody else: a file that is checked without the books
+    Receipt(receipt::ReceiptOf),
     /// Make the books anew and compare, or tell what another policy would have done; exit with 1 where they differ
     Replay(replay::Replay),
     /// Compare a provider's usage export with the books; exit with 1 and a list where they differ
@@ -111,6 +114,7 @@ pub fn run(command: Command) -> ExitCode {
         Verb::Grant(verb) => verb.run(),
         Verb::Audit(audit) => audit.run(),
         Verb::Checkpoint(verb) => verb.run(),
+        Verb::Receipt(receipt) => receipt.run(),
         Verb::Replay(replay) => replay.run(),
         Verb::Reconcile(reconcile) => reconcile.run(),
     };

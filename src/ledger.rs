@@ -25,7 +25,7 @@ pub mod rows;
 #[cfg(test)]
 pub(crate) mod samples;
 pub mod sqlite;
-mod text;
+pub mod text;
 
 use async_trait::async_trait;
 

@@ -16,7 +16,7 @@ use crate::units::Span;
 
 mod tampering;
 
-fn read(text: &str) -> Option<Arc<Policy>> {
+pub(super) fn read(text: &str) -> Option<Arc<Policy>> {
     load::parse("books", text).ok().map(Arc::new)
 }
 

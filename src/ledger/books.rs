@@ -7,7 +7,7 @@
 use smallvec::SmallVec;
 
 use super::LedgerError;
-use super::chain::rows::RowBytes;
+use super::chain::rows::{OwnedCell, RowBytes};
 use super::rows::{Cause, UpdateKind};
 use crate::access::record::{DrawEntry, GrantRecord, Outcome};
 use crate::policy::compiled::Name;
@@ -197,6 +197,15 @@ pub struct BookedGrant {
     pub balance: i64,
 }
 
+/// A usage event and its monetization events, cell by cell as they are hashed.
+#[derive(Debug)]
+pub struct BookedCells {
+    /// The usage event's.
+    pub event: Vec<OwnedCell>,
+    /// The monetization events', by revision.
+    pub money: Vec<Vec<OwnedCell>>,
+}
+
 /// A row that names another which is not there.
 #[derive(Clone, Debug)]
 pub struct Stray {
@@ -259,6 +268,8 @@ pub trait Books {
         up_to: Option<AccountId>,
         visit: &mut dyn FnMut(BookedStanding),
     ) -> Result<(), LedgerError>;
+    /// One balance.
+    fn standing(&self, balance: i64) -> Result<Option<BookedStanding>, LedgerError>;
     /// Whether there is such a balance.
     fn has_balance(&self, balance: i64) -> Result<bool, LedgerError>;
     /// What is said to be left of grants: balance, grant, micro-credits.
@@ -271,6 +282,12 @@ pub trait Books {
     fn records(&self, account: AccountId, after: Seq, before: Seq) -> Result<Vec<BookedRecord>, LedgerError>;
     /// Where the usage event of a decision stands: its place, account and seq.
     fn event_of(&self, decision: DecisionId) -> Result<Option<(i64, AccountId, Seq)>, LedgerError>;
+    /// A usage event as it is hashed.
+    fn cells(&self, decision: DecisionId) -> Result<Option<BookedCells>, LedgerError>;
+    /// The hashes of an account's rows after one, in the order of their records.
+    fn rows_after(&self, account: AccountId, seq: Seq) -> Result<Vec<[u8; 32]>, LedgerError>;
+    /// An account's balance updates from a record on, in the order of booking.
+    fn updates_from(&self, account: AccountId, seq: Seq) -> Result<Vec<BookedUpdate>, LedgerError>;
     /// A grant.
     fn grant(&self, grant: GrantId) -> Result<Option<BookedGrant>, LedgerError>;
     /// The place after which everything stands that happened since an instant, of usage events and of updates.

@@ -108,7 +108,7 @@ fn of_draw(draw: &DrawEntry) -> DrawText<'_> {
 }
 
 /// Reads draws; `None` where the text is not what was written.
-pub(super) fn to_draws(text: &str) -> Option<Vec<DrawEntry>> {
+pub fn to_draws(text: &str) -> Option<Vec<DrawEntry>> {
     let draws: Vec<DrawText<'_>> = serde_json::from_str(text).ok()?;
     draws.into_iter().map(to_draw).collect()
 }
@@ -148,7 +148,7 @@ pub(super) fn of_quantities(quantities: &Quantities) -> Option<String> {
 }
 
 /// Reads quantities; `None` where the text is not what was written.
-pub(super) fn to_quantities(text: &str) -> Option<Quantities> {
+pub fn to_quantities(text: &str) -> Option<Quantities> {
     let text: QuantitiesText<'_> = serde_json::from_str(text).ok()?;
     Some(Quantities {
         input_tokens: text.input_tokens,
@@ -176,7 +176,7 @@ pub(super) fn to_price(text: &str) -> Option<Price> {
 }
 
 /// Reads a word of a closed set, such as a unit or an outcome.
-pub(super) fn to_word<T: DeserializeOwned>(word: &str) -> Option<T> {
+pub fn to_word<T: DeserializeOwned>(word: &str) -> Option<T> {
     let word: serde::de::value::StrDeserializer<'_, serde::de::value::Error> =
         serde::de::IntoDeserializer::into_deserializer(word);
     T::deserialize(word).ok()

@@ -106,7 +106,8 @@ impl<'a> Table<'a> {
         for (nth, row) in self.rows.iter().enumerate() {
             for (column, value) in row.iter().enumerate() {
                 let mut changes = changes(value);
-                let known = self.rows[..nth].iter().filter(|row| row[column] != Value::Null).count();
+                let is_none = |row: &[Value]| row[column] == Value::Null;
+                let known = self.rows[..nth].iter().filter(|other| is_none(other) == is_none(row)).count();
                 if known >= WHOLE_ROWS && !every_byte && !changes.is_empty() {
                     changes = vec![changes.swap_remove(nth % changes.len())];
                 }

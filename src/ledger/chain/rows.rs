@@ -14,6 +14,7 @@
 //!
 //! A link is over a hash of its row and not over the row, so that a chain can be shown without showing its rows.
 
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 /// The cells of a usage event that are hashed: all but where it stands.
@@ -82,6 +83,73 @@ pub enum Cell<'a> {
     Text(&'a [u8]),
     /// Bytes.
     Blob(&'a [u8]),
+}
+
+/// One value of a row by itself. In JSON it is null or a text that begins with its kind: `i:-5`, `t:plus`, `b:00ff`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Option<String>", into = "Option<String>")]
+pub enum OwnedCell {
+    /// None.
+    Null,
+    /// A whole number.
+    Integer(i64),
+    /// Text.
+    Text(String),
+    /// Bytes.
+    Blob(Vec<u8>),
+}
+
+/// A text that is no cell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("neither null nor a text that begins with i:, t: or b:")]
+pub struct NoCell;
+
+impl OwnedCell {
+    /// As it is hashed.
+    pub fn as_cell(&self) -> Cell<'_> {
+        match self {
+            Self::Null => Cell::Null,
+            Self::Integer(integer) => Cell::Integer(*integer),
+            Self::Text(text) => Cell::Text(text.as_bytes()),
+            Self::Blob(bytes) => Cell::Blob(bytes),
+        }
+    }
+}
+
+impl From<Cell<'_>> for OwnedCell {
+    fn from(cell: Cell<'_>) -> Self {
+        match cell {
+            Cell::Null => Self::Null,
+            Cell::Integer(integer) => Self::Integer(integer),
+            Cell::Text(text) => Self::Text(String::from_utf8_lossy(text).into_owned()),
+            Cell::Blob(bytes) => Self::Blob(bytes.to_vec()),
+        }
+    }
+}
+
+impl From<OwnedCell> for Option<String> {
+    fn from(cell: OwnedCell) -> Self {
+        match cell {
+            OwnedCell::Null => None,
+            OwnedCell::Integer(integer) => Some(format!("i:{integer}")),
+            OwnedCell::Text(text) => Some(format!("t:{text}")),
+            OwnedCell::Blob(bytes) => Some(format!("b:{}", hex::encode(bytes))),
+        }
+    }
+}
+
+impl TryFrom<Option<String>> for OwnedCell {
+    type Error = NoCell;
+
+    fn try_from(text: Option<String>) -> Result<Self, NoCell> {
+        let Some(text) = text else { return Ok(Self::Null) };
+        match text.split_at_checked(2).ok_or(NoCell)? {
+            ("i:", digits) => digits.parse().map(Self::Integer).map_err(|_| NoCell),
+            ("t:", text) => Ok(Self::Text(text.to_owned())),
+            ("b:", digits) => hex::decode(digits).map(Self::Blob).map_err(|_| NoCell),
+            _ => Err(NoCell),
+        }
+    }
 }
 
 /// The rows that are hashed.
@@ -162,6 +230,25 @@ mod tests {
         all.extend_from_slice(&[7; 32]);
         assert_eq!(row, <[u8; 32]>::from(Sha256::digest(&all)));
         assert_eq!(link(&[0; 32], &row), <[u8; 32]>::from(Sha256::digest([[0; 32], row].concat())));
+    }
+
+    #[test]
+    fn cells_are_written_and_read_back_as_they_were() {
+        let cells = [
+            OwnedCell::Null,
+            OwnedCell::Integer(i64::MIN),
+            OwnedCell::Text("t:\u{e9}".into()),
+            OwnedCell::Blob(vec![0, 255]),
+        ];
+        let text = serde_json::to_string(&cells).unwrap();
+        assert_eq!(
+            text,
+            r#"[null,"i:-9223372036854775808","t:t:\u{e9}","b:00ff"]"#.replace("\\u{e9}", "\u{e9}")
+        );
+        assert_eq!(serde_json::from_str::<[OwnedCell; 4]>(&text).unwrap(), cells);
+        for wrong in ["\"\"", "\"x\"", "\"i:1.5\"", "\"b:0\"", "\"\u{e9}\"", "5"] {
+            assert!(serde_json::from_str::<OwnedCell>(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]

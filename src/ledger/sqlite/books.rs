@@ -13,12 +13,13 @@ use smallvec::SmallVec;
 use super::connection;
 use crate::ledger::LedgerError;
 use crate::ledger::books::{
-    BookedEvent, BookedGrant, BookedHead, BookedRecord, BookedStanding, BookedUpdate, Books, Extent, Sizes,
-    Stray,
+    BookedCells, BookedEvent, BookedGrant, BookedHead, BookedRecord, BookedStanding, BookedUpdate, Books,
+    Extent, Sizes, Stray,
 };
 use crate::ledger::chain::rows::{EVENT, MONEY, RECORD, RowBytes, RowKind};
 use crate::units::{AccountId, DecisionId, GrantId, PolicyVersion, Seq, Timestamp};
 
+mod paths;
 mod rows;
 mod strays;
 
@@ -211,6 +212,13 @@ impl Books for SqliteBooks {
         Ok(())
     }
 
+    fn standing(&self, balance: i64) -> Result<Option<BookedStanding>, LedgerError> {
+        let mut select = self.connection.prepare_cached(
+            "SELECT id, account, user, name, standing, debt, hash FROM balances WHERE id = ?1",
+        )?;
+        Ok(select.query_row([balance], standing).optional()?)
+    }
+
     fn has_balance(&self, balance: i64) -> Result<bool, LedgerError> {
         Ok(self.connection.prepare_cached("SELECT 1 FROM balances WHERE id = ?1")?.exists([balance])?)
     }
@@ -271,6 +279,18 @@ impl Books for SqliteBooks {
             .connection
             .prepare_cached("SELECT place, account, seq FROM usage_events WHERE decision = ?1")?;
         Ok(select.query_row([decision], |row| Ok((row.get(0)?, row.get(1)?, seq(row, 2)?))).optional()?)
+    }
+
+    fn cells(&self, decision: DecisionId) -> Result<Option<BookedCells>, LedgerError> {
+        paths::cells(&self.connection, &self.money, decision)
+    }
+
+    fn rows_after(&self, account: AccountId, seq: Seq) -> Result<Vec<[u8; 32]>, LedgerError> {
+        paths::rows_after(self, account, seq)
+    }
+
+    fn updates_from(&self, account: AccountId, seq: Seq) -> Result<Vec<BookedUpdate>, LedgerError> {
+        paths::updates_from(self, account, seq)
     }
 
     fn grant(&self, grant: GrantId) -> Result<Option<BookedGrant>, LedgerError> {
