@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help tools format lint licences advisories docs unit test torture bench
+.PHONY: help tools format lint licences advisories docs unit test prove torture bench
 
 help: ## Show this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | column -t -s "$$(printf '\t')"
@@ -37,6 +37,9 @@ unit: ## Run the unit and property tests only
 
 test: tools format lint licences advisories docs ## Run everything, the README's blocks and real clients included
 	cargo nextest run --locked --lib --bins --tests --no-fail-fast
+
+prove: tools ## Explore the model, the simulation and the fuzzers for ten minutes
+	OVERFALL_PROVE=1 cargo nextest run --locked --cargo-profile prove --profile prove --no-capture -E 'binary(proof)'
 
 torture: ## Kill the gateway 300 times under load, then audit the books
 	OVERFALL_KILLS=300 cargo nextest run --locked --profile torture -E 'test(=torture::whatever_is_killed_when_every_call_is_booked_once)' --no-capture

@@ -81,12 +81,22 @@ async fn fill(path: &std::path::Path, wanted: usize) -> anyhow::Result<()> {
             life.step(now, &mut records);
         }
         if records.len() >= BATCH {
-            events += records.iter().filter(|record| is_event(record)).count();
-            let applied = ledger.apply(std::mem::take(&mut records)).await?;
-            anyhow::ensure!(applied.conflicts.is_empty() && applied.waiting.is_empty(), "{applied:?}");
+            events += book(&ledger, &mut records).await?;
         }
     }
+    for life in &mut lives {
+        life.close(&mut records);
+    }
+    book(&ledger, &mut records).await?;
     Ok(())
+}
+
+/// Books what has happened, and tells how many usage events that is.
+async fn book(ledger: &SqliteLedger, records: &mut Vec<Record>) -> anyhow::Result<usize> {
+    let events = records.iter().filter(|record| is_event(record)).count();
+    let applied = ledger.apply(std::mem::take(records)).await?;
+    anyhow::ensure!(applied.conflicts.is_empty() && applied.waiting.is_empty(), "{applied:?}");
+    Ok(events)
 }
 
 const fn is_event(record: &Record) -> bool {

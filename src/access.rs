@@ -9,7 +9,7 @@
 //! | `demand`, `terms` | what is asked for, and by which policy and price |
 //! | `account`, `counter`, `balance` | the live state |
 //! | `walk`, `decide`, `reason` | the waterfall; allow or block; why, and when again |
-//! | `hold`, `finish`, `correct` | taking, extending, ending; a truth that comes after the end |
+//! | `hold`, `finish`, `untold`, `correct` | taking, extending, ending; ends that nobody told; a truth that comes after one |
 //! | `ledgered` | grants, expiry, and restoring from the books |
 //! | `standing` | what is left, for headers and look-ups |
 //! | `record`, `entries`, `draw` | what is written down |
@@ -29,6 +29,7 @@ pub mod reason;
 pub mod record;
 pub mod standing;
 pub mod terms;
+mod untold;
 pub mod walk;
 
 pub use account::Account;

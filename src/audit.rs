@@ -30,6 +30,7 @@ use checkpoint::tree::Tree;
 
 mod balances;
 pub mod checkpoint;
+mod invariant;
 mod money;
 pub mod receipt;
 pub mod reconcile;
@@ -40,7 +41,8 @@ mod stream;
 mod walk;
 
 pub use checkpoint::Checkpoint;
-pub use report::{AuditReport, Checked, Invariant, Violation};
+pub use invariant::Invariant;
+pub use report::{AuditReport, Checked, Violation};
 
 /// Accounts that are followed at the same time: about 200 MiB with two balances each.
 const PORTION: u32 = 250_000;

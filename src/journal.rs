@@ -45,7 +45,7 @@ mod scan;
 mod segment;
 mod storage;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod ticket;
 mod writer;
 

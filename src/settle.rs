@@ -33,3 +33,6 @@ pub use sweeper::Sweeper;
 async fn stopped(shutdown: &mut tokio::sync::watch::Receiver<bool>) {
     let _told = shutdown.wait_for(|stop| *stop).await.is_ok();
 }
+
+#[cfg(test)]
+mod tests;

@@ -10,7 +10,7 @@ use crate::units::{AccountId, DecisionId, IdMap, Seq, UserId};
 const USERS_GROWTH_DIVISOR: usize = 8;
 
 /// One account: what it shares, what each of its users has, and what is in flight.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Account {
     /// Who this is.
     pub id: AccountId,
@@ -22,11 +22,11 @@ pub struct Account {
 }
 
 /// The open holds of an account: no more than a pointer while there is none, as in most accounts at most times.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct OpenHolds(Option<Box<IdMap<DecisionId, Box<Hold>>>>);
 
 /// The counters and balances of one owner.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Purse {
     /// Windows and guards.
     pub counters: Counters,

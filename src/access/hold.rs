@@ -30,7 +30,7 @@ pub struct Ask {
 }
 
 /// The draws of a request in flight.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Hold {
     /// The decision.
     pub decision: DecisionId,

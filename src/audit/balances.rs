@@ -4,7 +4,8 @@
 
 use std::collections::HashMap;
 
-use super::report::{AuditReport, Invariant};
+use super::invariant::Invariant;
+use super::report::AuditReport;
 use crate::ledger::books::{BookedStanding, BookedUpdate};
 use crate::ledger::chain::{self, Link};
 use crate::ledger::rows::UpdateKind;

@@ -3,8 +3,9 @@
 use smallvec::SmallVec;
 
 use super::balances::Seen;
+use super::invariant::Invariant;
 use super::regenerate::{Before, Regenerated, Usage, Weighed, weigh};
-use super::report::{AuditReport, Invariant};
+use super::report::AuditReport;
 use super::stream::Group;
 use crate::access::record::{DrawEntry, OriginEntry};
 use crate::ledger::books::BookedMoney;

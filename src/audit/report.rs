@@ -4,51 +4,12 @@ use std::fmt;
 
 use serde::Serialize;
 
+use super::invariant::Invariant;
 use crate::ledger::books::Sizes;
 use crate::units::Timestamp;
 
 /// Violations that a report tells one by one; the rest is counted.
 const TOLD: usize = 100;
-
-/// What is proved of the books. The numbers are those of the design's invariants.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-pub enum Invariant {
-    /// No balance is below zero, or below the debt that policy allows.
-    I5,
-    /// A usage event has one live monetization event, and its balance updates sum to what was charged.
-    I6,
-    /// An account's records have no gap and end where its head says.
-    I7,
-    /// A balance is the sum of its updates, and their chain holds.
-    I8,
-    /// Usage events and policy snapshots regenerate prices, monetization events and debits; recorded draws are admissible.
-    I11,
-    /// Granted, adjusted and refunded is what is left, debited and expired.
-    I12,
-    /// Every record of an account says what it said when the next one was booked.
-    Chain,
-    /// What was booked before a checkpoint is what it was then.
-    Checkpoint,
-    /// Rows name only what is there.
-    Orphans,
-}
-
-impl Invariant {
-    /// Its number, or word.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::I5 => "I5",
-            Self::I6 => "I6",
-            Self::I7 => "I7",
-            Self::I8 => "I8",
-            Self::I11 => "I11",
-            Self::I12 => "I12",
-            Self::Chain => "chain",
-            Self::Checkpoint => "checkpoint",
-            Self::Orphans => "orphans",
-        }
-    }
-}
 
 /// One thing in the books that is not as it must be.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

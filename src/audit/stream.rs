@@ -9,7 +9,8 @@ use smallvec::SmallVec;
 
 use super::Snapshots;
 use super::balances::{Followed, Seen};
-use super::report::{AuditReport, Invariant};
+use super::invariant::Invariant;
+use super::report::AuditReport;
 use super::walk::Range;
 use crate::ledger::LedgerError;
 use crate::ledger::books::{BookedStanding, BookedUpdate, Books};

@@ -3,7 +3,8 @@
 
 use super::checkpoint::Leaf;
 use super::checkpoint::tree::Tree;
-use super::report::{AuditReport, Invariant};
+use super::invariant::Invariant;
+use super::report::AuditReport;
 use super::stream::Stream;
 use super::{Scope, Snapshots, Steps};
 use crate::access::record::DrawEntry;

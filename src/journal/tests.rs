@@ -2,7 +2,7 @@
 
 mod behaviour;
 mod crash;
-mod disk;
+pub(crate) mod disk;
 mod reading;
 mod trouble;
 
@@ -46,6 +46,14 @@ fn try_open(disk: &Disk, options: Options) -> Result<(Journal, Recovery, Records
     };
     let (journal, recovery) = Journal::open_in(Arc::new(disk.clone()), None, options, &mut each)?;
     Ok((journal, recovery, found))
+}
+
+/// Opens the journal on a disk in memory.
+pub(crate) fn open_on<E>(disk: &Disk, options: Options, mut each: E) -> Result<(Journal, Recovery), OpenError>
+where
+    E: FnMut(Position, Frame<'_>) -> Result<(), Box<dyn std::error::Error + Send + Sync>>,
+{
+    Journal::open_in(Arc::new(disk.clone()), None, options, &mut each)
 }
 
 fn open(disk: &Disk, options: Options) -> (Journal, Recovery, Records) {

@@ -1,8 +1,8 @@
 //! The money of calls: each revision regenerated from what its account stood at before it.
 
+use super::super::invariant::Invariant;
 use super::super::money::Case;
 use super::super::regenerate::{Usage, Weighed};
-use super::super::report::Invariant;
 use super::super::stream::Group;
 use super::{Pending, Walk};
 use crate::access::record::{Charge, Outcome};

@@ -1,6 +1,6 @@
 //! Which balance updates belong to which record: both come in the order of booking, side by side.
 
-use super::super::report::Invariant;
+use super::super::invariant::Invariant;
 use super::super::stream::Group;
 use super::Walk;
 use crate::ledger::LedgerError;

@@ -1,8 +1,8 @@
 //! The numbered records that are no usage event: what they granted, expired and gave back.
 
 use super::super::balances::Seen as SeenUpdate;
+use super::super::invariant::Invariant;
 use super::super::money::check_repaid;
-use super::super::report::Invariant;
 use super::super::stream::Group;
 use super::Walk;
 use crate::ledger::LedgerError;

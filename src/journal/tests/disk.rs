@@ -11,14 +11,14 @@ use crate::journal::storage::{Storage, StoredFile};
 
 /// Clones are the same disk.
 #[derive(Clone, Default)]
-pub(super) struct Disk {
+pub(crate) struct Disk {
     state: Arc<Mutex<State>>,
     resumed: Arc<Condvar>,
 }
 
 /// What a power cut leaves of the writes since the last sync.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Cut {
+pub(crate) enum Cut {
     /// All: as after `kill -9`.
     KeepsAll,
     LosesAll,
@@ -62,60 +62,60 @@ struct NodeFile {
 }
 
 impl Disk {
-    pub(super) fn operations(&self) -> u64 {
+    pub(crate) fn operations(&self) -> u64 {
         self.state().operations
     }
 
-    pub(super) fn stop_at(&self, operation: u64) {
+    pub(crate) fn stop_at(&self, operation: u64) {
         self.state().stop_at = Some(operation);
     }
 
-    pub(super) fn fail_syncs(&self, count: u32) {
+    pub(crate) fn fail_syncs(&self, count: u32) {
         self.state().failing_syncs = count;
     }
 
-    pub(super) fn fail_syncs_every(&self, operations: u64) {
+    pub(crate) fn fail_syncs_every(&self, operations: u64) {
         self.state().failing_syncs_every = Some(operations);
     }
 
-    pub(super) fn fail_writes(&self, count: u32) {
+    pub(crate) fn fail_writes(&self, count: u32) {
         self.state().failing_writes = count;
     }
 
-    pub(super) fn limit(&self, capacity: Option<u64>) {
+    pub(crate) fn limit(&self, capacity: Option<u64>) {
         self.state().capacity = capacity;
     }
 
-    pub(super) fn used_bytes(&self) -> u64 {
+    pub(crate) fn used_bytes(&self) -> u64 {
         let state = self.state();
         state.current().values().map(|node| state.nodes[*node].now.len() as u64).sum()
     }
 
     /// Has every sync block until told otherwise.
-    pub(super) fn pause(&self, paused: bool) {
+    pub(crate) fn pause(&self, paused: bool) {
         self.state().paused = paused;
         self.resumed.notify_all();
     }
 
-    pub(super) fn names(&self) -> Vec<String> {
+    pub(crate) fn names(&self) -> Vec<String> {
         self.state().current().keys().cloned().collect()
     }
 
     /// Changes bytes of a file behind the journal's back.
-    pub(super) fn overwrite(&self, name: &str, offset: usize, with: &[u8]) {
+    pub(crate) fn overwrite(&self, name: &str, offset: usize, with: &[u8]) {
         let mut state = self.state();
         let node = state.current()[name];
         state.nodes[node].now[offset..offset + with.len()].copy_from_slice(with);
         state.nodes[node].durable = state.nodes[node].now.clone();
     }
 
-    pub(super) fn content(&self, name: &str) -> Vec<u8> {
+    pub(crate) fn content(&self, name: &str) -> Vec<u8> {
         let state = self.state();
         state.nodes[state.current()[name]].now.clone()
     }
 
     /// The disk that is found when power comes back.
-    pub(super) fn after(&self, cut: Cut) -> Self {
+    pub(crate) fn after(&self, cut: Cut) -> Self {
         let state = self.state();
         let mut random = match cut {
             Cut::Tears { seed } => Some(StdRng::seed_from_u64(seed)),

@@ -5,11 +5,10 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
-use super::sweep::at_floor;
 use super::{Live, MemoryMeter, lock};
 use crate::access::balance::GrantState;
 use crate::access::ledgered::{BookedGrant, Gap};
-use crate::access::record::{GrantOrigin, GrantRecord, HoldRecord, JobRecord, MadeRecord, Outcome, Record};
+use crate::access::record::{GrantOrigin, GrantRecord, HoldRecord, JobRecord, MadeRecord, Record};
 use crate::access::{Account, Terms};
 use crate::journal::{self, Journal};
 use crate::ledger::rows::{GrantRow, Restored};
@@ -236,7 +235,7 @@ fn end_at_floor(meter: &MemoryMeter, record: &HoldRecord) -> Result<(), RecoverE
     let account = meter.live.account(record.account);
     let mut account = lock(&account);
     let Some(hold) = account.hold_of(record.decision) else { return Ok(()) };
-    let (used, ending) = at_floor(hold, Outcome::Crashed);
+    let (used, ending) = hold.at_crash();
     let now = meter.live.clock.now();
     let ended = meter.end(&mut account, record.decision, used, ending, now);
     let _unawaited = ended.map_err(RecoverError::Journal)?;

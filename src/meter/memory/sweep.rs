@@ -3,8 +3,8 @@
 use std::cmp::Reverse;
 
 use super::{MemoryMeter, lock};
-use crate::access::record::{Ending, Grade, JobKind, Outcome, Record};
-use crate::access::{Account, Demand, Hold};
+use crate::access::Account;
+use crate::access::record::Record;
 use crate::meter::{MeterError, Swept};
 use crate::units::{DecisionId, Timestamp};
 
@@ -19,8 +19,6 @@ impl MemoryMeter {
         Ok(swept)
     }
 
-    /// Past its deadline a hold that never left is given back, and so is a video's: nobody pays for one that is not
-    /// known to be whole. Any other that left is charged at its floor.
     fn expire_hold(
         &self,
         account: &mut Account,
@@ -31,13 +29,8 @@ impl MemoryMeter {
         let Some(hold) = account.hold_of(decision).filter(|hold| hold.expires_at <= now) else {
             return Ok(());
         };
-        let video = hold.job.as_ref().is_some_and(|job| job.kind == JobKind::Video);
-        let (used, ending) = match hold.dispatched {
-            true if video => (Demand::nothing(), at_floor(hold, Outcome::Expired).1),
-            true => at_floor(hold, Outcome::Expired),
-            false => (Demand::nothing(), Ending::not_sent()),
-        };
-        if hold.dispatched && !video {
+        let (used, ending) = hold.at_deadline();
+        if hold.dispatched && !hold.makes_video() {
             swept.floored += 1;
         } else {
             swept.voided += 1;
@@ -64,21 +57,4 @@ impl MemoryMeter {
         let due = expiries.peek().is_some_and(|Reverse((at, _))| *at <= now);
         if due { expiries.pop().map(|Reverse((_, id))| id) } else { None }
     }
-}
-
-/// The floor of a hold that nobody told the end of: its input estimate.
-pub(super) fn at_floor(hold: &Hold, outcome: Outcome) -> (Demand, Ending) {
-    let mut quantities = hold.demand.quantities.clone();
-    quantities.output_tokens = 0;
-    // What was priced once is priced again; a floor that could not be is charged as it was held.
-    let used = hold.terms.estimate(quantities).unwrap_or_else(|_| hold.demand.clone());
-    let ending = Ending {
-        outcome,
-        grade: Grade::Floor,
-        reached_upstream: true,
-        status: None,
-        tier: hold.terms.tier.clone(),
-        resource: hold.job.as_ref().map(|job| job.resource.clone()),
-    };
-    (used, ending)
 }
