@@ -1,5 +1,5 @@
-//! The command line: `overfall demo`, `serve`, `policy`, `account`, `user`, `key`, `grant`, `audit`,
-//! `checkpoint`, `receipt`.
+//! The command line: `overfall demo`, `serve`, `policy`, `account`, `user`, `key`, `grant`, `audit`, `checkpoint`,
+//! `receipt`, `replay`, `reconcile`.
 //!
 //! Output is for people by default and for programs with `--json`; what went wrong goes to standard error with the way
 //! out, and the exit code says it too: 0 done, 1 it did not go as asked, 2 the words of the command were wrong.
@@ -12,7 +12,9 @@ mod operate;
 mod output;
 mod policy;
 mod receipt;
+mod reconcile;
 mod reload;
+mod replay;
 mod serve;
 
 use std::path::PathBuf;
@@ -58,6 +60,10 @@ enum Verb {
     Checkpoint(checkpoint::CheckpointVerb),
     /// Prove one call's charge to somebody else: a file that is checked without the books
     Receipt(receipt::ReceiptOf),
+    /// Make the books anew and compare, or tell what another policy would have done; exit with 1 where they differ
+    Replay(replay::Replay),
+    /// Compare a provider's usage export with the books; exit with 1 and a list where they differ
+    Reconcile(reconcile::Reconcile),
 }
 
 /// Where the deployment file is.
@@ -66,6 +72,26 @@ struct ConfigFile {
     /// The deployment file
     #[arg(short = 'c', long = "config", value_name = "FILE", default_value = "config/overfall.yaml")]
     config: PathBuf,
+}
+
+/// Which books are read.
+#[derive(Clone, Debug, Args)]
+struct LedgerFile {
+    /// The ledger file; the deployment file's where none is given
+    #[arg(long, value_name = "FILE")]
+    ledger: Option<PathBuf>,
+    #[command(flatten)]
+    config: ConfigFile,
+}
+
+impl LedgerFile {
+    /// The file.
+    fn path(self) -> anyhow::Result<PathBuf> {
+        match self.ledger {
+            Some(ledger) => Ok(ledger),
+            None => Ok(crate::config::Config::load(&self.config.config)?.ledger_path()),
+        }
+    }
 }
 
 /// How the answer is printed.
@@ -89,6 +115,8 @@ pub fn run(command: Command) -> ExitCode {
         Verb::Audit(audit) => audit.run(),
         Verb::Checkpoint(verb) => verb.run(),
         Verb::Receipt(receipt) => receipt.run(),
+        Verb::Replay(replay) => replay.run(),
+        Verb::Reconcile(reconcile) => reconcile.run(),
     };
     done.unwrap_or_else(|error| {
         output::complain(&error);

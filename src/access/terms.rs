@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::demand::Demand;
+use super::reason::Reason;
 use crate::policy::compiled::{Feature, FeatureIndex, PlanIndex, Policy, Waterfall};
 use crate::policy::prices::{PriceRow, Rates, TierFit};
 use crate::units::price::PriceOverflow;
@@ -66,6 +67,21 @@ impl Terms {
     /// The demand for quantities in the tier that was asked for.
     pub fn estimate(&self, quantities: Quantities) -> Result<Demand, Unpriced> {
         self.priced(quantities, self.tier.as_deref()).map(|(demand, _)| demand)
+    }
+
+    /// The demand that a request for tokens makes, or why it is none: no plan, no price, no call. A model that is priced
+    /// by the second would be free by the token.
+    pub fn demand_for_tokens(&self, estimate: Quantities) -> Result<Demand, Reason> {
+        if self.waterfall().is_none() {
+            return Err(Reason::NotInPlan);
+        }
+        if self.row().is_none_or(|row| !matches!(row.rates, Rates::Tokens(_))) {
+            return Err(Reason::UnpricedModel);
+        }
+        self.estimate(estimate).map_err(|unpriced| match unpriced {
+            Unpriced::Model => Reason::UnpricedModel,
+            Unpriced::Overflow => Reason::NeverFits,
+        })
     }
 
     /// The demand for quantities in the tier that the answer named, and whether the policy lists it.

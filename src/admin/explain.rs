@@ -102,8 +102,9 @@ pub(super) async fn explain(
         output_tokens: question.output_tokens,
         ..Quantities::default()
     };
-    let Ok(demand) = terms.estimate(quantities) else {
-        return Ok(blocked(explanation, Reason::UnpricedModel));
+    let demand = match terms.demand_for_tokens(quantities) {
+        Ok(demand) => demand,
+        Err(reason) => return Ok(blocked(explanation, reason)),
     };
     let price = demand.price.ceil().ok().map(|price| price.to_string());
     let decision = DecisionId::new(operator.clock.now(), rand::rng().random());

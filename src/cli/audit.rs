@@ -83,7 +83,7 @@ impl Audit {
 }
 
 /// An instant, or the beginning of a day in UTC.
-fn instant(text: &str) -> Result<Timestamp, String> {
+pub(super) fn instant(text: &str) -> Result<Timestamp, String> {
     let instant = text.parse::<jiff::Timestamp>();
     let instant = instant.or_else(|_| format!("{text}T00:00:00Z").parse::<jiff::Timestamp>());
     let instant = instant.map_err(|_| "write it as 2026-11-22T15:04:05Z or 2026-11-22".to_owned())?;

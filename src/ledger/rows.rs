@@ -344,6 +344,12 @@ pub struct BlockRow {
     pub model: Arc<str>,
     /// The policy that decided.
     pub policy: PolicyVersion,
+    /// The account's plan then; what was logged by older programs does not say it.
+    pub plan: Option<Name>,
+    /// The tier that the request asked for.
+    pub tier: Option<Arc<str>>,
+    /// The size of the video.
+    pub size: Option<Arc<str>>,
     /// What was asked for.
     pub estimate: Quantities,
     /// Why not.

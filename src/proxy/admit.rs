@@ -29,13 +29,11 @@ use super::request::{Decided, Free, Metered, Request, Stage};
 use super::routes::{self, Action, Class};
 use super::settlement::{Call, Settlement};
 use super::upstreams::Goal;
-use crate::access::terms::Unpriced;
 use crate::access::{Ask, Block, Demand, Held, Reason, Standing, Terms};
 use crate::ledger::directory::Caller;
 use crate::ledger::rows::{AccountStatus, BlockRow, Owned, Owner};
 use crate::meter::Verdict;
 use crate::policy::compiled::{Api, FeatureIndex, PlanIndex, Policy};
-use crate::policy::prices::Rates;
 use crate::settle::jobs::RetrieveError;
 use crate::telemetry::chain;
 use crate::units::{DecisionId, Quantities, Timestamp};
@@ -257,15 +255,9 @@ async fn price(
         output_tokens: usual.min(output_bound).max(1),
         ..Quantities::default()
     };
-    let reason = match () {
-        () if terms.waterfall().is_none() => Reason::NotInPlan,
-        // A model that is priced by the second would be free by the token.
-        () if terms.row().is_none_or(|row| !matches!(row.rates, Rates::Tokens(_))) => Reason::UnpricedModel,
-        () => match terms.estimate(estimate.clone()) {
-            Ok(demand) => return Ok(Priced { terms, demand, input_by_size, output_bound, decision }),
-            Err(Unpriced::Model) => Reason::UnpricedModel,
-            Err(Unpriced::Overflow) => Reason::NeverFits,
-        },
+    let reason = match terms.demand_for_tokens(estimate.clone()) {
+        Ok(demand) => return Ok(Priced { terms, demand, input_by_size, output_bound, decision }),
+        Err(reason) => reason,
     };
     let demand = Demand { quantities: estimate, ..Demand::nothing() };
     let priced = Priced { terms, demand, input_by_size, output_bound, decision };
@@ -340,6 +332,9 @@ async fn blocked(shared: &Shared, known: &Known, priced: Priced, block: Block) -
         feature: terms.feature().name.clone(),
         model: Arc::clone(&terms.model),
         policy: terms.policy.version,
+        plan: Some(terms.policy[terms.plan].name.clone()),
+        tier: terms.tier.clone(),
+        size: terms.size.clone(),
         estimate: demand.quantities,
         block: block.clone(),
         count: 1,

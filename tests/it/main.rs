@@ -31,6 +31,7 @@ mod lifecycle;
 mod operator;
 mod ownership;
 mod readme;
+mod replay;
 mod requests;
 mod routes;
 mod sdks;

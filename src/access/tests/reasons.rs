@@ -202,3 +202,19 @@ proptest! {
         prop_assert!(found.is_none_or(|found| found >= next), "{found:?} before {next:?}");
     }
 }
+
+#[test]
+fn a_request_for_tokens_has_a_price_or_the_first_reason_why_not() {
+    let mut world = Rules { layers: WALLET, ..Rules::default() }.open();
+    let tokens = |input_tokens| Quantities { input_tokens, ..Quantities::default() };
+    let asked = |world: &World, model: &str, input: u64| {
+        world.terms(model).demand_for_tokens(tokens(input)).map(|demand| demand.whole.get())
+    };
+    assert_eq!(asked(&world, "coin", 3), Ok(3_000_000));
+    assert_eq!(asked(&world, "nowhere", 3), Err(Reason::UnpricedModel));
+    assert_eq!(asked(&world, "coin", u64::MAX), Err(Reason::NeverFits));
+    let by_the_second = Terms { model: "film".into(), ..world.terms("coin") };
+    assert_eq!(by_the_second.demand_for_tokens(tokens(3)), Err(Reason::UnpricedModel));
+    world.plan = "none";
+    assert_eq!(asked(&world, "nowhere", 3), Err(Reason::NotInPlan));
+}

@@ -309,6 +309,9 @@ pub(crate) async fn the_log_of_blocks_keeps_the_newest(ledger: Shared) {
         feature: "codex".into(),
         model: "gpt-5.5".into(),
         policy: POLICY,
+        plan: Some("plus".into()),
+        tier: (n > 3).then(|| "flex".into()),
+        size: None,
         estimate: Quantities { input_tokens: 5, ..Quantities::default() },
         block: Block {
             next: Some(Timestamp::from_ms(9)),

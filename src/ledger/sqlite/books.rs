@@ -32,7 +32,7 @@ const WALK_BACK: usize = 100_000;
 
 /// The books in one file.
 pub struct SqliteBooks {
-    connection: Rc<Connection>,
+    pub(super) connection: Rc<Connection>,
     events: String,
     money: String,
     records: String,

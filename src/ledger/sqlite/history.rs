@@ -18,7 +18,8 @@ const UPDATE: &str = "SELECT place, account, user, name, kind, cause_kind, cause
      balance_updates.hash, seq, previous FROM balance_updates JOIN balances ON balances.id = balance \
      WHERE place = ?1 AND account = ?2";
 
-const DECISION: &str = "SELECT usage_events.*, revision, price, gross, covered, forgiven, excess, charged, true_outcome, \
+/// Usage events with the live one of their monetization events.
+pub(super) const DECISION: &str = "SELECT usage_events.*, revision, price, gross, covered, forgiven, excess, charged, true_outcome, \
      true_grade, true_tier, true_used, true_draws FROM usage_events JOIN monetization_events ON monetization_events.decision = usage_events.decision \
      AND revision = (SELECT max(revision) FROM monetization_events AS live \
      WHERE live.decision = usage_events.decision) ";
@@ -159,20 +160,7 @@ pub(super) fn decisions(
     Ok(rows)
 }
 
-fn decision_row(row: &Row<'_>) -> rusqlite::Result<DecisionRow> {
-    let count = |column: &str| row.get(column).map(|Count(count)| count);
-    let tool_calls = match row.get_ref("tool_calls")?.as_str_or_null()? {
-        Some(_) => parsed(row, "tool_calls", |text| serde_json::from_str(text).ok())?,
-        None => crate::units::ToolCalls::new(),
-    };
-    let used = Quantities {
-        input_tokens: count("input_tokens")?,
-        cached_input_tokens: count("cached_input_tokens")?,
-        cache_write_tokens: count("cache_write_tokens")?,
-        output_tokens: count("output_tokens")?,
-        seconds: count("seconds")?,
-        tool_calls,
-    };
+pub(super) fn decision_row(row: &Row<'_>) -> rusqlite::Result<DecisionRow> {
     let revision: u32 = row.get("revision")?;
     let is_corrected = revision > 1;
     let live = |first, corrected| if is_corrected { corrected } else { first };
@@ -195,11 +183,28 @@ fn decision_row(row: &Row<'_>) -> rusqlite::Result<DecisionRow> {
         tier: row.get(live("tier", "true_tier"))?,
         status: row.get("status")?,
         estimate: parsed(row, "estimate", text::to_quantities)?,
-        used: if is_corrected { parsed(row, "true_used", text::to_quantities)? } else { used },
+        used: if is_corrected { parsed(row, "true_used", text::to_quantities)? } else { used(row)? },
         price: parsed(row, "price", text::to_price)?,
         held: parsed(row, "held", text::to_draws)?,
         draws: parsed(row, live("draws", "true_draws"), text::to_draws)?,
         charge: charge(row)?,
+    })
+}
+
+/// What a usage event says was used.
+pub(super) fn used(row: &Row<'_>) -> rusqlite::Result<Quantities> {
+    let count = |column: &str| row.get(column).map(|Count(count)| count);
+    let tool_calls = match row.get_ref("tool_calls")?.as_str_or_null()? {
+        Some(_) => parsed(row, "tool_calls", |text| serde_json::from_str(text).ok())?,
+        None => crate::units::ToolCalls::new(),
+    };
+    Ok(Quantities {
+        input_tokens: count("input_tokens")?,
+        cached_input_tokens: count("cached_input_tokens")?,
+        cache_write_tokens: count("cache_write_tokens")?,
+        output_tokens: count("output_tokens")?,
+        seconds: count("seconds")?,
+        tool_calls,
     })
 }
 

@@ -102,6 +102,9 @@ fn a_logged_block_shows_why_and_holds_nothing() {
         feature: "codex".into(),
         model: "gpt-5.3-codex".into(),
         policy: PolicyVersion(0x9f2c_41d0_0000_0000),
+        plan: Some("plus".into()),
+        tier: None,
+        size: None,
         estimate: Quantities { input_tokens: 120, output_tokens: 900, ..Quantities::default() },
         block: Block {
             binding: Some("included".into()),

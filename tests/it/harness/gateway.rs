@@ -211,9 +211,11 @@ impl Gateway {
         command.output().expect("it runs")
     }
 
-    /// Proves the books: the audit's report.
+    /// Proves the books: the audit's report. What they say can be made anew (I11).
     #[track_caller]
     pub(crate) fn audit(&self) -> Value {
+        let replayed = self.command(&["replay"]);
+        assert!(replayed.status.success(), "{}", String::from_utf8_lossy(&replayed.stdout));
         let output = self.command(&["audit", "--json"]);
         let told = String::from_utf8_lossy(&output.stdout).into_owned();
         assert!(
