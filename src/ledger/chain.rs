@@ -1,5 +1,6 @@
-//! The hash chains: of an account's records ([`rows`]), and of a balance, here. Every update of a balance names the one before it, so that none can be changed, left out or moved
-//! without changing the hash of all that follow, up to the one that the balance keeps.
+//! The hash chains: of an account's records ([`rows`]), and of a balance, here. Every update of a balance names the one
+//! before it, so that none can be changed, left out or moved without changing the hash of all that follow, up to the one
+//! that the balance keeps.
 //!
 //! # Layout
 //!

@@ -107,7 +107,7 @@ fn records(books: &Connection) -> rusqlite::Result<Records> {
             "SELECT account, seq, 'correction ' || lower(hex(decision)) || ' ' || revision || ' ' || corrected_at || ' ' \
              || {money} FROM monetization_events WHERE revision > 1"
         ),
-        "SELECT account, seq, kind FROM records WHERE kind <> 'grant'".to_owned(),
+        "SELECT account, seq, kind FROM records WHERE kind IN ('void', 'expiry')".to_owned(),
         "SELECT records.account, records.seq, 'grant ' || lower(hex(grants.id)) || ' ' || amount FROM records \
          JOIN balances ON balances.account = records.account \
          JOIN grants ON grants.balance = balances.id AND grants.seq = records.seq WHERE kind = 'grant'"
@@ -228,8 +228,7 @@ fn chains(books: &Connection, updates: &[Update]) -> rusqlite::Result<Result<(),
 
 /// The hash of an update, by the layout that the books are documented to have.
 fn hash(update: &Update, previous: &[u8; 32]) -> [u8; 32] {
-    let mut bytes = previous.to_vec();
-    bytes.extend(update.account);
+    let mut bytes = update.account.to_vec();
     bytes.push(u8::from(!update.user.is_empty()));
     bytes.extend(if update.user.is_empty() { vec![0; 16] } else { update.user.clone() });
     bytes.push(u8::try_from(update.name.len()).unwrap());
@@ -244,5 +243,6 @@ fn hash(update: &Update, previous: &[u8; 32]) -> [u8; 32] {
     for number in [update.amount, update.before, update.after, update.at] {
         bytes.extend(number.to_be_bytes());
     }
-    Sha256::digest(&bytes).into()
+    let said = Sha256::digest(&bytes);
+    Sha256::digest([&previous[..], &said].concat()).into()
 }
