@@ -13,7 +13,7 @@ use crate::access::record::{JobKind, Resource};
 use crate::journal::tests::disk::Disk;
 use crate::journal::{ByHand, Frame, Journal, Options, Position, Reader};
 use crate::ledger::Ledger;
-use crate::ledger::rows::{AccountRow, AccountStatus};
+use crate::ledger::rows::{AccountRow, AccountStatus, UserRow};
 use crate::ledger::sqlite::SqliteLedger;
 use crate::meter::memory::{MemoryMeter, Recovered, Restoring};
 use crate::policy::compiled::Policy;
@@ -91,6 +91,15 @@ pub(super) fn found_books(path: &Path, policies: &[Arc<Policy>; 2], now: Timesta
             created_at: now,
         };
         at_once(ledger.add_account(&row)).unwrap();
+    }
+    for user in 0..USERS {
+        let row = UserRow {
+            id: user_id(user),
+            account: account_id(account_of(user)),
+            name: format!("user-{user}").into(),
+            created_at: now,
+        };
+        at_once(ledger.add_user(&row)).unwrap();
     }
 }
 
