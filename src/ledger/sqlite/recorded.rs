@@ -198,7 +198,7 @@ fn money(row: &Row<'_>) -> rusqlite::Result<RecordedMoney> {
 }
 
 /// A grant as it was granted.
-fn grant_record(row: &Row<'_>) -> rusqlite::Result<GrantRecord> {
+pub(super) fn grant_record(row: &Row<'_>) -> rusqlite::Result<GrantRecord> {
     let Owned(user) = row.get("user")?;
     Ok(GrantRecord {
         seq: row.get("seq")?,

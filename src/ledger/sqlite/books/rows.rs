@@ -5,8 +5,7 @@ use rusqlite::types::{FromSqlError, ValueRef};
 use smallvec::SmallVec;
 
 use super::super::columns::{Owned, cell_of};
-use super::super::history::origin;
-use crate::access::record::GrantRecord;
+use super::super::recorded::grant_record;
 use crate::ledger::books::{
     BookedCorrection, BookedEvent, BookedGrant, BookedMoney, BookedStanding, BookedUpdate,
 };
@@ -151,27 +150,13 @@ pub(super) fn update(row: &Row<'_>) -> rusqlite::Result<BookedUpdate> {
 }
 
 pub(super) fn booked_grant(row: &Row<'_>) -> rusqlite::Result<BookedGrant> {
-    let Owned(user) = row.get("user")?;
     let has = |column: &str| row.get_ref(column).map(|value| value != ValueRef::Null);
     // Ordered with a key, or issued by a decision and without a note.
     match (has("idempotency_key")?, has("decision")?, has("note")?) {
         (true, false, _) | (false, true, false) => {}
         _ => return Err(FromSqlError::InvalidType.into()),
     }
-    let record = GrantRecord {
-        seq: seq(row, 5)?,
-        grant: row.get("id")?,
-        account: row.get("account")?,
-        user,
-        balance: row.get("name")?,
-        amount: row.get("amount")?,
-        repaid: row.get("repaid")?,
-        priority: row.get("priority")?,
-        expires_at: row.get("expires_at")?,
-        granted_at: row.get("granted_at")?,
-        origin: origin(row)?,
-    };
-    Ok(BookedGrant { record, balance: row.get("balance")? })
+    Ok(BookedGrant { record: grant_record(row)?, balance: row.get("balance")? })
 }
 
 /// A place, also one that cannot be.
