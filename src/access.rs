@@ -27,6 +27,7 @@ pub mod hold;
 pub mod ledgered;
 pub mod reason;
 pub mod record;
+pub mod rows;
 pub mod standing;
 pub mod terms;
 mod untold;

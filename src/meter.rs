@@ -13,15 +13,26 @@
 //!   promises something to the outside waits for the ticket first.
 //! - **Cancel-safe**: a verb that was polled once is carried out; dropping its future loses only the answer.
 
+#[cfg(test)]
+pub(crate) mod lives;
 pub mod memory;
+pub mod redis;
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 
-use crate::access::record::{CorrectionRecord, EndRecord, Ending, GrantRecord, JobRecord};
-use crate::access::{Ask, Block, Demand, Extended, GrantOrder, Held, Prior, Standing, Terms, Uncorrectable};
-use crate::journal::Ticket;
+use crate::access::record::{CorrectionRecord, EndRecord, Ending, GrantRecord, JobRecord, Record};
+use crate::access::{
+    Ask, Block, Demand, Extended, GrantOrder, Held, Hold, NoSuchHold, Prior, Standing, Terms, TooMuch,
+    Uncorrectable,
+};
+use crate::journal::{self, Tag, Ticket};
 use crate::policy::compiled::{FeatureIndex, PlanIndex, Policy};
 use crate::units::{AccountId, DecisionId, GrantId, Timestamp, UserId};
+
+/// What nearly every record fits in, so that it is written without growing.
+const RECORD_BYTES: usize = 1024;
 
 /// Why the meter could not answer. What it did, if anything, is undone or ends by itself.
 #[derive(Debug, thiserror::Error)]
@@ -32,6 +43,9 @@ pub enum MeterError {
     /// A balance would hold more than any amount may be.
     #[error("the balance would hold more than any amount of credits may be")]
     TooMuch,
+    /// The store of live counts did not do it, or is not known to have.
+    #[error("the store of live counts did not do it")]
+    Store(#[source] redis::StoreError),
     /// No open hold has this id: it ended before, or never was.
     #[error("no open hold has this id")]
     NoSuchHold,
@@ -127,7 +141,7 @@ pub trait Meter: Send + Sync + 'static {
     ) -> Result<Option<(GrantRecord, Ticket)>, MeterError>;
 
     /// Whether a grant was made and is still on its way to the books.
-    async fn is_granting(&self, grant: GrantId) -> Result<bool, MeterError>;
+    async fn is_granting(&self, account: AccountId, grant: GrantId) -> Result<bool, MeterError>;
 
     /// What is left for a user in a feature.
     async fn standing(
@@ -195,6 +209,56 @@ pub struct InFlight {
     pub model: std::sync::Arc<str>,
     /// What it was decided and is priced by.
     pub terms: Terms,
+}
+
+impl InFlight {
+    /// What a hold is.
+    fn of(hold: &Hold) -> Self {
+        Self {
+            user: hold.user,
+            held_at: hold.held_at,
+            expires_at: hold.expires_at,
+            draws: hold.terms.entries(&hold.draws),
+            demand: hold.demand.clone(),
+            feature: hold.terms.feature().name.clone(),
+            model: hold.terms.model.clone(),
+            terms: hold.terms.clone(),
+        }
+    }
+}
+
+impl From<NoSuchHold> for MeterError {
+    fn from(_: NoSuchHold) -> Self {
+        Self::NoSuchHold
+    }
+}
+
+impl From<TooMuch> for MeterError {
+    fn from(_: TooMuch) -> Self {
+        Self::TooMuch
+    }
+}
+
+/// The frame of a record: what it does to a hold, and its bytes.
+fn frame_of(record: &Record) -> (Tag, journal::Id, Vec<u8>) {
+    let (tag, id) = match record {
+        Record::Hold(hold) => (Tag::Hold, *hold.decision.as_bytes()),
+        // Kept with the hold's own frame for as long as that is open.
+        Record::Job(job) => (Tag::Hold, *job.decision.as_bytes()),
+        Record::End(end) => (Tag::End, *end.decision.as_bytes()),
+        Record::Grant(_) | Record::Expiry(_) | Record::Correction(_) | Record::Made(_) => {
+            (Tag::Other, [0; 16])
+        }
+    };
+    // Serialising values made of numbers, strings and lists into memory cannot fail.
+    let bytes = postcard::to_extend(record, Vec::with_capacity(RECORD_BYTES)).unwrap_or_default();
+    (tag, id, bytes)
+}
+
+/// Locks. A panic elsewhere does not poison the counts: every change is made whole or, by a panic, not at all before
+/// its record exists.
+fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// What a sweep did.

@@ -1,5 +1,7 @@
 //! The live state of one account: counters, balances and open holds. The meter keeps one behind one lock.
 
+use serde::{Deserialize, Serialize};
+
 use super::balance::BalanceState;
 use super::counter::Counters;
 use super::hold::Hold;
@@ -26,7 +28,7 @@ pub struct Account {
 pub(super) struct OpenHolds(Option<Box<IdMap<DecisionId, Box<Hold>>>>);
 
 /// The counters and balances of one owner.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Purse {
     /// Windows and guards.
     pub counters: Counters,
@@ -77,6 +79,11 @@ impl Account {
     /// All purses with their owners; `None` is the account itself.
     pub fn purses(&self) -> impl Iterator<Item = (Option<UserId>, &Purse)> {
         std::iter::once((None, &self.shared)).chain(self.users.iter().map(|(id, purse)| (Some(*id), purse)))
+    }
+
+    /// Replaces what the account shares.
+    pub(super) fn share(&mut self, purse: Purse) {
+        self.shared = purse;
     }
 
     pub(super) fn purses_mut(&mut self) -> impl Iterator<Item = (Option<UserId>, &mut Purse)> {

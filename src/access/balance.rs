@@ -14,7 +14,7 @@ use crate::units::{Credits, GrantId, SignedCredits, Timestamp};
 pub const DEFAULT_PRIORITY: u16 = 100;
 
 /// What one owner has of one balance.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BalanceState {
     /// Which balance.
     pub key: CounterKey,

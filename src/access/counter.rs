@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::policy::compiled::{CounterKey, Instance, Period, Rate, Window};
 use crate::units::planted::{Bug, planted};
-use crate::units::{Amount, Timestamp};
+use crate::units::{Amount, Span, Timestamp};
 
 /// The state of one counter of one owner.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,7 +24,7 @@ pub struct Slot {
 }
 
 /// The slots of one owner, few enough to search one by one.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counters(Vec<Slot>);
 
 impl Counters {
@@ -162,6 +162,11 @@ impl Rate {
         })
     }
 
+    /// How long a level takes to drain.
+    pub fn drains_in(&self, level: u64) -> Span {
+        Span::from_ms(level.div_ceil(self.amount.max(1)))
+    }
+
     /// `amount` in the bucket's own measure.
     pub const fn scaled(&self, amount: u64) -> u64 {
         amount.saturating_mul(self.every.ms())
@@ -181,7 +186,7 @@ impl Rate {
     pub fn fits_at(&self, level: Level, charge: u64, now: Timestamp) -> Timestamp {
         let room = self.scaled(self.burst).saturating_sub(self.scaled(charge));
         let over = level.0.saturating_sub(room);
-        now.plus(crate::units::Span::from_ms(over.div_ceil(self.amount.max(1))))
+        now.plus(self.drains_in(over))
     }
 
     /// So much of `amount`, charged at `charged_at`, cannot have drained by `now`. A charge that turns out too large

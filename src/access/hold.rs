@@ -286,7 +286,50 @@ impl Account {
 
     /// Takes a journalled hold up again after a restart: it reserves what it reserved then.
     pub fn take_up(&mut self, record: &HoldRecord, terms: Terms) {
-        let hold = Hold {
+        let hold = Hold::of_record(record, terms);
+        self.take(&hold.terms, hold.user, &hold.draws, &hold.charges, hold.held_at);
+        self.holds.put(Box::new(hold));
+    }
+}
+
+impl Proposal {
+    /// What the journal keeps of it.
+    pub fn record(&self, account: AccountId) -> HoldRecord {
+        let issued = self.issued.iter().map(|(_, grant)| grant.clone()).collect();
+        HoldRecord { issued, ..self.hold.record(account) }
+    }
+
+    /// Whether policy issues a grant with it.
+    pub fn issues(&self) -> bool {
+        !self.issued.is_empty()
+    }
+}
+
+impl Hold {
+    /// What a store keeps of it, as it is now.
+    pub fn record(&self, account: AccountId) -> HoldRecord {
+        HoldRecord {
+            decision: self.decision,
+            account,
+            user: self.user,
+            held_at: self.held_at,
+            expires_at: self.expires_at,
+            policy: self.terms.policy.version,
+            plan: self.terms.policy[self.terms.plan].name.clone(),
+            feature: self.terms.feature().name.clone(),
+            model: self.terms.model.clone(),
+            tier: self.terms.tier.clone(),
+            size: self.terms.size.clone(),
+            demand: self.demand.clone(),
+            draws: self.draws.clone(),
+            charges: self.charges.clone(),
+            issued: Vec::new(),
+        }
+    }
+
+    /// The hold that a record tells of: it has left, and is no job.
+    pub fn of_record(record: &HoldRecord, terms: Terms) -> Self {
+        Self {
             decision: record.decision,
             user: record.user,
             terms,
@@ -297,42 +340,9 @@ impl Account {
             expires_at: record.expires_at,
             dispatched: true,
             job: None,
-        };
-        self.take(&hold.terms, hold.user, &hold.draws, &hold.charges, hold.held_at);
-        self.holds.put(Box::new(hold));
-    }
-}
-
-impl Proposal {
-    /// What the journal keeps of it.
-    pub fn record(&self, account: AccountId) -> HoldRecord {
-        let Self { hold, issued, .. } = self;
-        HoldRecord {
-            decision: hold.decision,
-            account,
-            user: hold.user,
-            held_at: hold.held_at,
-            expires_at: hold.expires_at,
-            policy: hold.terms.policy.version,
-            plan: hold.terms.policy[hold.terms.plan].name.clone(),
-            feature: hold.terms.feature().name.clone(),
-            model: hold.terms.model.clone(),
-            tier: hold.terms.tier.clone(),
-            size: hold.terms.size.clone(),
-            demand: hold.demand.clone(),
-            draws: hold.draws.clone(),
-            charges: hold.charges.clone(),
-            issued: issued.iter().map(|(_, grant)| grant.clone()).collect(),
         }
     }
 
-    /// Whether policy issues a grant with it.
-    pub fn issues(&self) -> bool {
-        !self.issued.is_empty()
-    }
-}
-
-impl Hold {
     /// What it has for a larger estimate.
     fn reserved(&self, estimate: &Demand) -> Reserved {
         let mut reserved = Reserved { whole: self.demand.whole, ..Reserved::default() };

@@ -1,6 +1,6 @@
 //! Grants, expiry, and the way back from the books: what changes an account beside requests.
 
-use super::account::Account;
+use super::account::{Account, Purse};
 use super::balance::{BalanceState, GrantState};
 use super::counter::Slot;
 use super::record::{
@@ -127,15 +127,9 @@ impl Account {
         records.collect()
     }
 
-    /// The first instant at which a grant expires that has anything to take out by then: what is held now may have come
-    /// back. Of one that has expired already, what is held goes with its hold.
+    /// The first instant at which a grant of any purse expires; see [`Purse::next_expiry`].
     pub fn next_expiry(&self, now: Timestamp) -> Option<Timestamp> {
-        let balances = self.purses().flat_map(|(_, purse)| purse.balances());
-        let grants = balances.flat_map(BalanceState::grants);
-        let takes = |grant: &&GrantState| {
-            grant.remaining > grant.held || !grant.is_expired(now) && !planted(Bug::ExpiryUnwatched)
-        };
-        grants.filter(takes).filter_map(GrantState::expiry).min()
+        self.purses().filter_map(|(_, purse)| purse.next_expiry(now)).min()
     }
 
     /// Sets a counter to what the books say.
@@ -274,11 +268,23 @@ impl Account {
         state.prune();
     }
 
-    fn owner_mut(&mut self, user: Option<UserId>) -> &mut super::account::Purse {
+    fn owner_mut(&mut self, user: Option<UserId>) -> &mut Purse {
         match user {
             Some(user) => self.purse_mut(Scope::User, user),
             None => self.purse_mut(Scope::Account, UserId::MIN),
         }
+    }
+}
+
+impl Purse {
+    /// The first instant at which a grant expires that has anything to take out by then: what is held now may have come
+    /// back. Of one that has expired already, what is held goes with its hold.
+    pub fn next_expiry(&self, now: Timestamp) -> Option<Timestamp> {
+        let grants = self.balances().iter().flat_map(BalanceState::grants);
+        let takes = |grant: &&GrantState| {
+            grant.remaining > grant.held || !grant.is_expired(now) && !planted(Bug::ExpiryUnwatched)
+        };
+        grants.filter(takes).filter_map(GrantState::expiry).min()
     }
 }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::demand::Demand;
 use super::reason::Reason;
+use super::record::HoldRecord;
 use crate::policy::compiled::{Feature, FeatureIndex, PlanIndex, Policy, Waterfall};
 use crate::policy::prices::{PriceRow, Rates, TierFit};
 use crate::units::price::PriceOverflow;
@@ -44,6 +45,18 @@ impl From<PriceOverflow> for Unpriced {
 }
 
 impl Terms {
+    /// What a hold that a record tells of was decided by; `None` where the policy has no such plan or feature.
+    pub fn of_record(record: &HoldRecord, policy: Arc<Policy>) -> Option<Self> {
+        Some(Self {
+            plan: policy.plan(&record.plan)?,
+            feature: policy.feature(&record.feature)?,
+            policy,
+            model: record.model.clone(),
+            tier: record.tier.clone(),
+            size: record.size.clone(),
+        })
+    }
+
     /// The rules of the feature.
     pub fn feature(&self) -> &Feature {
         &self.policy[self.feature]

@@ -18,7 +18,7 @@ use crate::access::balance::DEFAULT_PRIORITY;
 use crate::access::record::{GrantOrigin, GrantRecord};
 use crate::ledger::rows::{AccountRow, GrantRow};
 use crate::policy::compiled::Scope;
-use crate::units::{Credits, GrantId};
+use crate::units::{Credits, AccountId, GrantId};
 
 /// Credits to be granted.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -55,7 +55,7 @@ pub(super) async fn grant(
     let account = operator.account(&account).await?;
     let order = operator.order(&account, &headers, new).await?;
     let _one_at_a_time = operator.grant_order.lock().await;
-    if let Some(known) = operator.known(&order).await? {
+    if let Some(known) = operator.known(account.id, &order).await? {
         let same = is_same(&known, &order);
         let conflict = || Refused::conflict("this idempotency key was used for another grant");
         return if same { Ok((StatusCode::OK, Json(GrantView::of(&known)))) } else { Err(conflict()) };
@@ -125,13 +125,13 @@ impl Operator {
     }
 
     /// The grant of an order that was made before, as the books have it.
-    async fn known(&self, order: &GrantOrder) -> Result<Option<GrantRow>, Refused> {
+    async fn known(&self, account: AccountId, order: &GrantOrder) -> Result<Option<GrantRow>, Refused> {
         // On its way to the books: it is there within moments, unless the ledger is away.
         for _ in 0..50 {
             if let Some(row) = self.ledger.grant(order.grant).await? {
                 return Ok(Some(row));
             }
-            if !self.meter.is_granting(order.grant).await? {
+            if !self.meter.is_granting(account, order.grant).await? {
                 return Ok(self.ledger.grant(order.grant).await?);
             }
             tokio::time::sleep(std::time::Duration::from_millis(20)).await;

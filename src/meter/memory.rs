@@ -9,14 +9,16 @@ mod sweep;
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashSet};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use async_trait::async_trait;
 
-use super::{Corrected, Explained, ExplainedAllow, InFlight, Meter, MeterError, MeterStats, Swept, Verdict};
+use super::{
+    Corrected, Explained, ExplainedAllow, InFlight, Meter, MeterError, MeterStats, Swept, Verdict, frame_of, lock,
+};
 use crate::access::record::{EndRecord, Ending, GrantRecord, JobRecord, Record};
-use crate::access::{Account, Ask, Demand, Extended, GrantOrder, NoSuchHold, Prior, Standing, TooMuch};
-use crate::journal::{AppendError, Frame, Journal, Tag, Ticket};
+use crate::access::{Account, Ask, Demand, Extended, GrantOrder, Prior, Standing};
+use crate::journal::{AppendError, Frame, Journal, Ticket};
 use crate::policy::compiled::{FeatureIndex, PlanIndex, Policy};
 use crate::units::planted::{Bug, planted};
 use crate::units::time::Clock;
@@ -25,8 +27,6 @@ use crate::units::{AccountId, DecisionId, GrantId, IdMap, Timestamp, UserId};
 pub use recover::{RecoverError, Recovered, Restoring};
 
 const SHARDS: usize = 64;
-/// What nearly every record fits in, so that it is written without growing.
-const RECORD_BYTES: usize = 1024;
 
 /// Live counts of all accounts, in memory.
 pub struct MemoryMeter {
@@ -87,17 +87,7 @@ impl MemoryMeter {
 
     /// Hands a record to the journal. Called under the account's lock, which makes file order the order of `seq`.
     fn journal(&self, record: &Record) -> Result<Ticket, AppendError> {
-        let (tag, id) = match record {
-            Record::Hold(hold) => (Tag::Hold, *hold.decision.as_bytes()),
-            // Kept with the hold's own frame for as long as that is open.
-            Record::Job(job) => (Tag::Hold, *job.decision.as_bytes()),
-            Record::End(end) => (Tag::End, *end.decision.as_bytes()),
-            Record::Grant(_) | Record::Expiry(_) | Record::Correction(_) | Record::Made(_) => {
-                (Tag::Other, [0; 16])
-            }
-        };
-        // Serialising values made of numbers, strings and lists into memory cannot fail.
-        let bytes = postcard::to_extend(record, Vec::with_capacity(RECORD_BYTES)).unwrap_or_default();
+        let (tag, id, bytes) = frame_of(record);
         self.journal.append(Frame { tag, id, payload: &bytes })
     }
 
@@ -126,18 +116,6 @@ impl MemoryMeter {
         let ticket = self.journal(&record).map_err(MeterError::Journal)?;
         let Record::End(end) = record else { return Err(MeterError::NoSuchHold) };
         Ok((end, ticket))
-    }
-}
-
-impl From<NoSuchHold> for MeterError {
-    fn from(_: NoSuchHold) -> Self {
-        Self::NoSuchHold
-    }
-}
-
-impl From<TooMuch> for MeterError {
-    fn from(_: TooMuch) -> Self {
-        Self::TooMuch
     }
 }
 
@@ -265,7 +243,7 @@ impl Meter for MemoryMeter {
         Ok(Some((grant, ticket)))
     }
 
-    async fn is_granting(&self, grant: GrantId) -> Result<bool, MeterError> {
+    async fn is_granting(&self, _account: AccountId, grant: GrantId) -> Result<bool, MeterError> {
         Ok(lock(&self.live.pending_grants).contains(&grant))
     }
 
@@ -298,16 +276,7 @@ impl Meter for MemoryMeter {
     async fn in_flight(&self, id: AccountId, decision: DecisionId) -> Result<Option<InFlight>, MeterError> {
         let account = self.live.account(id);
         let account = lock(&account);
-        Ok(account.hold_of(decision).map(|hold| InFlight {
-            user: hold.user,
-            held_at: hold.held_at,
-            expires_at: hold.expires_at,
-            draws: hold.terms.entries(&hold.draws),
-            demand: hold.demand.clone(),
-            feature: hold.terms.feature().name.clone(),
-            model: hold.terms.model.clone(),
-            terms: hold.terms.clone(),
-        }))
+        Ok(account.hold_of(decision).map(InFlight::of))
     }
 
     async fn sweep(&self) -> Result<Swept, MeterError> {
@@ -323,12 +292,6 @@ impl Meter for MemoryMeter {
         }
         stats
     }
-}
-
-/// Locks. A panic elsewhere does not poison the counts: every change is made whole or, by a panic, not at all before
-/// its record exists.
-fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

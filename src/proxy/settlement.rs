@@ -318,8 +318,8 @@ fn untold(decision: DecisionId, error: &MeterError) {
         MeterError::NoSuchHold => {
             tracing::warn!(decision.id = %decision, "a call ended after its deadline had ended it");
         }
-        MeterError::Journal(_) | MeterError::TooMuch => {
-            tracing::error!(decision.id = %decision, error = %chain(error), "the end of a call is not journalled");
+        MeterError::Journal(_) | MeterError::Store(_) | MeterError::TooMuch => {
+            tracing::error!(decision.id = %decision, error = %chain(error), "the end of a call is not kept");
         }
     }
     ::metrics::counter!(metrics::ENDS_FAILED).increment(1);

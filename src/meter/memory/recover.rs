@@ -217,14 +217,7 @@ fn take_up(
 ) -> Result<(), RecoverError> {
     let missing = || RecoverError::PolicyMissing { version: record.policy };
     let policy = policy(record.policy).ok_or_else(missing)?;
-    let terms = Terms {
-        plan: policy.plan(&record.plan).ok_or_else(missing)?,
-        feature: policy.feature(&record.feature).ok_or_else(missing)?,
-        policy,
-        model: record.model.clone(),
-        tier: record.tier.clone(),
-        size: record.size.clone(),
-    };
+    let terms = Terms::of_record(record, policy).ok_or_else(missing)?;
     lock(&meter.live.account(record.account)).take_up(record, terms);
     Ok(())
 }

@@ -263,9 +263,9 @@ async fn a_grant_is_made_once_while_it_is_on_its_way_to_the_books() {
     assert!(rig.grant(7, "100").await);
     assert!(!rig.grant(7, "100").await);
     assert_eq!(rig.left().await.1, "100");
-    assert!(rig.meter.is_granting(GrantId::from_bytes([7; 16])).await.unwrap());
+    assert!(rig.meter.is_granting(rig.account, GrantId::from_bytes([7; 16])).await.unwrap());
     rig.meter.booked(GrantId::from_bytes([7; 16]));
-    assert!(!rig.meter.is_granting(GrantId::from_bytes([7; 16])).await.unwrap());
+    assert!(!rig.meter.is_granting(rig.account, GrantId::from_bytes([7; 16])).await.unwrap());
 }
 
 #[tokio::test]

@@ -70,8 +70,8 @@ impl Meter for Brittle {
     ) -> Result<Option<(GrantRecord, Ticket)>, MeterError> {
         self.meter.grant(account, order).await
     }
-    async fn is_granting(&self, grant: GrantId) -> Result<bool, MeterError> {
-        self.meter.is_granting(grant).await
+    async fn is_granting(&self, account: AccountId, grant: GrantId) -> Result<bool, MeterError> {
+        self.meter.is_granting(account, grant).await
     }
     async fn standing(
         &self,

@@ -1,0 +1,286 @@
+//! The verbs of the meter on a sheet. Each may run several times before its step is taken, so each says whether what it
+//! finds was done by itself: by the id that it was given when it was asked for.
+
+use std::sync::atomic::Ordering;
+
+use async_trait::async_trait;
+
+use super::keys::{Fixed, Member, Partition, RowKey};
+use super::sheet::{Corrected as CorrectedRow, Granted, HoldState, Sheet};
+use super::{RedisMeter, sweep};
+use crate::access::record::{CorrectionRecord, EndRecord, Ending, GrantRecord, HoldRecord, JobRecord, Record};
+use crate::access::{
+    Account, Ask, Block, Demand, Extended, GrantOrder, Held, NoSuchHold, Prior, Standing, TooMuch, Uncorrectable,
+};
+use crate::journal::Ticket;
+use crate::meter::{
+    Corrected, Explained, ExplainedAllow, InFlight, Meter, MeterError, MeterStats, Swept, Verdict, lock,
+};
+use crate::policy::compiled::{FeatureIndex, PlanIndex, Policy};
+use crate::units::{AccountId, DecisionId, GrantId, Timestamp, UserId};
+
+/// What came of a request for a hold.
+#[expect(clippy::large_enum_variant, reason = "most are the large one, and each lives for one call")]
+enum Asked {
+    Held(Held, HoldRecord),
+    Blocked(Block),
+    Over,
+}
+
+/// What came of a correction.
+enum Righted {
+    Now(Box<CorrectionRecord>),
+    Already,
+    Not(Uncorrectable),
+}
+
+fn hold(sheet: &mut Sheet, ask: &Ask) -> Asked {
+    let (decision, now) = (ask.decision, sheet.now);
+    if sheet.has_ended(decision) {
+        return Asked::Over;
+    }
+    if let Some(held) = sheet.account.held_already(ask, now) {
+        let Some(row) = sheet.account.hold_row(decision) else { return Asked::Over };
+        return Asked::Held(held, row.record);
+    }
+    match sheet.account.propose(ask.clone(), now) {
+        Err(block) => Asked::Blocked(block),
+        Ok(proposal) => {
+            let record = proposal.record(sheet.account.id);
+            if proposal.issues() {
+                sheet.records.push(Record::Hold(Box::new(record.clone())));
+            }
+            Asked::Held(sheet.account.accept(proposal, now), record)
+        }
+    }
+}
+
+/// Ends a hold; the first end wins. One that was never seen to begin never will.
+pub(super) fn finish(
+    sheet: &mut Sheet,
+    by: u64,
+    decision: DecisionId,
+    used: Demand,
+    ending: Ending,
+) -> Result<Box<EndRecord>, NoSuchHold> {
+    match sheet.ended.get(&decision) {
+        Some(HoldState::Ended { by: other, record }) if *other == by => return Ok(record.clone()),
+        Some(_) => return Err(NoSuchHold),
+        None => {}
+    }
+    let Ok(end) = sheet.account.finish(decision, used, ending, sheet.now) else {
+        sheet.ended.insert(decision, HoldState::Never);
+        return Err(NoSuchHold);
+    };
+    sheet.ended.insert(decision, HoldState::Ended { by, record: end.clone() });
+    sheet.records.push(Record::End(end.clone()));
+    Ok(end)
+}
+
+fn correct(sheet: &mut Sheet, by: u64, prior: &Prior, used: Demand, ending: Ending) -> Righted {
+    match sheet.corrections.get(&prior.decision) {
+        Some(known) if known.by == by => return Righted::Now(known.record.clone()),
+        Some(_) => return Righted::Already,
+        None => {}
+    }
+    match sheet.account.correct(prior, used, ending, sheet.now) {
+        Err(why) => Righted::Not(why),
+        Ok(record) => {
+            sheet.corrections.insert(prior.decision, CorrectedRow { by, record: record.clone() });
+            sheet.records.push(Record::Correction(record.clone()));
+            Righted::Now(record)
+        }
+    }
+}
+
+fn grant(sheet: &mut Sheet, by: u64, order: GrantOrder) -> Result<Option<GrantRecord>, TooMuch> {
+    if let Some(known) = sheet.grants.get(&order.grant) {
+        return Ok((known.by == by).then(|| known.record.clone()));
+    }
+    let key = order.key;
+    let record = sheet.account.grant(order, sheet.now)?;
+    sheet.account.granted(&record, key);
+    sheet.grants.insert(record.grant, Granted { by, record: record.clone() });
+    sheet.records.push(Record::Grant(record.clone()));
+    Ok(Some(record))
+}
+
+#[async_trait]
+impl Meter for RedisMeter {
+    async fn hold(&self, account: AccountId, ask: Ask) -> Result<Verdict, MeterError> {
+        self.takes_holds()?;
+        let rows = [RowKey::User(ask.user), RowKey::Hold(ask.decision)];
+        let decision = ask.decision;
+        match self.ask(account, &rows, move |sheet| hold(sheet, &ask)).await? {
+            Asked::Blocked(block) => Ok(Verdict::Block(block)),
+            Asked::Over => Err(MeterError::NoSuchHold),
+            Asked::Held(held, record) => match self.journal(&Record::Hold(Box::new(record))) {
+                Ok(ticket) => {
+                    self.opened();
+                    Ok(Verdict::Allow(held, ticket))
+                }
+                Err(error) => {
+                    let _ended = self.void(account, decision, Ending::not_sent()).await;
+                    Err(error)
+                }
+            },
+        }
+    }
+
+    /// Nothing is told: a hold counts as dispatched from the beginning, and one that does not leave is ended by its
+    /// node.
+    async fn dispatch(&self, _account: AccountId, _decision: DecisionId) -> Result<(), MeterError> {
+        Ok(())
+    }
+
+    async fn extend(
+        &self,
+        account: AccountId,
+        decision: DecisionId,
+        estimate: Demand,
+    ) -> Result<Extended, MeterError> {
+        let rows = [RowKey::Hold(decision)];
+        let extend = move |sheet: &mut Sheet| sheet.account.extend(decision, estimate.clone(), sheet.now);
+        Ok(self.ask(account, &rows, extend).await??)
+    }
+
+    async fn renew(
+        &self,
+        account: AccountId,
+        decision: DecisionId,
+        expires_at: Timestamp,
+    ) -> Result<(), MeterError> {
+        let rows = [RowKey::Hold(decision)];
+        Ok(self.ask(account, &rows, move |sheet| sheet.account.renew(decision, expires_at)).await??)
+    }
+
+    async fn begin_job(&self, job: JobRecord) -> Result<Ticket, MeterError> {
+        let (account, rows, told) = (job.account, [RowKey::Hold(job.decision)], job.clone());
+        let begin = move |sheet: &mut Sheet| {
+            let known = sheet.account.hold_of(job.decision).and_then(|hold| hold.job.as_deref());
+            let is_new = known != Some(&job);
+            let begun = sheet.account.begin_job(job.clone());
+            if begun.is_ok() && is_new {
+                sheet.records.push(Record::Job(job.clone()));
+            }
+            begun
+        };
+        self.ask(account, &rows, begin).await??;
+        self.journal(&Record::Job(told))
+    }
+
+    async fn jobs(&self) -> Result<Vec<JobRecord>, MeterError> {
+        let mut jobs = Vec::new();
+        for partition in Partition::all() {
+            for Member { account, of } in self.due(partition, Fixed::Jobs, Timestamp::NEVER, None).await? {
+                let decision = DecisionId::from_bytes(of);
+                let job = move |sheet: &mut Sheet| {
+                    sheet.account.hold_of(decision).and_then(|hold| hold.job.as_deref().cloned())
+                };
+                jobs.extend(self.ask(account, &[RowKey::Hold(decision)], job).await?);
+            }
+        }
+        Ok(jobs)
+    }
+
+    async fn finish(
+        &self,
+        account: AccountId,
+        decision: DecisionId,
+        used: Demand,
+        ending: Ending,
+    ) -> Result<(Box<EndRecord>, Ticket), MeterError> {
+        let rows = [RowKey::Hold(decision)];
+        let by = rand::random();
+        let end = move |sheet: &mut Sheet| finish(sheet, by, decision, used.clone(), ending.clone());
+        let record = Record::End(self.ask(account, &rows, end).await??);
+        self.closed();
+        let ticket = self.journal(&record)?;
+        let Record::End(end) = record else { return Err(MeterError::NoSuchHold) };
+        Ok((end, ticket))
+    }
+
+    async fn correct(
+        &self,
+        account: AccountId,
+        prior: Prior,
+        used: Demand,
+        ending: Ending,
+    ) -> Result<Corrected, MeterError> {
+        let rows = [RowKey::User(prior.user), RowKey::Correction(prior.decision)];
+        let by = rand::random();
+        let right = move |sheet: &mut Sheet| correct(sheet, by, &prior, used.clone(), ending.clone());
+        match self.ask(account, &rows, right).await? {
+            Righted::Already => Ok(Corrected::Already),
+            Righted::Not(why) => Ok(Corrected::Not(why)),
+            Righted::Now(record) => {
+                let ticket = self.journal(&Record::Correction(record.clone()))?;
+                Ok(Corrected::Now(record, ticket))
+            }
+        }
+    }
+
+    async fn grant(
+        &self,
+        account: AccountId,
+        order: GrantOrder,
+    ) -> Result<Option<(GrantRecord, Ticket)>, MeterError> {
+        let rows = [RowKey::User(order.user.unwrap_or(UserId::MIN)), RowKey::Grant(order.grant)];
+        let rows = if order.user.is_some() { &rows[..] } else { &rows[1..] };
+        let by = rand::random();
+        let give = move |sheet: &mut Sheet| grant(sheet, by, order.clone());
+        let Some(record) = self.ask(account, rows, give).await?? else { return Ok(None) };
+        let ticket = self.journal(&Record::Grant(record.clone()))?;
+        Ok(Some((record, ticket)))
+    }
+
+    async fn is_granting(&self, account: AccountId, grant: GrantId) -> Result<bool, MeterError> {
+        let is_there = move |sheet: &mut Sheet| sheet.grants.contains_key(&grant);
+        self.ask(account, &[RowKey::Grant(grant)], is_there).await
+    }
+
+    async fn standing(
+        &self,
+        account: AccountId,
+        user: UserId,
+        policy: &Policy,
+        plan: PlanIndex,
+        feature: FeatureIndex,
+    ) -> Result<Standing, MeterError> {
+        let (account, now) = self.copy_of(account, user).await?;
+        Ok(account.standing(policy, plan, feature, user, now))
+    }
+
+    async fn explain(&self, id: AccountId, ask: &Ask) -> Result<Explained, MeterError> {
+        let (account, now) = self.copy_of(id, ask.user).await?;
+        let terms = &ask.terms;
+        let outcome = account.decide(terms, ask.user, &ask.demand, now).map(|draft| ExplainedAllow {
+            draws: terms.entries(&draft.walk.draws),
+            demand: draft.demand,
+            clamped_to: draft.clamped_to,
+        });
+        let standing = account.standing(&terms.policy, terms.plan, terms.feature, ask.user, now);
+        Ok(Explained { outcome, standing })
+    }
+
+    async fn in_flight(&self, account: AccountId, decision: DecisionId) -> Result<Option<InFlight>, MeterError> {
+        let look = move |sheet: &mut Sheet| sheet.account.hold_of(decision).map(InFlight::of);
+        self.ask(account, &[RowKey::Hold(decision)], look).await
+    }
+
+    async fn sweep(&self) -> Result<Swept, MeterError> {
+        sweep::sweep(self).await
+    }
+
+    fn stats(&self) -> MeterStats {
+        let accounts = self.desks.iter().map(|desks| lock(desks).len() as u64).sum();
+        MeterStats { accounts, holds: self.open.load(Ordering::Relaxed) }
+    }
+}
+
+impl RedisMeter {
+    /// The account as a user meets it, and the instant.
+    async fn copy_of(&self, account: AccountId, user: UserId) -> Result<(Account, Timestamp), MeterError> {
+        self.ask(account, &[RowKey::User(user)], |sheet| (sheet.account.clone(), sheet.now)).await
+    }
+}
