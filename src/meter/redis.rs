@@ -24,6 +24,7 @@
 
 mod commit;
 mod desk;
+mod fit;
 mod keys;
 mod sheet;
 mod store;
@@ -36,7 +37,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use redis::Value;
-use tokio::sync::oneshot;
 
 use crate::access::record::Record;
 use crate::journal::{Frame, Health, Journal, Ticket};
@@ -47,10 +47,11 @@ use crate::policy::live::Policies;
 use crate::units::time::Clock;
 use crate::units::{AccountId, IdMap, PolicyVersion};
 
+pub use fit::Unfit;
 pub use keys::{PARTITIONS, Partition};
 pub use store::{Store, StoreError};
 
-use desk::{Desk, Office, Verb};
+use desk::{Desk, Office};
 use keys::{Fixed, RowKey};
 use sheet::Sheet;
 use time::StoreTime;
@@ -105,17 +106,18 @@ impl PolicyShelf {
 }
 
 impl RedisMeter {
-    /// A meter on a store. A partition that has no epoch begins one: it is empty.
+    /// A meter on a store, which must be fit for it. A partition that has no epoch begins one: it is empty.
     pub async fn open(
         store: Store,
         clock: Clock,
         policies: Arc<Policies>,
         ledger: Arc<dyn Ledger>,
         journal: Arc<Journal>,
-    ) -> Result<Self, StoreError> {
+    ) -> Result<Self, Unfit> {
+        fit::check(&store).await?;
         let mut epochs = HashMap::new();
         for partition in Partition::all() {
-            let epoch = begin(&store, partition).await?;
+            let epoch = begin(&store, partition).await.map_err(Unfit::Unasked)?;
             epochs.insert(partition, epoch);
         }
         let office = Arc::new(Office {
@@ -144,10 +146,7 @@ impl RedisMeter {
         rows: &[RowKey],
         run: impl FnMut(&mut Sheet) -> R + Send + 'static,
     ) -> Result<R, MeterError> {
-        let (reply, answer) = oneshot::channel();
-        let work = Box::new(Verb { rows: rows.to_vec(), run, result: None, reply });
-        self.desk(account).put(&self.office, work);
-        answer.await.unwrap_or(Err(StoreError::LeftAlone)).map_err(MeterError::Store)
+        self.desk(account).ask(&self.office, rows, run).await.map_err(MeterError::Store)
     }
 
     /// Keeps a record in the node's own journal until the books have it.

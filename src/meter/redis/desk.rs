@@ -43,7 +43,7 @@ pub(super) struct Office {
 }
 
 /// A verb that waits.
-pub(super) trait Work: Send {
+trait Work: Send {
     /// The rows that it needs.
     fn rows(&self) -> &[RowKey];
     /// Does it, perhaps again.
@@ -53,11 +53,11 @@ pub(super) trait Work: Send {
 }
 
 /// A verb as a function, and who waits for what it gives.
-pub(super) struct Verb<F, R> {
-    pub(super) rows: Vec<RowKey>,
-    pub(super) run: F,
-    pub(super) result: Option<R>,
-    pub(super) reply: oneshot::Sender<Result<R, StoreError>>,
+struct Verb<F, R> {
+    rows: Vec<RowKey>,
+    run: F,
+    result: Option<R>,
+    reply: oneshot::Sender<Result<R, StoreError>>,
 }
 
 impl<F: FnMut(&mut Sheet) -> R + Send, R: Send> Work for Verb<F, R> {
@@ -94,8 +94,20 @@ impl Desk {
         Self { account, waiting: Mutex::default() }
     }
 
+    /// Has a verb carried out. It may run several times; what it gave last counts.
+    pub(super) async fn ask<R: Send + 'static>(
+        self: &Arc<Self>,
+        office: &Arc<Office>,
+        rows: &[RowKey],
+        run: impl FnMut(&mut Sheet) -> R + Send + 'static,
+    ) -> Result<R, StoreError> {
+        let (reply, answer) = oneshot::channel();
+        self.put(office, Box::new(Verb { rows: rows.to_vec(), run, result: None, reply }));
+        answer.await.unwrap_or(Err(StoreError::LeftAlone))
+    }
+
     /// Puts a verb on the desk, and has somebody work there.
-    pub(super) fn put(self: &Arc<Self>, office: &Arc<Office>, work: Box<dyn Work>) {
+    fn put(self: &Arc<Self>, office: &Arc<Office>, work: Box<dyn Work>) {
         let mut waiting = self.lock();
         waiting.works.push(work);
         if !waiting.is_manned {

@@ -1,7 +1,9 @@
 //! The verbs of the meter on a sheet. Each may run several times before its step is taken, so each says whether what it
 //! finds was done by itself: by the id that it was given when it was asked for.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use async_trait::async_trait;
 
@@ -18,6 +20,9 @@ use crate::meter::{
 };
 use crate::policy::compiled::{FeatureIndex, PlanIndex, Policy};
 use crate::units::{AccountId, DecisionId, GrantId, Timestamp, UserId};
+
+/// In how many seconds it is tried to end a hold of which nobody knows whether it was taken, each after the one before.
+const GIVE_UP_SECONDS: [u64; 6] = [1, 2, 5, 10, 20, 40];
 
 /// What came of a request for a hold.
 #[expect(clippy::large_enum_variant, reason = "most are the large one, and each lives for one call")]
@@ -111,7 +116,13 @@ impl Meter for RedisMeter {
         self.takes_holds()?;
         let rows = [RowKey::User(ask.user), RowKey::Hold(ask.decision)];
         let decision = ask.decision;
-        match self.ask(account, &rows, move |sheet| hold(sheet, &ask)).await? {
+        let asked = self.ask(account, &rows, move |sheet| hold(sheet, &ask)).await;
+        if let Err(MeterError::Store(error)) = &asked
+            && error.is_open()
+        {
+            self.give_up(account, decision);
+        }
+        match asked? {
             Asked::Blocked(block) => Ok(Verdict::Block(block)),
             Asked::Over => Err(MeterError::NoSuchHold),
             Asked::Held(held, record) => match self.journal(&Record::Hold(Box::new(record))) {
@@ -279,6 +290,25 @@ impl Meter for RedisMeter {
 }
 
 impl RedisMeter {
+    /// Ends a hold of which nobody knows whether it was taken, now or when it arrives late. What cannot be told by then
+    /// ends by its deadline.
+    fn give_up(&self, account: AccountId, decision: DecisionId) {
+        let (desk, office) = (self.desk(account), Arc::clone(&self.office));
+        tokio::spawn(async move {
+            for pause in GIVE_UP_SECONDS {
+                tokio::time::sleep(Duration::from_secs(pause)).await;
+                let by = rand::random();
+                let end = move |sheet: &mut Sheet| {
+                    finish(sheet, by, decision, Demand::nothing(), Ending::not_sent()).is_ok()
+                };
+                if desk.ask(&office, &[RowKey::Hold(decision)], end).await.is_ok() {
+                    return;
+                }
+            }
+            tracing::warn!(decision.id = %decision, "whether a hold was taken is not known: its deadline ends it");
+        });
+    }
+
     /// The account as a user meets it, and the instant.
     async fn copy_of(&self, account: AccountId, user: UserId) -> Result<(Account, Timestamp), MeterError> {
         self.ask(account, &[RowKey::User(user)], |sheet| (sheet.account.clone(), sheet.now)).await

@@ -4,6 +4,7 @@ use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 /// How long a server may take to answer.
@@ -14,14 +15,20 @@ pub(super) struct Server {
     child: Child,
     port: u16,
     folder: TempDir,
+    settings: &'static [&'static str],
 }
 
 impl Server {
-    /// Starts one that keeps nothing on disk.
+    /// Starts one.
     pub(super) fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    /// Starts one with these settings besides.
+    pub(super) fn start_with(settings: &'static [&'static str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let port = free_port();
-        let mut server = Self { child: spawn(port, &folder), port, folder };
+        let mut server = Self { child: spawn(port, &folder, settings), port, folder, settings };
         server.wait();
         server
     }
@@ -34,8 +41,28 @@ impl Server {
     /// Kills it, and starts it again at the same place, empty.
     pub(super) fn restart_empty(&mut self) {
         self.kill();
-        self.child = spawn(self.port, &self.folder);
+        std::fs::remove_dir_all(self.folder.path().join("appendonlydir")).unwrap();
+        self.start_again();
+    }
+
+    /// Starts it again at the same place, with what it kept.
+    pub(super) fn start_again(&mut self) {
+        self.child = spawn(self.port, &self.folder, self.settings);
         self.wait();
+    }
+
+    /// Stops it from answering, until [`Self::resume`].
+    pub(super) fn pause(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    /// Lets it answer again.
+    pub(super) fn resume(&self) {
+        self.signal(Signal::CONT);
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
 
     /// Kills it.
@@ -63,11 +90,12 @@ impl Drop for Server {
     }
 }
 
-fn spawn(port: u16, folder: &TempDir) -> Child {
+fn spawn(port: u16, folder: &TempDir, settings: &[&str]) -> Child {
     let port = port.to_string();
     Command::new("redis-server")
-        .args(["--port", &port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir"])
+        .args(["--port", &port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "yes", "--dir"])
         .arg(folder.path())
+        .args(settings)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::null())
