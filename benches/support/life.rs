@@ -237,10 +237,14 @@ impl Life {
             decision: end.decision,
             user: end.user,
             terms: terms.clone(),
+            revision: 1,
+            priced_by: end.policy,
             ended_at: end.ended_at,
+            ending: end.ending.clone(),
             used: end.used.clone(),
             draws: end.draws.clone(),
             charge: end.charge,
+            refunded: Credits::ZERO,
             grants: self.grants.iter().filter(|grant| named(grant)).map(booked).collect(),
         };
         let (used, tier) = if end.used.quantities.seconds > 0 {

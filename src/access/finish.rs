@@ -22,11 +22,24 @@ use crate::units::{Amount, Credits, DecisionId, GrantId, Timestamp, UserId};
 struct Settling<'a> {
     account: &'a mut Account,
     hold: &'a Hold,
+    kept: Kept,
     now: Timestamp,
     draws: Draws,
     charge: Charge,
     repaid: Vec<GrantEntry>,
     expired: Vec<GrantEntry>,
+    refunded: Credits,
+}
+
+/// What a call that is priced anew keeps of its money. Nothing of a call that ends, or whose truth is told.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Kept {
+    /// What operators have given back: that much is not drawn again.
+    pub(super) refunded: Credits,
+    /// What else was forgiven: balances give for it only what they gave before.
+    pub(super) forgiven: Credits,
+    /// What they gave before.
+    pub(super) charged: Credits,
 }
 
 /// What the truth draws, and what that did.
@@ -35,6 +48,8 @@ pub(super) struct Settled {
     pub(super) charge: Charge,
     pub(super) repaid: Vec<GrantEntry>,
     pub(super) expired: Vec<GrantEntry>,
+    /// What stays given back.
+    pub(super) refunded: Credits,
 }
 
 impl Account {
@@ -47,7 +62,8 @@ impl Account {
         now: Timestamp,
     ) -> Result<Box<EndRecord>, NoSuchHold> {
         let hold = self.holds.take(decision).ok_or(NoSuchHold)?;
-        let Settled { draws, charge, repaid, expired } = self.settle(&hold, &used, now);
+        let settled = self.settle(&hold, &used, Kept::default(), now);
+        let Settled { draws, charge, repaid, expired, .. } = settled;
         let seq = self.next_seq();
         let counters = super::entries::counters(self, &hold, &draws, now);
         let names = super::entries::Names::of(&hold.terms);
@@ -80,20 +96,29 @@ impl Account {
 
 impl Account {
     /// Turns what a hold reserves into what was really used. The hold is over after it.
-    pub(super) fn settle(&mut self, hold: &Hold, used: &Demand, now: Timestamp) -> Settled {
+    pub(super) fn settle(&mut self, hold: &Hold, used: &Demand, kept: Kept, now: Timestamp) -> Settled {
         let mut settling = Settling {
             account: self,
             hold,
+            kept,
             now,
             draws: Draws::new(),
             charge: Charge::default(),
             repaid: Vec::new(),
             expired: Vec::new(),
+            refunded: Credits::ZERO,
         };
         settling.layers(used);
         settling.guards(used);
-        let Settling { draws, charge, repaid, expired, .. } = settling;
-        Settled { draws, charge, repaid, expired }
+        let Settling { draws, charge, repaid, expired, refunded, .. } = settling;
+        Settled { draws, charge, repaid, expired, refunded }
+    }
+}
+
+impl Kept {
+    /// The most that balances give for a cost.
+    fn most(&self, cost: Credits) -> Credits {
+        cost.saturating_sub(self.forgiven).max(self.charged).min(cost)
     }
 }
 
@@ -108,20 +133,26 @@ impl Settling<'_> {
                 rest = rest.saturating_sub(self.windows(place, windows, rest));
             }
         }
-        let mut cost = if rest.is_zero() {
+        let cost = if rest.is_zero() {
             Credits::ZERO
         } else {
             used.price.ceil_share(rest, used.whole).unwrap_or(self.charge.gross)
         };
         self.charge.covered = self.charge.gross.saturating_sub(cost);
+        self.refunded = cost.min(self.kept.refunded);
+        let cost = cost.saturating_sub(self.refunded);
+        let mut rest = self.kept.most(cost);
+        let mut shortage = cost.saturating_sub(rest);
         for (place, layer) in layers.iter().enumerate() {
             if let Source::Balance(index) = layer.source {
-                let given = self.balance(place, index, cost);
+                let given = self.balance(place, index, rest);
                 self.charge.charged = self.charge.charged.saturating_add(given);
-                cost = cost.saturating_sub(given);
+                rest = rest.saturating_sub(given);
             }
         }
-        self.overage(cost);
+        shortage = shortage.saturating_add(rest);
+        self.overage(shortage);
+        self.charge.forgiven = self.charge.forgiven.saturating_add(self.refunded);
     }
 
     /// Gives `rest` out of a layer's own hold first, then out of what its windows have now. Says how much it covered.

@@ -49,21 +49,22 @@ impl Purse {
 
 fn idle_at(slot: &Slot, policy: &Policy) -> Option<Timestamp> {
     let waterfalls = policy.plans.iter().flat_map(|plan| plan.waterfalls.iter().flatten());
-    waterfalls.flat_map(|waterfall| {
-        let guards = waterfall.guards.iter().map(|guard| match &guard.rule {
-            GuardRule::Rate(rate) => (guard.key, Some(slot.at.plus(rate.drains_in(slot.used)))),
-            GuardRule::Concurrent { .. } => (guard.key, None),
-            GuardRule::Spend { window } => (window.key, Some(end_of(slot, window))),
-        });
-        let windows = waterfall.layers.iter().filter_map(|layer| match &layer.source {
-            Source::Window(windows) => Some(windows),
-            Source::Balance(_) => None,
-        });
-        let windows = windows.flat_map(|layer| &layer.windows);
-        guards.chain(windows.map(|window| (window.key, Some(end_of(slot, window)))))
-    })
-    .find(|(key, _)| *key == slot.key)
-    .and_then(|(_, end)| end)
+    waterfalls
+        .flat_map(|waterfall| {
+            let guards = waterfall.guards.iter().map(|guard| match &guard.rule {
+                GuardRule::Rate(rate) => (guard.key, Some(slot.at.plus(rate.drains_in(slot.used)))),
+                GuardRule::Concurrent { .. } => (guard.key, None),
+                GuardRule::Spend { window } => (window.key, Some(end_of(slot, window))),
+            });
+            let windows = waterfall.layers.iter().filter_map(|layer| match &layer.source {
+                Source::Window(windows) => Some(windows),
+                Source::Balance(_) => None,
+            });
+            let windows = windows.flat_map(|layer| &layer.windows);
+            guards.chain(windows.map(|window| (window.key, Some(end_of(slot, window)))))
+        })
+        .find(|(key, _)| *key == slot.key)
+        .and_then(|(_, end)| end)
 }
 
 fn end_of(slot: &Slot, window: &Window) -> Timestamp {

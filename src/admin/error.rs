@@ -75,7 +75,9 @@ impl From<MeterError> for Refused {
     fn from(error: MeterError) -> Self {
         match error {
             MeterError::TooMuch => Self::invalid(format!("amount: {error}")),
-            MeterError::Journal(_) | MeterError::Store(_) | MeterError::NoSuchHold => Self::unavailable(&error),
+            MeterError::Journal(_) | MeterError::Store(_) | MeterError::NoSuchHold => {
+                Self::unavailable(&error)
+            }
         }
     }
 }

@@ -18,7 +18,7 @@ use crate::access::balance::DEFAULT_PRIORITY;
 use crate::access::record::{GrantOrigin, GrantRecord};
 use crate::ledger::rows::{AccountRow, GrantRow};
 use crate::policy::compiled::Scope;
-use crate::units::{Credits, AccountId, GrantId};
+use crate::units::{AccountId, Credits, GrantId};
 
 /// Credits to be granted.
 #[derive(Debug, Deserialize, ToSchema)]

@@ -231,7 +231,7 @@ impl Group {
     pub(super) fn decision(&self) -> Option<crate::units::DecisionId> {
         match self.updates.first()?.update.cause? {
             Cause::Decision(decision) => Some(decision),
-            Cause::Grant(_) => None,
+            Cause::Grant(_) | Cause::Adjustment(_) => None,
         }
     }
 

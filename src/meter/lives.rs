@@ -130,7 +130,9 @@ impl Life {
                 let renewed = meter.renew(ACCOUNT, decision, until).await;
                 format!("{:?}", renewed.map_err(|error| error.to_string()))
             }
-            Step::Finish { .. } | Step::Void { .. } | Step::Extend { .. } | Step::Renew { .. } => String::new(),
+            Step::Finish { .. } | Step::Void { .. } | Step::Extend { .. } | Step::Renew { .. } => {
+                String::new()
+            }
             Step::Grant { is_users, credits, lives_ms } => {
                 let order = self.order(nth, is_users, credits, lives_ms);
                 let granted = meter.grant(ACCOUNT, order).await.unwrap();
@@ -151,8 +153,7 @@ impl Life {
             tier: is_flex.then(|| "flex".into()),
             size: None,
         };
-        let quantities =
-            Quantities { input_tokens: input, output_tokens: output, ..Quantities::default() };
+        let quantities = Quantities { input_tokens: input, output_tokens: output, ..Quantities::default() };
         let demand = terms.estimate(quantities).unwrap();
         let decision = DecisionId::from_bytes([nth; 16]);
         let (user, lifetime) = (UserId::from_bytes([user + 1; 16]), Span::from_seconds(50));

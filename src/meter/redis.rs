@@ -26,6 +26,7 @@ mod commit;
 mod desk;
 mod fit;
 mod keys;
+mod orders;
 mod sheet;
 mod store;
 mod sweep;
@@ -97,7 +98,8 @@ impl PolicyShelf {
     async fn fetch(&self, versions: impl Iterator<Item = PolicyVersion>) {
         for version in versions.filter(|version| self.at_hand(*version).is_none()) {
             let text = self.ledger.policy(version).await.ok().flatten();
-            let policy = text.and_then(|text| crate::policy::load::parse("a policy in the books", &text).ok());
+            let policy =
+                text.and_then(|text| crate::policy::load::parse("a policy in the books", &text).ok());
             if let Some(policy) = policy {
                 self.policies.remember(Arc::new(policy));
             }

@@ -72,6 +72,16 @@ bugs! {
     RoundingDown,
     /// A call that was corrected is corrected again.
     RefundTwice,
+    /// More is given back than was charged.
+    RefundBeyondCharge,
+    /// What comes back to a grant that was spent is lost.
+    SpentGrantLost,
+    /// Another price charges what was given back.
+    RerateChargesRefunded,
+    /// An adjustment takes what holds have reserved.
+    AdjustmentTakesHeld,
+    /// A repeated adjustment that is not booked yet is carried out again.
+    AdjustedTwice,
     /// A repeated order that is not booked yet is carried out again.
     GrantAppliedTwice,
     /// A block uses a number of the account.

@@ -39,10 +39,14 @@ fn prior(world: &World, end: &EndRecord) -> Prior {
         decision: end.decision,
         user: end.user,
         terms: world.terms(&end.model),
+        revision: 1,
+        priced_by: end.policy,
         ended_at: end.ended_at,
+        ending: end.ending.clone(),
         used: end.used.clone(),
         draws: end.draws.clone(),
         charge: end.charge,
+        refunded: Credits::ZERO,
         grants: grants.collect(),
     }
 }

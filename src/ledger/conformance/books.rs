@@ -99,7 +99,12 @@ pub(crate) async fn other_content_in_a_booked_place_is_a_conflict(ledger: Shared
                 expiry.expired_at = Timestamp::from_ms(1);
                 Record::Expiry(expiry)
             }
-            Record::Hold(_) | Record::Job(_) | Record::Correction(_) | Record::Made(_) => panic!("not in it"),
+            Record::Hold(_)
+            | Record::Job(_)
+            | Record::Correction(_)
+            | Record::Made(_)
+            | Record::Revision(_)
+            | Record::Adjustment(_) => panic!("not in it"),
         };
         let applied = ledger.apply(vec![other]).await.unwrap();
         let seq = Seq(u64::try_from(place).unwrap() + 1);

@@ -11,7 +11,9 @@ pub enum Unfit {
     #[error("redis cannot be asked how it is set")]
     Unasked(#[source] StoreError),
     /// It would forget holds and balances when memory is short.
-    #[error("redis evicts keys when memory is short (maxmemory-policy {found}): set `maxmemory-policy noeviction`")]
+    #[error(
+        "redis evicts keys when memory is short (maxmemory-policy {found}): set `maxmemory-policy noeviction`"
+    )]
     Evicts {
         /// What is set.
         found: String,

@@ -3,7 +3,7 @@
 //! All keys of an account carry the same hash tag, `{of:0017}`, so that they are in one slot of a cluster and one script
 //! may touch them. There are 256 such partitions, fixed at installation: a queue, a clock and a worker for each.
 
-use crate::units::{AccountId, DecisionId, GrantId, UserId};
+use crate::units::{AccountId, DecisionId, GrantId, OrderId, UserId};
 
 /// How many partitions there are.
 pub const PARTITIONS: u16 = 256;
@@ -23,8 +23,10 @@ pub(super) enum RowKey {
     Hold(DecisionId),
     /// A grant that is on its way to the books.
     Grant(GrantId),
-    /// A correction that is on its way to the books.
-    Correction(DecisionId),
+    /// The newest revision of a call's money.
+    Revision(DecisionId),
+    /// An adjustment or refund that is on its way to the books.
+    Order(OrderId),
 }
 
 /// Keys that a partition has once.
@@ -95,7 +97,8 @@ impl Partition {
             RowKey::User(user) => ('u', user.as_bytes()),
             RowKey::Hold(decision) => ('h', decision.as_bytes()),
             RowKey::Grant(grant) => ('g', grant.as_bytes()),
-            RowKey::Correction(decision) => ('c', decision.as_bytes()),
+            RowKey::Revision(decision) => ('r', decision.as_bytes()),
+            RowKey::Order(order) => ('o', order.as_bytes()),
         };
         let mut key = format!("{{of:{:04}}}:{kind}:", self.0).into_bytes();
         key.extend_from_slice(id);

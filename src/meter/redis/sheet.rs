@@ -12,11 +12,11 @@ use super::keys::{Fixed, Member, RowKey};
 use super::store::StoreError;
 use super::time::StoreTime;
 use crate::access::account::Purse;
-use crate::access::record::{CorrectionRecord, EndRecord, GrantRecord, Record};
+use crate::access::record::{EndRecord, Record};
 use crate::access::rows::{HoldRow, SharedRow};
 use crate::access::{Account, Terms};
 use crate::policy::compiled::{Policy, Scope};
-use crate::units::{AccountId, DecisionId, GrantId, PolicyVersion, Seq, Span, Timestamp, UserId};
+use crate::units::{AccountId, DecisionId, PolicyVersion, Seq, Span, Timestamp, UserId};
 
 /// How long it is remembered that a decision was ended which was never seen to begin: far longer than a call that was
 /// given up may take to arrive.
@@ -41,26 +41,16 @@ pub(super) enum HoldState {
     /// It is open.
     Open(Box<HoldRow>),
     /// It ended, by the verb of this id.
-    Ended {
-        by: u64,
-        record: Box<EndRecord>,
-    },
+    Ended { by: u64, record: Box<EndRecord> },
     /// It was ended before it began, and never begins.
     Never,
 }
 
-/// A grant that is on its way to the books, made by the verb of this id.
+/// A record that is on its way to the books, made by the verb of this id.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Granted {
+pub(super) struct Kept {
     pub(super) by: u64,
-    pub(super) record: GrantRecord,
-}
-
-/// A correction that is on its way to the books, made by the verb of this id.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Corrected {
-    pub(super) by: u64,
-    pub(super) record: Box<CorrectionRecord>,
+    pub(super) record: Record,
 }
 
 /// An account, as far as its rows are at hand.
@@ -73,10 +63,8 @@ pub(super) struct Sheet {
     pub(super) records: Vec<Record>,
     /// Holds that have ended.
     pub(super) ended: BTreeMap<DecisionId, HoldState>,
-    /// Grants on their way to the books.
-    pub(super) grants: BTreeMap<GrantId, Granted>,
-    /// Corrections on their way to the books.
-    pub(super) corrections: BTreeMap<DecisionId, Corrected>,
+    /// What is on its way to the books, by the row that says so.
+    pub(super) kept: BTreeMap<RowKey, Kept>,
     /// The newest record that was found, and when it was made.
     newest: (Seq, Timestamp),
     expiries: BTreeMap<Option<UserId>, Option<Timestamp>>,
@@ -109,8 +97,7 @@ impl Sheet {
             now: now.max(at),
             records: Vec::new(),
             ended: BTreeMap::new(),
-            grants: BTreeMap::new(),
-            corrections: BTreeMap::new(),
+            kept: BTreeMap::new(),
             expiries: BTreeMap::new(),
         };
         for (key, found) in rows {
@@ -135,9 +122,13 @@ impl Sheet {
             }
             RowKey::Hold(decision) => match read::<HoldState>(key, found)? {
                 Some(HoldState::Open(row)) => {
-                    let terms = policy(row.record.policy).and_then(|policy| Terms::of_record(&row.record, policy));
+                    let terms =
+                        policy(row.record.policy).and_then(|policy| Terms::of_record(&row.record, policy));
                     let terms = terms.ok_or_else(|| StoreError::Unreadable {
-                        what: format!("{decision} was decided by policy {}, which is not known", row.record.policy),
+                        what: format!(
+                            "{decision} was decided by policy {}, which is not known",
+                            row.record.policy
+                        ),
                     })?;
                     self.account.put_hold(&row, terms);
                 }
@@ -146,11 +137,8 @@ impl Sheet {
                 }
                 None => {}
             },
-            RowKey::Grant(grant) => {
-                self.grants.extend(read(key, found)?.map(|granted| (grant, granted)));
-            }
-            RowKey::Correction(decision) => {
-                self.corrections.extend(read(key, found)?.map(|corrected| (decision, corrected)));
+            RowKey::Grant(_) | RowKey::Revision(_) | RowKey::Order(_) => {
+                self.kept.extend(read(key, found)?.map(|kept| (key, kept)));
             }
         }
         Ok(())
@@ -171,6 +159,15 @@ impl Sheet {
             None => self.account.purse(Scope::Account, UserId::MIN),
             Some(user) => self.account.purse(Scope::User, user),
         }
+    }
+
+    /// Notes a record that was made by the verb of this id, in rows of its own and for the books.
+    pub(super) fn keep(&mut self, rows: &[RowKey], by: u64, record: Record) -> Record {
+        for row in rows {
+            self.kept.insert(*row, Kept { by, record: record.clone() });
+        }
+        self.records.push(record.clone());
+        record
     }
 
     /// Whether it has ended, or is never to begin.
@@ -240,9 +237,8 @@ impl Sheet {
                 let life = matches!(state, Some(HoldState::Never)).then_some(NEVER_BEGAN);
                 Ok((state.map(write).transpose()?, life))
             }
-            RowKey::Grant(grant) => Ok((self.grants.get(&grant).map(write).transpose()?, None)),
-            RowKey::Correction(decision) => {
-                Ok((self.corrections.get(&decision).map(write).transpose()?, None))
+            RowKey::Grant(_) | RowKey::Revision(_) | RowKey::Order(_) => {
+                Ok((self.kept.get(&key).map(write).transpose()?, None))
             }
         }
     }
@@ -269,6 +265,7 @@ fn read<T: serde::de::DeserializeOwned>(key: RowKey, found: &Found) -> Result<Op
 }
 
 fn write<T: Serialize>(value: &T) -> Result<Vec<u8>, StoreError> {
-    let unwritable = |error| StoreError::Unreadable { what: format!("a row that cannot be written: {error}") };
+    let unwritable =
+        |error| StoreError::Unreadable { what: format!("a row that cannot be written: {error}") };
     postcard::to_stdvec(value).map_err(unwritable)
 }

@@ -136,9 +136,7 @@ impl Breaker {
             return true;
         }
         // One call tries; the others wait for what it finds.
-        self.opened_at
-            .compare_exchange(opened, now.ms(), Ordering::Relaxed, Ordering::Relaxed)
-            .is_err()
+        self.opened_at.compare_exchange(opened, now.ms(), Ordering::Relaxed, Ordering::Relaxed).is_err()
     }
 
     fn note(&self, error: Option<&StoreError>) {

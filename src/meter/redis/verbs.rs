@@ -8,18 +8,22 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::keys::{Fixed, Member, Partition, RowKey};
-use super::sheet::{Corrected as CorrectedRow, Granted, HoldState, Sheet};
+use super::sheet::{HoldState, Sheet};
 use super::{RedisMeter, sweep};
-use crate::access::record::{CorrectionRecord, EndRecord, Ending, GrantRecord, HoldRecord, JobRecord, Record};
+use crate::access::record::{
+    CorrectionRecord, EndRecord, Ending, GrantRecord, HoldRecord, JobRecord, Record,
+};
 use crate::access::{
-    Account, Ask, Block, Demand, Extended, GrantOrder, Held, NoSuchHold, Prior, Standing, TooMuch, Uncorrectable,
+    Account, AdjustmentOrder, Ask, Block, Demand, Extended, GrantOrder, Held, NoSuchHold, Prior, Revision,
+    Standing, TooMuch, Unrevisable,
 };
 use crate::journal::Ticket;
 use crate::meter::{
-    Corrected, Explained, ExplainedAllow, InFlight, Meter, MeterError, MeterStats, Swept, Verdict, lock,
+    Adjusting, Explained, ExplainedAllow, InFlight, Meter, MeterError, MeterStats, Revised, Swept, Verdict,
+    lock,
 };
 use crate::policy::compiled::{FeatureIndex, PlanIndex, Policy};
-use crate::units::{AccountId, DecisionId, GrantId, Timestamp, UserId};
+use crate::units::{AccountId, DecisionId, GrantId, OrderId, Timestamp, UserId};
 
 /// In how many seconds it is tried to end a hold of which nobody knows whether it was taken, each after the one before.
 const GIVE_UP_SECONDS: [u64; 6] = [1, 2, 5, 10, 20, 40];
@@ -30,13 +34,6 @@ enum Asked {
     Held(Held, HoldRecord),
     Blocked(Block),
     Over,
-}
-
-/// What came of a correction.
-enum Righted {
-    Now(Box<CorrectionRecord>),
-    Already,
-    Not(Uncorrectable),
 }
 
 fn hold(sheet: &mut Sheet, ask: &Ask) -> Asked {
@@ -82,32 +79,15 @@ pub(super) fn finish(
     Ok(end)
 }
 
-fn correct(sheet: &mut Sheet, by: u64, prior: &Prior, used: Demand, ending: Ending) -> Righted {
-    match sheet.corrections.get(&prior.decision) {
-        Some(known) if known.by == by => return Righted::Now(known.record.clone()),
-        Some(_) => return Righted::Already,
-        None => {}
-    }
-    match sheet.account.correct(prior, used, ending, sheet.now) {
-        Err(why) => Righted::Not(why),
-        Ok(record) => {
-            sheet.corrections.insert(prior.decision, CorrectedRow { by, record: record.clone() });
-            sheet.records.push(Record::Correction(record.clone()));
-            Righted::Now(record)
-        }
-    }
-}
-
-fn grant(sheet: &mut Sheet, by: u64, order: GrantOrder) -> Result<Option<GrantRecord>, TooMuch> {
-    if let Some(known) = sheet.grants.get(&order.grant) {
+fn grant(sheet: &mut Sheet, by: u64, order: GrantOrder) -> Result<Option<Record>, TooMuch> {
+    let row = RowKey::Grant(order.grant);
+    if let Some(known) = sheet.kept.get(&row) {
         return Ok((known.by == by).then(|| known.record.clone()));
     }
     let key = order.key;
-    let record = sheet.account.grant(order, sheet.now)?;
-    sheet.account.granted(&record, key);
-    sheet.grants.insert(record.grant, Granted { by, record: record.clone() });
-    sheet.records.push(Record::Grant(record.clone()));
-    Ok(Some(record))
+    let granted = sheet.account.grant(order, sheet.now)?;
+    sheet.account.granted(&granted, key);
+    Ok(Some(sheet.keep(&[row], by, Record::Grant(granted))))
 }
 
 #[async_trait]
@@ -211,24 +191,29 @@ impl Meter for RedisMeter {
         Ok((end, ticket))
     }
 
-    async fn correct(
+    async fn revise(
         &self,
         account: AccountId,
         prior: Prior,
-        used: Demand,
-        ending: Ending,
-    ) -> Result<Corrected, MeterError> {
-        let rows = [RowKey::User(prior.user), RowKey::Correction(prior.decision)];
-        let by = rand::random();
-        let right = move |sheet: &mut Sheet| correct(sheet, by, &prior, used.clone(), ending.clone());
-        match self.ask(account, &rows, right).await? {
-            Righted::Already => Ok(Corrected::Already),
-            Righted::Not(why) => Ok(Corrected::Not(why)),
-            Righted::Now(record) => {
-                let ticket = self.journal(&Record::Correction(record.clone()))?;
-                Ok(Corrected::Now(record, ticket))
-            }
-        }
+        revision: Revision,
+    ) -> Result<Revised, MeterError> {
+        self.revise_there(account, prior, revision).await
+    }
+
+    async fn rehearse(
+        &self,
+        account: AccountId,
+        revisions: Vec<(Prior, Revision)>,
+    ) -> Result<Vec<Result<CorrectionRecord, Unrevisable>>, MeterError> {
+        self.rehearse_there(account, revisions).await
+    }
+
+    async fn adjust(&self, account: AccountId, order: AdjustmentOrder) -> Result<Adjusting, MeterError> {
+        self.adjust_there(account, order).await
+    }
+
+    async fn is_ordered(&self, account: AccountId, order: OrderId) -> Result<bool, MeterError> {
+        self.is_on_its_way(account, RowKey::Order(order)).await
     }
 
     async fn grant(
@@ -236,18 +221,18 @@ impl Meter for RedisMeter {
         account: AccountId,
         order: GrantOrder,
     ) -> Result<Option<(GrantRecord, Ticket)>, MeterError> {
-        let rows = [RowKey::User(order.user.unwrap_or(UserId::MIN)), RowKey::Grant(order.grant)];
-        let rows = if order.user.is_some() { &rows[..] } else { &rows[1..] };
+        let rows: Vec<_> =
+            order.user.map(RowKey::User).into_iter().chain([RowKey::Grant(order.grant)]).collect();
         let by = rand::random();
         let give = move |sheet: &mut Sheet| grant(sheet, by, order.clone());
-        let Some(record) = self.ask(account, rows, give).await?? else { return Ok(None) };
-        let ticket = self.journal(&Record::Grant(record.clone()))?;
-        Ok(Some((record, ticket)))
+        let Some(record) = self.ask(account, &rows, give).await?? else { return Ok(None) };
+        let ticket = self.journal(&record)?;
+        let Record::Grant(granted) = record else { return Ok(None) };
+        Ok(Some((granted, ticket)))
     }
 
     async fn is_granting(&self, account: AccountId, grant: GrantId) -> Result<bool, MeterError> {
-        let is_there = move |sheet: &mut Sheet| sheet.grants.contains_key(&grant);
-        self.ask(account, &[RowKey::Grant(grant)], is_there).await
+        self.is_on_its_way(account, RowKey::Grant(grant)).await
     }
 
     async fn standing(
@@ -274,7 +259,11 @@ impl Meter for RedisMeter {
         Ok(Explained { outcome, standing })
     }
 
-    async fn in_flight(&self, account: AccountId, decision: DecisionId) -> Result<Option<InFlight>, MeterError> {
+    async fn in_flight(
+        &self,
+        account: AccountId,
+        decision: DecisionId,
+    ) -> Result<Option<InFlight>, MeterError> {
         let look = move |sheet: &mut Sheet| sheet.account.hold_of(decision).map(InFlight::of);
         self.ask(account, &[RowKey::Hold(decision)], look).await
     }
@@ -309,8 +298,17 @@ impl RedisMeter {
         });
     }
 
+    /// Whether something is on its way to the books.
+    async fn is_on_its_way(&self, account: AccountId, row: RowKey) -> Result<bool, MeterError> {
+        self.ask(account, &[row], move |sheet| sheet.kept.contains_key(&row)).await
+    }
+
     /// The account as a user meets it, and the instant.
-    async fn copy_of(&self, account: AccountId, user: UserId) -> Result<(Account, Timestamp), MeterError> {
+    pub(super) async fn copy_of(
+        &self,
+        account: AccountId,
+        user: UserId,
+    ) -> Result<(Account, Timestamp), MeterError> {
         self.ask(account, &[RowKey::User(user)], |sheet| (sheet.account.clone(), sheet.now)).await
     }
 }

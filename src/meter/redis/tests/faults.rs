@@ -24,7 +24,8 @@ async fn a_script_that_was_flushed_is_loaded_again() {
 /// I10: what was held is held, and the node goes on by itself.
 #[tokio::test]
 async fn a_redis_that_is_killed_and_comes_back_has_what_it_had() {
-    let (folder, mut server) = (tempfile::tempdir().unwrap(), Server::start_with(&["--appendfsync", "always"]));
+    let (folder, mut server) =
+        (tempfile::tempdir().unwrap(), Server::start_with(&["--appendfsync", "always"]));
     let (meter, policy) = one(&server, folder.path()).await;
     let held = ask(&policy, 1, 1, 30);
     assert!(is_held(&meter, held.clone()).await);
@@ -63,7 +64,9 @@ async fn a_redis_that_hangs_is_an_error_in_time_and_what_it_took_is_given_back()
     loop {
         match meter.hold(ACCOUNT, ask(&policy, 1, 3, 45)).await {
             Ok(Verdict::Allow(..)) => break,
-            answer => assert!(begun.elapsed() < 2 * BOUND, "what was given up is held all the same: {answer:?}"),
+            answer => {
+                assert!(begun.elapsed() < 2 * BOUND, "what was given up is held all the same: {answer:?}")
+            }
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
