@@ -20,6 +20,7 @@ pub mod chain;
 pub(crate) mod conformance;
 pub mod directory;
 pub mod posting;
+pub mod queues;
 pub mod recorded;
 pub mod rows;
 #[cfg(test)]

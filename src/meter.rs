@@ -18,6 +18,7 @@
 #[cfg(test)]
 pub(crate) mod lives;
 pub mod memory;
+pub mod queue;
 pub mod redis;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};

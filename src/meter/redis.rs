@@ -27,6 +27,7 @@ mod desk;
 mod fit;
 mod keys;
 mod orders;
+mod queue;
 mod sheet;
 mod store;
 mod sweep;
@@ -49,11 +50,11 @@ use crate::units::time::Clock;
 use crate::units::{AccountId, IdMap, PolicyVersion};
 
 pub use fit::Unfit;
-pub use keys::{PARTITIONS, Partition};
+pub use queue::Streams;
 pub use store::{Store, StoreError};
 
 use desk::{Desk, Office};
-use keys::{Fixed, RowKey};
+use keys::{Fixed, Partition, RowKey};
 use sheet::Sheet;
 use time::StoreTime;
 

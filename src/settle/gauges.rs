@@ -46,8 +46,19 @@ pub fn describe() {
     );
     describe_counter!("overfall_jobs_ended_total", "Jobs whose end was learnt, by kind and outcome.");
     describe_counter!("overfall_corrections_total", "Ends by a deadline that a later truth has corrected.");
+    describe_gauge!("overfall_worker_queues", "Queues that this worker has leased.");
+    describe_gauge!("overfall_queue_records", "Records that wait in them.");
+    describe_gauge!("overfall_queue_oldest_seconds", Unit::Seconds, "The age of the oldest of those.");
+    describe_counter!("overfall_records_resent_total", "Records sent to the books again, past the queue.");
     describe_gauge!("overfall_meter_accounts", "Accounts with live state in memory.");
     describe_gauge!("overfall_meter_holds", "Holds open in the meter.");
+}
+
+/// Records what waits in the queues that a worker has.
+pub(super) fn backlog(queues: u64, records: u64, age_ms: u64) {
+    gauge("overfall_worker_queues", queues);
+    gauge("overfall_queue_records", records);
+    gauge("overfall_queue_oldest_seconds", age_ms.div_ceil(1000));
 }
 
 /// Records what journal and meter stand at.

@@ -55,6 +55,24 @@ pub struct SettlerStats {
     pub position: AtomicU64,
 }
 
+impl SettlerStats {
+    /// Notes what came of a batch, and raises the alarms of it.
+    pub(super) fn tell(&self, applied: &Applied) {
+        self.booked.fetch_add(applied.booked, Ordering::Relaxed);
+        self.waiting.store(applied.waiting.len() as u64, Ordering::Relaxed);
+        metrics::counter!("overfall_settled_records_total").increment(applied.booked);
+        for (account, seq) in &applied.conflicts {
+            self.conflicts.fetch_add(1, Ordering::Relaxed);
+            metrics::counter!("overfall_settle_conflicts_total").increment(1);
+            tracing::error!(account.id = %account, seq = seq.0, "a record conflicts with the books and was left out");
+        }
+        for (account, seq) in &applied.waiting {
+            metrics::counter!("overfall_settle_gaps_total").increment(1);
+            tracing::error!(account.id = %account, seq = seq.0, "a record waits for an earlier one that is missing");
+        }
+    }
+}
+
 /// A batch was not settled, which has been told.
 #[derive(Debug)]
 pub(crate) struct Failed;
@@ -168,7 +186,7 @@ impl Settler {
             self.journal.applied(end);
         }
         let applied = self.ledger.apply(candidates).await.map_err(SettleError::Ledger)?;
-        self.tell(&applied);
+        self.stats.tell(&applied);
         self.waiting.clear();
         if !applied.waiting.is_empty() {
             self.keep_waiting(earlier.into_iter().chain(decode(&batch)?), &applied);
@@ -181,21 +199,6 @@ impl Settler {
         self.stats.position.store(end.value(), Ordering::Release);
         self.journal.applied(self.waiting_since.unwrap_or(end));
         Ok(batch.len())
-    }
-
-    fn tell(&self, applied: &Applied) {
-        self.stats.booked.fetch_add(applied.booked, Ordering::Relaxed);
-        self.stats.waiting.store(applied.waiting.len() as u64, Ordering::Relaxed);
-        metrics::counter!("overfall_settled_records_total").increment(applied.booked);
-        for (account, seq) in &applied.conflicts {
-            self.stats.conflicts.fetch_add(1, Ordering::Relaxed);
-            metrics::counter!("overfall_settle_conflicts_total").increment(1);
-            tracing::error!(account.id = %account, seq = seq.0, "a record conflicts with the books and was left out");
-        }
-        for (account, seq) in &applied.waiting {
-            metrics::counter!("overfall_settle_gaps_total").increment(1);
-            tracing::error!(account.id = %account, seq = seq.0, "a record waits for an earlier one that is missing");
-        }
     }
 
     fn keep_waiting(&mut self, candidates: impl Iterator<Item = Record>, applied: &Applied) {

@@ -3,14 +3,12 @@
 //! All keys of an account carry the same hash tag, `{of:0017}`, so that they are in one slot of a cluster and one script
 //! may touch them. There are 256 such partitions, fixed at installation: a queue, a clock and a worker for each.
 
+use crate::meter::queue::QUEUES;
 use crate::units::{AccountId, DecisionId, GrantId, OrderId, UserId};
 
-/// How many partitions there are.
-pub const PARTITIONS: u16 = 256;
-
-/// One of the parts that accounts are spread over.
+/// One of the parts that accounts are spread over: as many as there are queues.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Partition(u16);
+pub(super) struct Partition(u16);
 
 /// A row of an account.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -70,18 +68,23 @@ impl Fixed {
 
 impl Partition {
     /// The partition of an account.
-    pub fn of(account: AccountId) -> Self {
-        let place = account.shard(usize::from(PARTITIONS));
+    pub(super) fn of(account: AccountId) -> Self {
+        let place = account.shard(usize::from(QUEUES));
         Self(u16::try_from(place).unwrap_or_default())
     }
 
+    /// The partition of a number.
+    pub(super) const fn numbered(number: u16) -> Self {
+        Self(number)
+    }
+
     /// All partitions.
-    pub fn all() -> impl Iterator<Item = Self> {
-        (0..PARTITIONS).map(Self)
+    pub(super) fn all() -> impl Iterator<Item = Self> {
+        (0..QUEUES).map(Self)
     }
 
     /// Its number.
-    pub const fn number(self) -> u16 {
+    pub(super) const fn number(self) -> u16 {
         self.0
     }
 

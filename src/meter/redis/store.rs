@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use redis::aio::{ConnectionLike, ConnectionManager, ConnectionManagerConfig};
 use redis::cluster_async::ClusterConnection;
-use redis::{Cmd, ErrorKind, RedisError, Value};
+use redis::{Cmd, ErrorKind, Pipeline, RedisError, Value};
 
 use crate::units::time::Clock;
 use crate::units::{Span, Timestamp};
@@ -107,17 +107,38 @@ impl Store {
 
     /// Sends a command and waits for its answer.
     pub(super) async fn call(&self, command: &Cmd) -> Result<Value, StoreError> {
-        if self.breaker.is_open() {
-            return Err(StoreError::LeftAlone);
-        }
-        let asked = tokio::time::timeout(CALL_MAX, async {
+        self.bounded(async {
             match self.link.clone() {
                 Link::One(mut link) => link.req_packed_command(command).await,
                 Link::Cluster(mut link) => link.req_packed_command(command).await,
             }
+        })
+        .await?
+        .extract_error()
+        .map_err(|error| StoreError::Failed(Arc::new(error)))
+    }
+
+    /// Sends commands about one partition, and waits until all of them are done.
+    pub(super) async fn call_all(&self, commands: &Pipeline) -> Result<(), StoreError> {
+        let count = commands.len();
+        let answers = self.bounded(async {
+            match self.link.clone() {
+                Link::One(mut link) => link.req_packed_commands(commands, 0, count).await,
+                Link::Cluster(mut link) => link.req_packed_commands(commands, 0, count).await,
+            }
         });
-        let answer = match asked.await {
-            Ok(Ok(value)) => value.extract_error().map_err(|error| StoreError::Failed(Arc::new(error))),
+        for answer in answers.await? {
+            answer.extract_error().map_err(|error| StoreError::Failed(Arc::new(error)))?;
+        }
+        Ok(())
+    }
+
+    async fn bounded<T>(&self, asked: impl Future<Output = redis::RedisResult<T>>) -> Result<T, StoreError> {
+        if self.breaker.is_open() {
+            return Err(StoreError::LeftAlone);
+        }
+        let answer = match tokio::time::timeout(CALL_MAX, asked).await {
+            Ok(Ok(value)) => Ok(value),
             Ok(Err(error)) => Err(StoreError::Failed(Arc::new(error))),
             Err(_) => Err(StoreError::Late),
         };

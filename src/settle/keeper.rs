@@ -1,0 +1,131 @@
+//! The keeper of a node's journal, where queues carry its records: it gives the journal its space back once the books
+//! have what stands there, and sends again what did not arrive.
+//!
+//! A queue is kept by a store that may lose what it had (a failover, a disk). The journal has what this node made. What
+//! the books do not have after a while is given to them directly: a record that is there already changes nothing (I7), one
+//! whose predecessor is missing waits. Ownership of what was made upstream goes to the books this way at once: it has
+//! no number, and nobody waits for it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use tokio::sync::watch;
+
+use super::settler::SettlerStats;
+use crate::access::record::Record;
+use crate::journal::{Entry, Journal, Position, ReadError, Reader};
+use crate::ledger::LedgerError;
+use crate::ledger::posting::numbered;
+use crate::ledger::queues::Queues;
+use crate::units::{AccountId, Seq};
+
+const BATCH_RECORDS: usize = 1000;
+const BATCH_BYTES: usize = 4 << 20;
+/// How often the books are asked for what is not there yet.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// How long records may take through the queue before they are sent again.
+const RESEND_AFTER: Duration = Duration::from_secs(20);
+const PAUSE_MAX: Duration = Duration::from_secs(5);
+
+/// Keeps a journal until the books have it.
+pub struct Keeper {
+    /// The node's own.
+    pub journal: Arc<Journal>,
+    /// The books.
+    pub ledger: Arc<dyn Queues>,
+    /// How far it has come.
+    pub stats: Arc<SettlerStats>,
+}
+
+/// Why nothing is known of a batch.
+#[derive(Debug, thiserror::Error)]
+enum KeepError {
+    #[error("the journal cannot be read")]
+    Journal(#[from] ReadError),
+    #[error("a record of the journal cannot be read")]
+    Unreadable(#[from] postcard::Error),
+    #[error("the ledger does not tell what it has")]
+    Ledger(#[from] LedgerError),
+}
+
+impl Keeper {
+    /// Keeps until `shutdown` is true. What is not in the books by then stays for the next start.
+    pub async fn run(self, mut shutdown: watch::Receiver<bool>) {
+        let mut reader = self.journal.reader(Position::START);
+        let mut pause = LOOK_EVERY;
+        while !*shutdown.borrow() {
+            let wait = match self.turn(&mut reader, &shutdown).await {
+                Ok(true) => {
+                    pause = LOOK_EVERY;
+                    continue;
+                }
+                Ok(false) => LOOK_EVERY,
+                Err(error) => {
+                    self.stats.failures.fetch_add(1, Ordering::Relaxed);
+                    tracing::error!(error = %crate::telemetry::chain(&error), "the journal is kept longer");
+                    pause = (pause * 2).min(PAUSE_MAX);
+                    pause
+                }
+            };
+            tokio::select! {
+                () = tokio::time::sleep(wait) => {}
+                () = super::stopped(&mut shutdown) => {}
+            }
+        }
+    }
+
+    /// Sees a batch into the books; `false`: there is none.
+    async fn turn(&self, reader: &mut Reader, shutdown: &watch::Receiver<bool>) -> Result<bool, KeepError> {
+        let batch = reader.next_batch(BATCH_RECORDS, BATCH_BYTES)?;
+        let Some(last) = batch.last() else { return Ok(false) };
+        let end = last.position.next();
+        let records = decode(&batch)?;
+        let made: Vec<_> =
+            records.iter().filter(|record| matches!(record, Record::Made(_))).cloned().collect();
+        if !made.is_empty() {
+            self.ledger.apply(made).await?;
+        }
+        let since = Instant::now();
+        let mut resent = false;
+        while !self.has(&records).await? {
+            if *shutdown.borrow() {
+                return Ok(false);
+            }
+            if !resent && since.elapsed() > RESEND_AFTER {
+                tracing::warn!(
+                    records = records.len(),
+                    "records did not arrive in the books, and are sent again"
+                );
+                metrics::counter!("overfall_records_resent_total").increment(records.len() as u64);
+                let applied = self.ledger.apply(records.clone()).await?;
+                self.stats.tell(&applied);
+                resent = true;
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+        self.stats.position.store(end.value(), Ordering::Release);
+        self.journal.applied(end);
+        Ok(true)
+    }
+
+    /// Whether the books have all of these.
+    async fn has(&self, records: &[Record]) -> Result<bool, KeepError> {
+        let mut newest: BTreeMap<AccountId, Seq> = BTreeMap::new();
+        for record in records.iter().flat_map(numbered) {
+            let seq = newest.entry(record.account()).or_default();
+            *seq = (*seq).max(record.seq());
+        }
+        let accounts: Vec<_> = newest.keys().copied().collect();
+        if accounts.is_empty() {
+            return Ok(true);
+        }
+        let heads: BTreeMap<_, _> = self.ledger.heads(&accounts).await?.into_iter().collect();
+        Ok(newest.iter().all(|(account, seq)| heads.get(account).is_some_and(|head| head >= seq)))
+    }
+}
+
+fn decode(batch: &[Entry]) -> Result<Vec<Record>, KeepError> {
+    batch.iter().map(|frame| Ok(postcard::from_bytes(&frame.payload)?)).collect()
+}
