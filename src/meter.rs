@@ -20,6 +20,7 @@ pub(crate) mod lives;
 pub mod memory;
 pub mod queue;
 pub mod redis;
+mod restored;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

@@ -28,17 +28,16 @@ mod fit;
 mod keys;
 mod orders;
 mod queue;
+mod rebuild;
 mod sheet;
 mod store;
 mod sweep;
 mod time;
 mod verbs;
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-
-use redis::Value;
 
 use crate::access::record::Record;
 use crate::journal::{Frame, Health, Journal, Ticket};
@@ -51,10 +50,11 @@ use crate::units::{AccountId, IdMap, PolicyVersion};
 
 pub use fit::Unfit;
 pub use queue::Streams;
+pub use rebuild::RebuildError;
 pub use store::{Store, StoreError};
 
 use desk::{Desk, Office};
-use keys::{Fixed, Partition, RowKey};
+use keys::{Partition, RowKey};
 use sheet::Sheet;
 use time::StoreTime;
 
@@ -71,8 +71,19 @@ pub struct RedisMeter {
     open: AtomicU64,
 }
 
+/// Why live counts could not be kept in a store.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// It is not fit.
+    #[error("redis is not fit to keep live counts")]
+    Unfit(#[from] Unfit),
+    /// It was empty, and could not be built.
+    #[error("live counts could not be built from the books")]
+    Rebuild(#[from] RebuildError),
+}
+
 /// Since when each partition has kept everything.
-struct Epochs(HashMap<Partition, String>);
+struct Epochs(BTreeMap<Partition, String>);
 
 impl Epochs {
     fn of(&self, partition: Partition) -> String {
@@ -109,26 +120,19 @@ impl PolicyShelf {
 }
 
 impl RedisMeter {
-    /// A meter on a store, which must be fit for it. A partition that has no epoch begins one: it is empty.
+    /// A meter on a store, which must be fit for it. What of it is empty is built from the books first.
     pub async fn open(
         store: Store,
         clock: Clock,
         policies: Arc<Policies>,
         ledger: Arc<dyn Ledger>,
         journal: Arc<Journal>,
-    ) -> Result<Self, Unfit> {
+    ) -> Result<Self, OpenError> {
         fit::check(&store).await?;
-        let mut epochs = HashMap::new();
-        for partition in Partition::all() {
-            let epoch = begin(&store, partition).await.map_err(Unfit::Unasked)?;
-            epochs.insert(partition, epoch);
-        }
-        let office = Arc::new(Office {
-            store,
-            time: StoreTime::new(clock),
-            epochs: Epochs(epochs),
-            policies: PolicyShelf { policies, ledger },
-        });
+        let time = StoreTime::new(clock);
+        let shelf = PolicyShelf { policies, ledger: Arc::clone(&ledger) };
+        let epochs = rebuild::begin(&store, &time, &shelf, &*ledger).await?;
+        let office = Arc::new(Office { store, time, epochs, policies: shelf });
         let desks = (0..SHARDS).map(|_| Mutex::default()).collect();
         Ok(Self { office, desks, journal, open: AtomicU64::new(0) })
     }
@@ -173,18 +177,6 @@ impl RedisMeter {
     fn closed(&self) {
         let less = |open: u64| Some(open.saturating_sub(1));
         let _before = self.open.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
-    }
-}
-
-/// The epoch of a partition; a new one where it has none.
-async fn begin(store: &Store, partition: Partition) -> Result<String, StoreError> {
-    let key = partition.key(Fixed::Epoch);
-    let fresh = format!("{:016x}", rand::random::<u64>());
-    let mut set = redis::cmd("SET");
-    set.arg(&key).arg(&fresh).arg("NX").arg("GET");
-    match store.call(&set).await? {
-        Value::BulkString(epoch) => Ok(String::from_utf8_lossy(&epoch).into_owned()),
-        _ => Ok(fresh),
     }
 }
 

@@ -6,17 +6,17 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use super::{Live, MemoryMeter, lock};
-use crate::access::balance::GrantState;
-use crate::access::ledgered::{BookedGrant, Gap};
-use crate::access::record::{GrantOrigin, GrantRecord, HoldRecord, JobRecord, MadeRecord, Record};
+use crate::access::ledgered::Gap;
+use crate::access::record::{GrantRecord, HoldRecord, JobRecord, MadeRecord, Record};
 use crate::access::{Account, Terms};
 use crate::journal::{self, Journal};
-use crate::ledger::rows::{GrantRow, Restored};
+use crate::ledger::rows::Restored;
 use crate::meter::MeterError;
+use crate::meter::restored::{account_of, restore};
 use crate::policy::compiled::{CounterKey, Policy};
 use crate::units::planted::{Bug, planted};
 use crate::units::time::Clock;
-use crate::units::{AccountId, Credits, DecisionId, PolicyVersion, Timestamp};
+use crate::units::{AccountId, DecisionId, PolicyVersion};
 
 /// What a restart took up again.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -78,21 +78,12 @@ impl Restoring {
 
     /// Sets live state to what the books say, row by row.
     pub fn row(&self, row: &Restored) {
-        let with = |id, change: &dyn Fn(&mut Account)| change(&mut lock(&self.live.account(id)));
-        match row {
-            Restored::Account(account, seq) => with(account.id, &|state| state.seq = *seq),
-            Restored::Counter(account, user, entry) => {
-                with(*account, &|state| state.restore_counter(*user, entry));
-            }
-            Restored::Grant(row) => with(row.account, &|state| {
-                state.restore_grant(&booked(row));
-                self.live.watch_expiry(state);
-            }),
-            Restored::Debt(account, user, balance, debt) => {
-                let key = CounterKey::of_balance(balance);
-                with(*account, &|state| state.restore_debt(*user, key, *debt));
-            }
-            Restored::User(_) | Restored::Key(_) => {}
+        let Some(id) = account_of(row) else { return };
+        let account = self.live.account(id);
+        let mut account = lock(&account);
+        restore(&mut account, row);
+        if matches!(row, Restored::Grant(_)) {
+            self.live.watch_expiry(&account);
         }
     }
 
@@ -200,21 +191,6 @@ impl Restoring {
         state.replay_grant(grant, CounterKey::of_balance(&grant.balance))?;
         self.live.watch_expiry(state);
         Ok(())
-    }
-}
-
-fn booked(row: &GrantRow) -> BookedGrant {
-    BookedGrant {
-        user: row.user,
-        balance: CounterKey::of_balance(&row.balance),
-        state: GrantState {
-            id: row.grant,
-            priority: row.priority,
-            expires_at: row.expires_at.unwrap_or(Timestamp::NEVER),
-            remaining: row.remaining,
-            held: Credits::ZERO,
-        },
-        issued: matches!(row.origin, GrantOrigin::Issue { .. }),
     }
 }
 

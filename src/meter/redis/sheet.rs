@@ -82,6 +82,19 @@ impl Sheet {
         Ok(callers)
     }
 
+    /// A whole account, of which the store has nothing.
+    pub(super) fn whole(account: Account, now: Timestamp) -> Self {
+        Self {
+            newest: (account.seq, now),
+            account,
+            now,
+            records: Vec::new(),
+            ended: BTreeMap::new(),
+            kept: BTreeMap::new(),
+            expiries: BTreeMap::new(),
+        }
+    }
+
     /// Puts an account together.
     pub(super) fn of(
         id: AccountId,

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::*;
+use crate::ledger::rows::{AccountRow, UserRow};
 
 /// Every call is bounded in time, whatever is away.
 const BOUND: Duration = Duration::from_secs(5);
@@ -87,6 +88,62 @@ async fn a_redis_that_was_emptied_is_not_used() {
             answer => panic!("I4: {answer:?}"),
         }
     }
+}
+
+/// I10: a node that starts before an empty store builds it from the books; what it has in flight goes on.
+#[tokio::test]
+async fn an_empty_redis_is_built_from_the_books_and_holds_are_taken_up_again() {
+    let (folder, mut server) = (tempfile::tempdir().unwrap(), Server::start());
+    let (meter, policy) = one(&server, folder.path()).await;
+    let ledger = Arc::clone(&meter.office.policies.ledger);
+    let sample = crate::ledger::samples::Sample::new(1);
+    let account = AccountRow { id: ACCOUNT, ..sample.account };
+    ledger.add_account(&account).await.unwrap();
+    let users = [1, 2].map(|user| UserRow {
+        id: ask(&policy, user, 0, 1).user,
+        account: ACCOUNT,
+        name: format!("{user}").into(),
+        ..sample.user.clone()
+    });
+    for user in &users {
+        ledger.add_user(user).await.unwrap();
+    }
+    let _granted = meter.grant(ACCOUNT, order(1, "20")).await.unwrap().unwrap();
+    let (booked, open) = (ask(&policy, 1, 1, 30), ask(&policy, 2, 2, 25));
+    assert!(is_held(&meter, booked.clone()).await);
+    finish(&meter, &booked).await.unwrap();
+    assert!(is_held(&meter, open.clone()).await);
+    let standing = |meter: RedisMeter| async {
+        let (plan, feature) = (policy.plan("plus").unwrap(), policy.feature("codex").unwrap());
+        let standing = meter.standing(ACCOUNT, UserId::MIN, &policy, plan, feature).await.unwrap();
+        (meter, standing)
+    };
+    let (meter, before) = standing(meter).await;
+    let mut records = Vec::new();
+    let mut reader = meter.journal.reader(journal::Position::START);
+    meter.journal.flush().await.unwrap();
+    for entry in reader.next_batch(100, 1 << 20).unwrap() {
+        records.push(postcard::from_bytes::<Record>(&entry.payload).unwrap());
+    }
+    let hold = records.iter().find_map(|record| match record {
+        Record::Hold(hold) if hold.decision == open.decision => Some((**hold).clone()),
+        _ => None,
+    });
+    ledger.apply(records).await.unwrap();
+    server.restart_empty();
+    let store = Store::connect(&[server.url()], false, Clock::machine()).await.unwrap();
+    let again = RedisMeter::open(
+        store,
+        Clock::machine(),
+        Arc::clone(&meter.office.policies.policies),
+        ledger,
+        Arc::clone(&meter.journal),
+    );
+    let again = again.await.unwrap();
+    again.take_up(hold.unwrap()).await.unwrap();
+    let (again, after) = standing(again).await;
+    assert_eq!(after, before);
+    assert_eq!(finish(&again, &open).await.unwrap().seq.0, 3, "grant, end, end: no gap");
 }
 
 #[tokio::test]
