@@ -11,6 +11,7 @@
 //! | `gateway` | CPU, latency, streams, memory, start: beside bare Pingora and nginx |
 //! | `settle` | journal to books |
 //! | `audit` | books to proof |
+//! | `many` | live counts in Redis, shared by several nodes |
 
 #![expect(
     clippy::disallowed_methods,
@@ -24,6 +25,7 @@ mod audit;
 mod core;
 mod exact;
 mod gateway;
+mod many;
 mod settle;
 mod support;
 
@@ -38,12 +40,13 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 type Section = (&'static str, fn(&Settings) -> anyhow::Result<Vec<Figure>>);
 
-const SECTIONS: [Section; 5] = [
+const SECTIONS: [Section; 6] = [
     ("core", core::figures),
     ("exact", exact::figures),
     ("gateway", gateway::figures),
     ("settle", settle::figures),
     ("audit", audit::figures),
+    ("many", many::figures),
 ];
 
 fn main() -> anyhow::Result<ExitCode> {
@@ -79,7 +82,7 @@ fn measure(chosen: &[&str]) -> anyhow::Result<ExitCode> {
     let settings = Settings::from_env();
     let unknown = chosen.iter().find(|word| SECTIONS.iter().all(|(name, _)| name != *word));
     if let Some(word) = unknown {
-        anyhow::bail!("no section `{word}`: core, exact, gateway, settle, audit");
+        anyhow::bail!("no section `{word}`: core, exact, gateway, settle, audit, many");
     }
     support::settings::allow_many_files()?;
     let mut report = Report::new(&settings);
