@@ -37,6 +37,8 @@ use crate::journal::{self, Tag, Ticket};
 use crate::policy::compiled::{FeatureIndex, PlanIndex, Policy};
 use crate::units::{AccountId, DecisionId, GrantId, OrderId, Timestamp, UserId};
 
+/// What a journal has of the end of a hold that another node has ended: no record.
+pub const ENDED_ELSEWHERE: &[u8] = &[];
 /// What nearly every record fits in, so that it is written without growing.
 const RECORD_BYTES: usize = 1024;
 

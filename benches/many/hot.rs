@@ -63,7 +63,13 @@ pub(super) async fn figures(settings: &Settings) -> anyhow::Result<Vec<Figure>> 
         off.push(f64::from(i32::try_from(difference)?));
     }
     Ok(vec![
-        Figure::aimed(SECTION, "one account, 10,000 users, 3 nodes, 3,000 decisions/s: p99", "ms", Goal::AtMost(10.0), p99_ms),
+        Figure::aimed(
+            SECTION,
+            "one account, 10,000 users, 3 nodes, 3,000 decisions/s: p99",
+            "ms",
+            Goal::AtMost(10.0),
+            p99_ms,
+        ),
         Figure::told(SECTION, "the same, p50", "ms", p50_ms),
         Figure::aimed(SECTION, "what is left, off what was charged", "µcredits", Goal::Exactly(0.0), off),
     ])

@@ -48,8 +48,20 @@ pub(super) async fn figures(settings: &Settings) -> anyhow::Result<Vec<Figure>> 
     }
     let (calls_allowed, calls_blocked) = calls(&nodes, &there).await?;
     let mut figures = vec![
-        Figure::aimed(SECTION, "a hold at 200/s, p50 beyond one in memory", "ms", Goal::AtMost(0.7), added_ms),
-        Figure::aimed(SECTION, "calls of an allowed request, to its answer", "", Goal::AtMost(2.0), vec![calls_allowed]),
+        Figure::aimed(
+            SECTION,
+            "a hold at 200/s, p50 beyond one in memory",
+            "ms",
+            Goal::AtMost(0.7),
+            added_ms,
+        ),
+        Figure::aimed(
+            SECTION,
+            "calls of an allowed request, to its answer",
+            "",
+            Goal::AtMost(2.0),
+            vec![calls_allowed],
+        ),
         Figure::aimed(SECTION, "calls of a blocked request", "", Goal::Exactly(1.0), vec![calls_blocked]),
     ];
     figures.extend(saturated(&nodes, settings).await?);

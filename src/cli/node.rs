@@ -1,5 +1,9 @@
 //! One node: the stores opened, live state restored from ledger and journal, and the workers that keep them.
 
+mod shared;
+
+pub(super) use shared::{Shared, worker_name};
+
 use std::fs::File;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
@@ -18,10 +22,14 @@ use crate::journal::{self, Frame, Journal};
 use crate::ledger::directory::Directory;
 use crate::ledger::sqlite::SqliteLedger;
 use crate::ledger::{Ledger, LedgerError};
-use crate::meter::memory::{MemoryMeter, RecoverError, Recovered, Restoring};
+use crate::meter::memory::{RecoverError, Recovered, Restoring};
+use crate::meter::redis::{self, StoreError};
+use crate::meter::{Meter, MeterError};
 use crate::policy::compiled::Policy;
 use crate::policy::live::Policies;
-use crate::settle::{BlockLog, BlockSender, Progress, Retention, Settler, SettlerStats, Sweeper};
+use crate::settle::{
+    BlockLog, BlockSender, Keeper, Progress, Retention, Settler, SettlerStats, Sweeper, Worker,
+};
 use crate::telemetry::Exposition;
 use crate::units::time::Clock;
 use crate::units::{PolicyVersion, Span};
@@ -75,6 +83,15 @@ pub enum OpenError {
     /// Live state could not be made.
     #[error("live state could not be restored")]
     Recover(#[from] RecoverError),
+    /// Redis could not be connected to.
+    #[error("redis does not answer")]
+    Connect(#[source] StoreError),
+    /// Live counts could not be kept in Redis.
+    #[error("live counts cannot be kept in redis")]
+    Meter(#[from] redis::OpenError),
+    /// A hold that a crash left open could not be ended.
+    #[error("a hold that was open could not be ended")]
+    Floor(#[source] MeterError),
     /// A policy in the books is not one that this version reads.
     #[error("policy {version}, which open holds were decided by, cannot be read any more")]
     OldPolicy {
@@ -92,7 +109,7 @@ pub struct Node {
     /// Who may call.
     pub directory: Arc<Directory>,
     /// Live counts.
-    pub meter: Arc<MemoryMeter>,
+    pub meter: Arc<dyn Meter>,
     /// The books.
     pub ledger: Arc<dyn Ledger>,
     /// What is on its way to the books.
@@ -111,10 +128,65 @@ pub struct Node {
 
 /// The workers of a node: one thread of their own, so that what settlement costs can be seen and never delays a request.
 struct Workers {
-    settler: Settler,
+    settlement: Settlement,
     sweeper: Sweeper,
     retention: Retention,
     blocks: BlockLog,
+}
+
+/// Who brings records to the books.
+enum Settlement {
+    /// The journal is the queue.
+    Journal(Settler),
+    /// The records are in queues that workers share, and the journal keeps what this node made.
+    Queues(Keeper, Worker),
+}
+
+/// An open node whose workers do not run yet.
+struct Parts {
+    clock: Clock,
+    policies: Arc<Policies>,
+    directory: Arc<Directory>,
+    meter: Arc<dyn Meter>,
+    ledger: Arc<dyn Ledger>,
+    journal: Arc<Journal>,
+    settled: Arc<SettlerStats>,
+    settlement: Settlement,
+    recovered: Recovered,
+    made: Vec<MadeRecord>,
+}
+
+impl Parts {
+    fn start(self, stores: &Stores, lock: FolderLock) -> Result<Node, OpenError> {
+        let Self { clock, policies, directory, meter, ledger, journal, settled, settlement, recovered, made } =
+            self;
+        let (log, blocks) = BlockLog::new(Arc::clone(&ledger));
+        let sweeper = Sweeper { meter: Arc::clone(&meter), every: Duration::from_secs(1) };
+        let retention = Retention {
+            ledger: Arc::clone(&ledger),
+            clock: clock.clone(),
+            keep: stores.owned,
+            every: FORGET_EVERY,
+        };
+        let (shutdown, stopping) = watch::channel(false);
+        let workers = Workers { settlement, sweeper, retention, blocks: log };
+        let worker = workers.start(stopping).map_err(OpenError::Thread)?;
+        Ok(Node {
+            clock,
+            policies,
+            directory,
+            meter,
+            ledger,
+            journal,
+            blocks,
+            settled,
+            recovered,
+            made: Mutex::new(made),
+            shutdown,
+            worker: Mutex::new(Some(worker)),
+            _lock: lock,
+        })
+    }
 }
 
 impl Node {
@@ -142,36 +214,22 @@ impl Node {
         let (meter, recovered) =
             restoring.meter(Arc::clone(&journal), |version| policies.version(version))?;
         let meter = Arc::new(meter);
-        let (log, blocks) = BlockLog::new(Arc::clone(&ledger));
         let booked = Arc::clone(&meter);
         let settler =
-            Settler::new(Arc::clone(&journal), Arc::clone(&ledger), move |grant| booked.booked(grant));
-        let settled = settler.stats();
-        let sweeper = Sweeper { meter: meter.clone(), every: Duration::from_secs(1) };
-        let retention = Retention {
-            ledger: Arc::clone(&ledger),
-            clock: clock.clone(),
-            keep: stores.owned,
-            every: FORGET_EVERY,
-        };
-        let (shutdown, stopping) = watch::channel(false);
-        let workers = Workers { settler, sweeper, retention, blocks: log };
-        let worker = workers.start(stopping).map_err(OpenError::Thread)?;
-        Ok(Self {
+            Settler::new(Arc::clone(&journal), Arc::clone(&ledger), move |what| booked.booked(what));
+        let parts = Parts {
             clock,
             policies,
             directory,
             meter,
             ledger,
             journal,
-            blocks,
-            settled,
+            settled: settler.stats(),
+            settlement: Settlement::Journal(settler),
             recovered,
-            made: Mutex::new(made),
-            shutdown,
-            worker: Mutex::new(Some(worker)),
-            _lock: lock,
-        })
+            made,
+        };
+        parts.start(stores, lock)
     }
 
     /// What the operator's routes act on.
@@ -230,6 +288,17 @@ impl Node {
     }
 }
 
+impl Settlement {
+    async fn run(self, shutdown: watch::Receiver<bool>) {
+        match self {
+            Self::Journal(settler) => settler.run(shutdown).await,
+            Self::Queues(keeper, worker) => {
+                tokio::join!(keeper.run(shutdown.clone()), worker.run(shutdown));
+            }
+        }
+    }
+}
+
 impl Workers {
     /// Runs until `shutdown` is true and everything durable is booked.
     fn start(self, shutdown: watch::Receiver<bool>) -> std::io::Result<JoinHandle<()>> {
@@ -237,7 +306,7 @@ impl Workers {
         std::thread::Builder::new().name("settle".to_owned()).spawn(move || {
             runtime.block_on(async {
                 tokio::join!(
-                    self.settler.run(shutdown.clone()),
+                    self.settlement.run(shutdown.clone()),
                     self.sweeper.run(shutdown.clone()),
                     self.retention.run(shutdown.clone()),
                     self.blocks.run(shutdown)

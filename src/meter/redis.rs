@@ -39,14 +39,16 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
+use tokio::runtime::Handle;
+
 use crate::access::record::Record;
-use crate::journal::{Frame, Health, Journal, Ticket};
+use crate::journal::{Frame, Health, Journal, Tag, Ticket};
 use crate::ledger::Ledger;
-use crate::meter::{MeterError, frame_of, lock};
+use crate::meter::{ENDED_ELSEWHERE, MeterError, frame_of, lock};
 use crate::policy::compiled::Policy;
 use crate::policy::live::Policies;
 use crate::units::time::Clock;
-use crate::units::{AccountId, IdMap, PolicyVersion};
+use crate::units::{AccountId, DecisionId, IdMap, PolicyVersion};
 
 pub use fit::Unfit;
 pub use queue::Streams;
@@ -120,7 +122,8 @@ impl PolicyShelf {
 }
 
 impl RedisMeter {
-    /// A meter on a store, which must be fit for it. What of it is empty is built from the books first.
+    /// A meter on a store, which must be fit for it. What of it is empty is built from the books first. It works on the
+    /// runtime that this is called on, which must outlive it.
     pub async fn open(
         store: Store,
         clock: Clock,
@@ -132,7 +135,8 @@ impl RedisMeter {
         let time = StoreTime::new(clock);
         let shelf = PolicyShelf { policies, ledger: Arc::clone(&ledger) };
         let epochs = rebuild::begin(&store, &time, &shelf, &*ledger).await?;
-        let office = Arc::new(Office { store, time, epochs, policies: shelf });
+        let runtime = Handle::current();
+        let office = Arc::new(Office { store, time, epochs, policies: shelf, runtime });
         let desks = (0..SHARDS).map(|_| Mutex::default()).collect();
         Ok(Self { office, desks, journal, open: AtomicU64::new(0) })
     }
@@ -160,6 +164,13 @@ impl RedisMeter {
     fn journal(&self, record: &Record) -> Result<Ticket, MeterError> {
         let (tag, id, bytes) = frame_of(record);
         self.journal.append(Frame { tag, id, payload: &bytes }).map_err(MeterError::Journal)
+    }
+
+    /// Notes in the journal that a hold is over whose end is told elsewhere: another node has seen its deadline pass.
+    fn is_over(&self, decision: DecisionId) {
+        let told = Frame { tag: Tag::End, id: *decision.as_bytes(), payload: ENDED_ELSEWHERE };
+        // What is not noted keeps a file of the journal until the next start, which notes it.
+        let _unawaited = self.journal.append(told);
     }
 
     /// Whether the journal takes holds; asked first, so that none is taken that it then refuses.

@@ -19,6 +19,7 @@ use crate::journal::{Entry, Journal, Position, ReadError, Reader};
 use crate::ledger::LedgerError;
 use crate::ledger::posting::numbered;
 use crate::ledger::queues::Queues;
+use crate::meter::ENDED_ELSEWHERE;
 use crate::units::{AccountId, Seq};
 
 const BATCH_RECORDS: usize = 1000;
@@ -127,5 +128,6 @@ impl Keeper {
 }
 
 fn decode(batch: &[Entry]) -> Result<Vec<Record>, KeepError> {
-    batch.iter().map(|frame| Ok(postcard::from_bytes(&frame.payload)?)).collect()
+    let told = batch.iter().filter(|frame| frame.payload != ENDED_ELSEWHERE);
+    told.map(|frame| Ok(postcard::from_bytes(&frame.payload)?)).collect()
 }

@@ -7,12 +7,13 @@
 //!
 //! # Cancel-safety
 //!
-//! A desk works in a task of its own. Who asked may go away; what was asked is done.
+//! A desk works in a task of its own, on the runtime that the meter was opened on. Who asked may go away; what was asked is done.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
 use super::commit::{Answer, Commit};
@@ -40,6 +41,8 @@ pub(super) struct Office {
     pub(super) time: StoreTime,
     pub(super) epochs: Epochs,
     pub(super) policies: PolicyShelf,
+    /// Where desks are manned: it outlives whoever asks.
+    pub(super) runtime: Handle,
 }
 
 /// A verb that waits.
@@ -113,7 +116,8 @@ impl Desk {
         if !waiting.is_manned {
             waiting.is_manned = true;
             let (desk, office) = (Arc::clone(self), Arc::clone(office));
-            tokio::spawn(async move { desk.man(&office).await });
+            let runtime = office.runtime.clone();
+            runtime.spawn(async move { desk.man(&office).await });
         }
     }
 

@@ -184,8 +184,13 @@ impl Meter for RedisMeter {
         let rows = [RowKey::Hold(decision)];
         let by = rand::random();
         let end = move |sheet: &mut Sheet| finish(sheet, by, decision, used.clone(), ending.clone());
-        let record = Record::End(self.ask(account, &rows, end).await??);
+        let ended = self.ask(account, &rows, end).await?;
         self.closed();
+        let Ok(ended) = ended else {
+            self.is_over(decision);
+            return Err(MeterError::NoSuchHold);
+        };
+        let record = Record::End(ended);
         let ticket = self.journal(&record)?;
         let Record::End(end) = record else { return Err(MeterError::NoSuchHold) };
         Ok((end, ticket))
@@ -283,7 +288,7 @@ impl RedisMeter {
     /// ends by its deadline.
     fn give_up(&self, account: AccountId, decision: DecisionId) {
         let (desk, office) = (self.desk(account), Arc::clone(&self.office));
-        tokio::spawn(async move {
+        self.office.runtime.spawn(async move {
             for pause in GIVE_UP_SECONDS {
                 tokio::time::sleep(Duration::from_secs(pause)).await;
                 let by = rand::random();
