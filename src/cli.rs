@@ -1,4 +1,4 @@
-//! The command line: `overfall demo`, `serve`, `policy`, `account`, `user`, `key`, `grant`, `audit`, `checkpoint`,
+//! The command line: `overfall demo`, `serve`, `settle`, `policy`, `account`, `user`, `key`, `grant`, `audit`, `checkpoint`,
 //! `receipt`, `replay`, `reconcile`.
 //!
 //! Output is for people by default and for programs with `--json`; what went wrong goes to standard error with the way
@@ -16,6 +16,7 @@ mod reconcile;
 mod reload;
 mod replay;
 mod serve;
+mod settle;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -38,6 +39,8 @@ enum Verb {
     Demo(demo::Demo),
     /// Run the gateway
     Serve(serve::Serve),
+    /// Run a settlement worker by itself, where several gateways share their stores
+    Settle(settle::Settle),
     /// Check a policy file, print its schema, or explain a user's next request
     #[command(subcommand)]
     Policy(policy::PolicyVerb),
@@ -107,6 +110,7 @@ pub fn run(command: Command) -> ExitCode {
     let done = match command.verb {
         Verb::Demo(demo) => demo.run(),
         Verb::Serve(serve) => serve.run(),
+        Verb::Settle(settle) => settle.run(),
         Verb::Policy(verb) => verb.run(),
         Verb::Account(verb) => verb.run(),
         Verb::User(verb) => verb.run(),

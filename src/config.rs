@@ -30,6 +30,8 @@ const ANSWER_BYTES_MAX: u64 = 16 * MIB;
 pub(crate) const OWNED_LEAST: Span = Span::from_seconds(24 * 3600);
 const ADMIN_TOKEN: &str = "the token of the operator's API";
 const WEBHOOK_SECRET: &str = "the secret of an upstream's webhooks";
+const METER_ADDRESS: &str = "the address of redis";
+const LEDGER_ADDRESS: &str = "the address of postgres";
 const UPSTREAM_KEY: &str = "the key of an upstream";
 
 /// A deployment.
@@ -43,6 +45,10 @@ pub struct Config {
     pub upstreams: Vec<Upstream>,
     /// The folder of journal and ledger.
     pub data: PathBuf,
+    /// Where live counts are that several gateways share; none: in memory.
+    pub meter: Option<MeterStore>,
+    /// Where the books are that others reach; none: a file in the data folder.
+    pub ledger: Option<SecretSource>,
     /// Whether a request waits for its hold to be durable.
     pub durability: Durability,
     /// What happens when the meter's store does not answer.
@@ -59,6 +65,15 @@ pub struct Config {
     pub checkpoint_every: Duration,
     /// Logs.
     pub log: LogSettings,
+}
+
+/// Live counts in Redis.
+#[derive(Clone, Debug)]
+pub struct MeterStore {
+    /// Where its address stands.
+    pub address: SecretSource,
+    /// Whether it is a Redis Cluster.
+    pub is_cluster: bool,
 }
 
 /// How often a checkpoint of the books is made unless the file says otherwise.
@@ -221,6 +236,7 @@ impl Config {
             if let Some(owned) = document.limits.as_ref().and_then(|limits| limits.owned.as_ref()) {
                 check_owned(owned, &mut problems);
             }
+            check_stores(&document.stores, &mut problems);
             if let Some(given) = &document.idempotency {
                 check_idempotency(given, &mut problems);
             }
@@ -232,6 +248,18 @@ impl Config {
             Some(config) if problems.is_clean() => Ok(config),
             _ => Err(problems.into_problems(file_name)),
         }
+    }
+
+    /// The addresses of the Redis that live counts are in, if they are.
+    pub fn meter_addresses(&self) -> Result<Option<Vec<Secret>>, SecretError> {
+        let Some(meter) = &self.meter else { return Ok(None) };
+        let all = meter.address.read(METER_ADDRESS)?;
+        Ok(Some(all.parts(',').collect()))
+    }
+
+    /// The address of the PostgreSQL that the books are in, if they are.
+    pub fn ledger_address(&self) -> Result<Option<Secret>, SecretError> {
+        self.ledger.as_ref().map(|source| source.read(LEDGER_ADDRESS)).transpose()
     }
 
     /// The operator's token.
@@ -284,6 +312,11 @@ impl Config {
                 .map(|item| upstream(item.value, folder))
                 .collect(),
             data: path(&document.stores.data.value),
+            meter: document.stores.meter.map(|given| MeterStore {
+                address: secret_source(given.value.redis, folder),
+                is_cluster: given.value.cluster.unwrap_or(false),
+            }),
+            ledger: document.stores.ledger.map(|given| secret_source(given.postgres, folder)),
             durability: document.durability.unwrap_or_default(),
             on_store_failure: document.on_store_failure.unwrap_or_default(),
             admin_token: secret_source(document.admin.token, folder),
@@ -361,6 +394,14 @@ fn kept(given: &raw::Idempotency) -> idempotency::Limits {
         keep: given.keep.map_or(default.keep, |length| length.0),
         answer_bytes: bytes(&given.answer, default.answer_bytes),
         total_bytes: bytes(&given.total, default.total_bytes),
+    }
+}
+
+/// What several gateways decide by one count of has to be booked in one place.
+fn check_stores(given: &raw::Stores, problems: &mut Sink<'_>) {
+    if let (Some(meter), None) = (&given.meter, &given.ledger) {
+        let allowed = "`ledger: {postgres: …}` beside it: gateways that share counts share books";
+        problems.report(&meter.at, "shared counts, and books of each gateway's own", allowed);
     }
 }
 

@@ -20,11 +20,11 @@ pub mod chain;
 pub(crate) mod conformance;
 pub mod directory;
 pub mod posting;
-pub mod queues;
 pub mod recorded;
 pub mod rows;
 #[cfg(test)]
 pub(crate) mod samples;
+pub mod shared;
 pub mod sqlite;
 pub mod text;
 

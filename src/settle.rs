@@ -7,6 +7,7 @@
 //! | [`Settler`] | durable frames of the journal | batches to the ledger, and the journal its space back |
 //! | [`Worker`] | records of the queues that it has leased | batches to the ledger, and the queues their space back |
 //! | [`Keeper`] | durable frames of a node's journal | the journal its space back, once the books have them |
+//! | [`Follower`] | what other nodes changed in the directory | the same to this node's |
 //! | [`Sweeper`] | the clock | deadlines of holds, expiry of grants |
 //! | [`Retention`] | the clock | the end of ownership records, which are no part of the books |
 //! | [`Jobs`] | the upstream, when it is asked | ends of jobs to the meter |
@@ -16,6 +17,7 @@
 //! the worker tries again with growing pauses.
 
 mod blocks;
+mod follower;
 mod gauges;
 pub mod jobs;
 mod keeper;
@@ -27,6 +29,7 @@ pub mod truths;
 mod worker;
 
 pub use blocks::{BlockLog, BlockSender};
+pub use follower::Follower;
 pub use gauges::{describe, record_gauges};
 pub use jobs::Jobs;
 pub use keeper::Keeper;

@@ -75,6 +75,8 @@ impl Demo {
 
     fn config(&self, data: &Path, upstream: SocketAddr) -> anyhow::Result<Config> {
         Ok(Config {
+            meter: None,
+            ledger: None,
             policy: data.join("policy.yaml"),
             listen: Listen {
                 gateway: SocketAddr::from((Ipv4Addr::LOCALHOST, self.port)),

@@ -28,7 +28,7 @@ use crate::meter::{Meter, MeterError};
 use crate::policy::compiled::Policy;
 use crate::policy::live::Policies;
 use crate::settle::{
-    BlockLog, BlockSender, Keeper, Progress, Retention, Settler, SettlerStats, Sweeper, Worker,
+    BlockLog, BlockSender, Follower, Keeper, Progress, Retention, Settler, SettlerStats, Sweeper, Worker,
 };
 use crate::telemetry::Exposition;
 use crate::units::time::Clock;
@@ -139,7 +139,7 @@ enum Settlement {
     /// The journal is the queue.
     Journal(Settler),
     /// The records are in queues that workers share, and the journal keeps what this node made.
-    Queues(Keeper, Worker),
+    Queues(Keeper, Worker, Follower),
 }
 
 /// An open node whose workers do not run yet.
@@ -190,11 +190,19 @@ impl Parts {
 }
 
 impl Node {
-    /// Opens the stores and restores live state: the books, then what the journal has beyond them, then the holds that
+    /// Opens the stores – the books in a file of the data folder, unless others are given – and restores live state: the books, then what the journal has beyond them, then the holds that
     /// were open, which end at their floor.
-    pub async fn open(stores: &Stores, policy: Arc<Policy>, clock: Clock) -> Result<Self, OpenError> {
+    pub async fn open(
+        stores: &Stores,
+        books: Option<Arc<dyn Ledger>>,
+        policy: Arc<Policy>,
+        clock: Clock,
+    ) -> Result<Self, OpenError> {
         let lock = FolderLock::take(&stores.data)?;
-        let ledger: Arc<dyn Ledger> = Arc::new(SqliteLedger::open(&stores.data.join("ledger.sqlite"))?);
+        let ledger = match books {
+            Some(books) => books,
+            None => Arc::new(SqliteLedger::open(&stores.data.join("ledger.sqlite"))?),
+        };
         ledger.keep_policy(policy.version, &policy.text).await?;
         let policies = Arc::new(Policies::new(policy));
         let directory = Arc::new(Directory::default());
@@ -292,8 +300,12 @@ impl Settlement {
     async fn run(self, shutdown: watch::Receiver<bool>) {
         match self {
             Self::Journal(settler) => settler.run(shutdown).await,
-            Self::Queues(keeper, worker) => {
-                tokio::join!(keeper.run(shutdown.clone()), worker.run(shutdown));
+            Self::Queues(keeper, worker, follower) => {
+                tokio::join!(
+                    keeper.run(shutdown.clone()),
+                    worker.run(shutdown.clone()),
+                    follower.run(shutdown)
+                );
             }
         }
     }

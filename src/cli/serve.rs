@@ -16,12 +16,13 @@ use tokio::sync::Notify;
 
 use super::ConfigFile;
 use super::checkpoint::Checkpoints;
-use super::node::{Node, Stores};
+use super::node::{Node, Shared, Stores};
 use super::reload::Reloader;
 use crate::admin::{self, Operator};
 use crate::config::{Config, Durability, Secret};
 use crate::idempotency::sqlite::{self, SqliteAnswers};
 use crate::journal;
+use crate::ledger::postgres::PostgresLedger;
 use crate::policy::compiled::Policy;
 use crate::policy::load;
 use crate::proxy::upstreams::Upstreams;
@@ -90,7 +91,7 @@ impl Serve {
                 gateway.address = %told.listen.gateway,
                 admin.address = %told.listen.admin,
                 upstreams = ?told.upstreams.iter().map(|upstream| upstream.base_url.to_string()).collect::<Vec<_>>(),
-                stores = "embedded",
+                stores = stores_of(&told),
                 data.path = %told.data.display(),
                 durability = ?told.durability,
                 "the gateway serves"
@@ -118,7 +119,36 @@ pub(super) async fn open(config: &Config) -> anyhow::Result<Node> {
         ..journal::Options::default()
     };
     let stores = Stores { data: config.data.clone(), journal: options, owned: config.limits.owned };
-    Ok(Node::open(&stores, policy, Clock::machine()).await?)
+    let clock = Clock::machine();
+    let Some(postgres) = open_postgres(config).await? else {
+        return Ok(Node::open(&stores, None, policy, clock).await?);
+    };
+    let Some(addresses) = config.meter_addresses()? else {
+        return Ok(Node::open(&stores, Some(Arc::new(postgres)), policy, clock).await?);
+    };
+    let shared = Shared {
+        redis: addresses.iter().map(|address| address.reveal().to_owned()).collect(),
+        is_cluster: config.meter.as_ref().is_some_and(|meter| meter.is_cluster),
+        ledger: Arc::new(postgres),
+    };
+    Ok(Node::open_shared(&stores, shared, policy, clock).await?)
+}
+
+/// The books that others reach, if the deployment names them.
+pub(super) async fn open_postgres(config: &Config) -> anyhow::Result<Option<PostgresLedger>> {
+    let Some(address) = config.ledger_address()? else { return Ok(None) };
+    let ledger = PostgresLedger::open(address.reveal()).await.context("the ledger did not open")?;
+    Ok(Some(ledger))
+}
+
+/// Which stores a deployment names, for people.
+fn stores_of(config: &Config) -> &'static str {
+    match (&config.meter, &config.ledger) {
+        (Some(meter), _) if meter.is_cluster => "redis cluster, postgres",
+        (Some(_), _) => "redis, postgres",
+        (None, Some(_)) => "memory, postgres",
+        (None, None) => "embedded",
+    }
 }
 
 fn read_policy(config: &Config) -> anyhow::Result<Policy> {

@@ -123,10 +123,32 @@ record! {
 }
 
 record! {
-    /// Where state is kept.
+    /// Where state is kept: all in one folder, unless it is shared with other gateways.
     Stores {
-        /// The folder of journal and ledger.
+        /// The folder of the journal, and of what has no place of its own below. One process at a time.
         data: At<Text>,
+        /// Where live counts are that several gateways share; in memory where none is named.
+        meter: Option<At<MeterStore>>,
+        /// Where the books are that others reach; a file in the folder where none is named.
+        ledger: Option<LedgerStore>,
+    }
+}
+
+record! {
+    /// Live counts in Redis.
+    MeterStore {
+        /// Where it is: `redis://…` or `rediss://…` with TLS; nodes of a cluster, divided by commas.
+        redis: SecretSource,
+        /// Whether it is a Redis Cluster.
+        cluster: Option<bool>,
+    }
+}
+
+record! {
+    /// Books in PostgreSQL.
+    LedgerStore {
+        /// Where it is: `postgres://user:password@host/database`.
+        postgres: SecretSource,
     }
 }
 

@@ -66,6 +66,16 @@ impl Secret {
         self.0.strip_prefix(mark)
     }
 
+    /// The parts of it that `mark` divides.
+    pub fn parts(&self, mark: char) -> impl Iterator<Item = Self> {
+        self.0.split(mark).map(str::trim).filter(|part| !part.is_empty()).map(|part| Self(part.to_owned()))
+    }
+
+    /// The text, for whoever has to say it. It goes nowhere else.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+
     /// As the value of an `Authorization` header, marked as sensitive.
     pub fn bearer(&self) -> Result<HeaderValue, http::header::InvalidHeaderValue> {
         let mut value = HeaderValue::try_from(format!("Bearer {}", self.0))?;

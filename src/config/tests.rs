@@ -135,6 +135,22 @@ fn what_is_not_built_yet_is_an_error() {
 }
 
 #[test]
+fn stores_that_several_gateways_share_are_named_by_where_their_addresses_stand() {
+    let of = |stores: &str| LEAST.replace("stores: {data: /var/lib/overfall}", stores);
+    let text = of("stores: {data: x, meter: {redis: {env: REDIS}, cluster: true}, ledger: {postgres: {file: pg}}}");
+    let config = Config::parse("overfall.yaml", &text, Path::new("/etc/overfall")).unwrap();
+    let meter = config.meter.unwrap();
+    assert_eq!((meter.address, meter.is_cluster), (SecretSource::Env("REDIS".into()), true));
+    assert_eq!(config.ledger, Some(SecretSource::File("/etc/overfall/pg".into())));
+    let alone = of("stores: {data: x, ledger: {postgres: {env: PG}}}");
+    assert!(Config::parse("overfall.yaml", &alone, Path::new("")).unwrap().meter.is_none());
+    let told = problems(&of("stores: {data: x, meter: {redis: {env: REDIS}}}"));
+    assert!(told.contains("gateways that share counts share books"), "{told}");
+    let several = Secret::new("redis://a:1,redis://b:2,", "a test").unwrap();
+    assert_eq!(several.parts(',').count(), 2);
+}
+
+#[test]
 fn jobs_are_asked_for_at_a_pace_that_makes_sense() {
     let of = |line: &str| Config::parse("overfall.yaml", &format!("{LEAST}{line}\n"), Path::new(""));
     assert_eq!(of("").unwrap().jobs, Jobs::default());

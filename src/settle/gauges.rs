@@ -46,6 +46,7 @@ pub fn describe() {
     );
     describe_counter!("overfall_jobs_ended_total", "Jobs whose end was learnt, by kind and outcome.");
     describe_counter!("overfall_corrections_total", "Ends by a deadline that a later truth has corrected.");
+    describe_gauge!("overfall_directory_behind", "1 while changes of accounts and keys by other nodes are not heard.");
     describe_gauge!("overfall_worker_queues", "Queues that this worker has leased.");
     describe_gauge!("overfall_queue_records", "Records that wait in them.");
     describe_gauge!("overfall_queue_oldest_seconds", Unit::Seconds, "The age of the oldest of those.");

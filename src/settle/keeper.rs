@@ -18,7 +18,7 @@ use crate::access::record::Record;
 use crate::journal::{Entry, Journal, Position, ReadError, Reader};
 use crate::ledger::LedgerError;
 use crate::ledger::posting::numbered;
-use crate::ledger::queues::Queues;
+use crate::ledger::shared::SharedLedger;
 use crate::meter::ENDED_ELSEWHERE;
 use crate::units::{AccountId, Seq};
 
@@ -35,7 +35,7 @@ pub struct Keeper {
     /// The node's own.
     pub journal: Arc<Journal>,
     /// The books.
-    pub ledger: Arc<dyn Queues>,
+    pub ledger: Arc<dyn SharedLedger>,
     /// How far it has come.
     pub stats: Arc<SettlerStats>,
 }

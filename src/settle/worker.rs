@@ -16,7 +16,7 @@ use tokio::sync::watch;
 use super::settler::SettlerStats;
 use crate::access::record::Record;
 use crate::ledger::LedgerError;
-use crate::ledger::queues::{Booking, Lease, Queues, Taken};
+use crate::ledger::shared::{Booking, Lease, SharedLedger, Taken};
 use crate::meter::queue::{Backlog, Queue, QueueError};
 use crate::units::Span;
 use crate::units::time::Clock;
@@ -41,7 +41,7 @@ pub struct Worker {
     /// Where records come from.
     pub queue: Arc<dyn Queue>,
     /// Where they go.
-    pub ledger: Arc<dyn Queues>,
+    pub ledger: Arc<dyn SharedLedger>,
     /// What it has done.
     pub stats: Arc<SettlerStats>,
     /// What lag is measured by.

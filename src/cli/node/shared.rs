@@ -9,13 +9,13 @@ use crate::access::record::{HoldRecord, JobRecord, MadeRecord, Record};
 use crate::access::{Hold, Terms};
 use crate::journal::{self, Frame, Journal};
 use crate::ledger::directory::Directory;
-use crate::ledger::queues::Queues;
+use crate::ledger::shared::SharedLedger;
 use crate::meter::memory::{RecoverError, Recovered};
 use crate::meter::redis::{RedisMeter, Store, Streams};
 use crate::meter::{ENDED_ELSEWHERE, Meter, MeterError};
 use crate::policy::compiled::Policy;
 use crate::policy::live::Policies;
-use crate::settle::{Keeper, SettlerStats, Worker};
+use crate::settle::{Follower, Keeper, SettlerStats, Worker};
 use crate::units::time::Clock;
 use crate::units::{DecisionId, PolicyVersion};
 
@@ -26,7 +26,7 @@ pub(in crate::cli) struct Shared {
     /// Whether that is a cluster.
     pub(in crate::cli) is_cluster: bool,
     /// The books.
-    pub(in crate::cli) ledger: Arc<dyn Queues>,
+    pub(in crate::cli) ledger: Arc<dyn SharedLedger>,
 }
 
 /// What a node's journal had when it was opened.
@@ -79,6 +79,7 @@ impl Node {
         ledger.keep_policy(policy.version, &policy.text).await?;
         let policies = Arc::new(Policies::new(policy));
         let directory = Arc::new(Directory::default());
+        let known = ledger.newest_change().await?;
         ledger.restore(&mut |row| directory.restore(&row)).await?;
         let (journal, kept) = open_journal(&stores.data.join("journal"), stores.journal.clone())?;
         let store = Store::connect(&shared.redis, shared.is_cluster, clock.clone()).await;
@@ -105,6 +106,8 @@ impl Node {
             stats: Arc::default(),
             clock: clock.clone(),
         };
+        let follower =
+            Follower { ledger: Arc::clone(&ledger), directory: Arc::clone(&directory), known };
         let parts = Parts {
             clock,
             policies,
@@ -113,7 +116,7 @@ impl Node {
             ledger,
             journal,
             settled,
-            settlement: Settlement::Queues(keeper, worker),
+            settlement: Settlement::Queues(keeper, worker, follower),
             recovered,
             made,
         };

@@ -34,6 +34,10 @@ pub(crate) struct Setup {
     spares: String,
     /// Further settings of the listeners.
     listen_settings: String,
+    /// Where state is kept.
+    stores: String,
+    /// Further variables of the environment.
+    variables: Vec<(String, String)>,
 }
 
 /// A gateway that serves.
@@ -59,6 +63,8 @@ impl Default for Setup {
             upstream_settings: String::new(),
             spares: String::new(),
             listen_settings: String::new(),
+            stores: "data: data".to_owned(),
+            variables: Vec::new(),
         }
     }
 }
@@ -72,6 +78,14 @@ impl Setup {
     pub(crate) fn deployment(mut self, line: &str) -> Self {
         self.deployment.push_str(line);
         self.deployment.push('\n');
+        self
+    }
+
+    /// Has it share its counts and books with others.
+    pub(crate) fn shared(mut self, redis: &str, postgres: &str) -> Self {
+        self.stores.push_str(", meter: {redis: {env: TEST_REDIS}}, ledger: {postgres: {env: TEST_POSTGRES}}");
+        self.variables.push(("TEST_REDIS".to_owned(), redis.to_owned()));
+        self.variables.push(("TEST_POSTGRES".to_owned(), postgres.to_owned()));
         self
     }
 
@@ -145,7 +159,7 @@ impl Setup {
         let mut words = self.wrapper.iter().map(String::as_str).chain([BINARY, "serve", "-c"]);
         let mut command = Command::new(words.next().expect("the binary at least"));
         command.args(words).arg(deployment_in(folder));
-        environment(&mut command);
+        self.environment(&mut command);
         Process::start("overfall", &mut command)
     }
 
@@ -156,12 +170,17 @@ impl Setup {
              policy: policy.yaml\n\
              listen: {{gateway: \"{addr}\", admin: \"{admin}\"{}}}\n\
              upstreams: [{{name: simulated, base_url: \"{base_url}\", key: {{env: TEST_UPSTREAM_KEY}}{}}}{}]\n\
-             stores: {{data: data}}\n\
+             stores: {{{}}}\n\
              admin: {{token: {{env: TEST_ADMIN_TOKEN}}}}\n\
              {}",
-            self.listen_settings, self.upstream_settings, self.spares, self.deployment
+            self.listen_settings, self.upstream_settings, self.spares, self.stores, self.deployment
         );
         std::fs::write(deployment_in(folder), text).expect("a deployment file");
+    }
+
+    fn environment(&self, command: &mut Command) {
+        command.env("TEST_UPSTREAM_KEY", UPSTREAM_KEY).env("TEST_ADMIN_TOKEN", TOKEN).env_remove("RUST_LOG");
+        command.envs(self.variables.iter().map(|(name, value)| (name, value)));
     }
 }
 
@@ -207,7 +226,7 @@ impl Gateway {
     pub(crate) fn command(&self, words: &[&str]) -> Output {
         let mut command = Command::new(BINARY);
         command.args(words).arg("-c").arg(deployment_in(self.folder.path()));
-        environment(&mut command);
+        self.setup.environment(&mut command);
         command.output().expect("it runs")
     }
 
@@ -247,6 +266,14 @@ impl Gateway {
         self.admin = Admin::new(admin_addr);
     }
 
+    /// Starts a settlement worker on the same deployment.
+    pub(crate) fn spawn_worker(&self) -> Process {
+        let mut command = Command::new(BINARY);
+        command.args(["settle", "-c"]).arg(deployment_in(self.folder.path()));
+        self.setup.environment(&mut command);
+        Process::start("worker", &mut command)
+    }
+
     /// Starts a further process on the same deployment, ready or not.
     pub(crate) fn spawn_second(&self) -> Process {
         self.setup.spawn(self.folder.path())
@@ -260,8 +287,4 @@ impl Gateway {
 
 fn deployment_in(folder: &Path) -> PathBuf {
     folder.join("overfall.yaml")
-}
-
-fn environment(command: &mut Command) {
-    command.env("TEST_UPSTREAM_KEY", UPSTREAM_KEY).env("TEST_ADMIN_TOKEN", TOKEN).env_remove("RUST_LOG");
 }

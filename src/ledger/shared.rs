@@ -1,4 +1,5 @@
-//! The port of books that many workers fill: how far each queue is booked, and who has it.
+//! The port of books that many nodes share: who brings which queue to them, how far each is booked, and what others have
+//! changed in the directory.
 //!
 //! A queue has one worker at a time: it leases it, and every lease has a higher number (a fence). What a worker books and
 //! how far that brings the queue is one transaction, which the books refuse to whoever has not the lease any more. So
@@ -6,7 +7,7 @@
 
 use async_trait::async_trait;
 
-use super::rows::Applied;
+use super::rows::{Applied, Restored};
 use super::{Ledger, LedgerError};
 use crate::meter::queue::{Place, Queued};
 use crate::units::{AccountId, Seq, Span};
@@ -52,9 +53,13 @@ pub enum Booking {
     Fenced,
 }
 
-/// Books that many workers fill.
+/// How far changes of the directory are known.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Known(pub i64);
+
+/// Books that many nodes share.
 #[async_trait]
-pub trait Queues: Ledger {
+pub trait SharedLedger: Ledger {
     /// Takes part as `worker` for so long from now, and tells the queues that it has: those it had, less what others who
     /// take part have too little of, more of what nobody has.
     async fn share(&self, worker: &str, alive: Span) -> Result<Vec<Lease>, LedgerError>;
@@ -64,6 +69,13 @@ pub trait Queues: Ledger {
 
     /// Books what was taken out of leased queues, and how far that brings each ([`Taken::reached`]).
     async fn apply_from(&self, taken: &[Taken]) -> Result<Booking, LedgerError>;
+
+    /// What has changed in the directory since, by whomever: accounts, users and keys as they are now. What is known may
+    /// be told again.
+    async fn changes(&self, since: Known) -> Result<(Known, Vec<Restored>), LedgerError>;
+
+    /// How far they are known before anything is read.
+    async fn newest_change(&self) -> Result<Known, LedgerError>;
 
     /// The newest record of each of these accounts that is booked.
     async fn heads(&self, accounts: &[AccountId]) -> Result<Vec<(AccountId, Seq)>, LedgerError>;

@@ -1,0 +1,66 @@
+//! `overfall settle`: a settlement worker by itself.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::Context;
+use clap::Args;
+use tokio::sync::watch;
+
+use super::ConfigFile;
+use super::node::worker_name;
+use super::serve::{open_postgres, runtime};
+use crate::config::Config;
+use crate::meter::redis::{Store, Streams};
+use crate::proxy::server::signalled;
+use crate::settle::Worker;
+use crate::telemetry;
+use crate::units::time::Clock;
+
+/// Brings what the gateways of a deployment have decided to the books. Any number may run, beside those in the gateways:
+/// they share the queues, and go on where one that was killed had come to.
+#[derive(Debug, Args)]
+pub(super) struct Settle {
+    #[command(flatten)]
+    config: ConfigFile,
+}
+
+impl Settle {
+    pub(super) fn run(self) -> anyhow::Result<ExitCode> {
+        let config = Config::load(&self.config.config)?;
+        telemetry::init_logs(&config.log)?;
+        crate::settle::describe();
+        runtime()?.block_on(settle(&config))?;
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+async fn settle(config: &Config) -> anyhow::Result<()> {
+    let (Some(ledger), Some(addresses)) = (open_postgres(config).await?, config.meter_addresses()?) else {
+        anyhow::bail!(
+            "there is nothing to settle by itself: the deployment names no `stores.meter` and `stores.ledger`, \
+             and a gateway with stores of its own settles in its own process"
+        );
+    };
+    let clock = Clock::machine();
+    let addresses: Vec<_> = addresses.iter().map(|address| address.reveal().to_owned()).collect();
+    let is_cluster = config.meter.as_ref().is_some_and(|meter| meter.is_cluster);
+    let store = Store::connect(&addresses, is_cluster, clock.clone()).await.context("redis does not answer")?;
+    let worker = Worker {
+        name: worker_name(),
+        queue: Arc::new(Streams::new(store)),
+        ledger: Arc::new(ledger),
+        stats: Arc::default(),
+        clock,
+    };
+    let (stop, stopping) = watch::channel(false);
+    let stats = Arc::clone(&worker.stats);
+    tracing::info!(worker.name = worker.name, "the worker settles");
+    let running = tokio::spawn(worker.run(stopping));
+    signalled().await?;
+    stop.send_replace(true);
+    running.await?;
+    let booked = stats.booked.load(std::sync::atomic::Ordering::Relaxed);
+    tracing::info!(records = booked, "the worker has ended; what was queued is on the books");
+    Ok(())
+}
