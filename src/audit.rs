@@ -8,7 +8,7 @@
 //! | `walk` | usage events and the records between them: no gap, no broken link, each with its balance updates (I7, I6) |
 //! | `stream` | balance updates, grouped by the record that they belong to |
 //! | `balances` | balances and grants, followed update by update (I5, I8, I12) |
-//! | `regenerate`, `money` | the money of each call, computed again from its policy snapshot (I11, I6) |
+//! | `regenerate`, `money`, `refund` | the money of each call, computed again from its policy snapshot (I11, I6) |
 //!
 //! # Bounds
 //!
@@ -32,6 +32,7 @@ mod balances;
 pub mod checkpoint;
 mod invariant;
 mod money;
+mod refund;
 pub mod receipt;
 pub mod reconcile;
 pub mod regenerate;

@@ -7,12 +7,15 @@ use super::invariant::Invariant;
 use super::report::AuditReport;
 use super::stream::Stream;
 use super::{Scope, Snapshots, Steps};
-use crate::access::record::DrawEntry;
+use crate::access::record::{DrawEntry, Outcome};
 use crate::ledger::LedgerError;
 use crate::ledger::books::{BookedEvent, BookedHead, BookedMoney, Books, Extent, Sizes};
 use crate::ledger::chain::{self, rows::link};
 use crate::policy::compiled::CounterKey;
-use crate::units::{AccountId, DecisionId, IdMap, PolicyVersion, Seq, Timestamp, Unit, UserId};
+use super::refund::Amounts;
+use crate::units::{
+    AccountId, DecisionId, IdMap, PolicyVersion, Price, Quantities, Seq, Timestamp, Unit, UserId,
+};
 
 mod calls;
 mod groups;
@@ -44,6 +47,7 @@ pub(super) struct Seen {
     updates: u64,
     records: u64,
     grants: u64,
+    adjustments: u64,
 }
 
 impl Seen {
@@ -54,6 +58,7 @@ impl Seen {
             || self.updates != sizes.balance_updates
             || self.records != sizes.records
             || self.grants != sizes.grants
+            || self.adjustments != sizes.adjustments
     }
 
     /// Every row belongs to something.
@@ -64,6 +69,7 @@ impl Seen {
             ("balance updates of balances", self.updates, sizes.balance_updates),
             ("records of accounts", self.records, sizes.records),
             ("grants that were granted", self.grants, sizes.grants),
+            ("adjustments that were made", self.adjustments, sizes.adjustments),
         ] {
             report.compare(Invariant::Orphans, || "all rows".to_owned(), what, &expected, &found);
         }
@@ -102,11 +108,21 @@ struct Pending {
     unit: Option<Unit>,
     held_at: Timestamp,
     money: BookedMoney,
-    /// The revision before it: its draws, its charge, and when it ended.
-    drawn_before: Vec<DrawEntry>,
-    charged_before: i64,
-    forgiven_before: i64,
-    ended_before: Timestamp,
+    before: Former,
+}
+
+/// What the revision before says.
+#[derive(Clone)]
+struct Former {
+    policy: PolicyVersion,
+    price: Option<Price>,
+    amounts: Amounts,
+    outcome: Option<Outcome>,
+    tier: Option<String>,
+    used: Option<Quantities>,
+    draws: Vec<DrawEntry>,
+    /// When the call was settled; a refund settles nothing.
+    settled_at: Timestamp,
 }
 
 struct Walk<'a> {

@@ -11,13 +11,14 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use smallvec::SmallVec;
 
 use super::connection;
+use super::history::{ADJUSTMENTS, adjustment_record};
 use crate::ledger::LedgerError;
 use crate::ledger::books::{
-    BookedCells, BookedEvent, BookedGrant, BookedHead, BookedRecord, BookedStanding, BookedUpdate, Books,
+    BookedAdjustment, BookedCells, BookedEvent, BookedGrant, BookedHead, BookedRecord, BookedStanding, BookedUpdate, Books,
     Extent, Sizes, Stray,
 };
-use crate::ledger::chain::rows::{EVENT, MONEY, RECORD, RowBytes, RowKind};
-use crate::units::{AccountId, DecisionId, GrantId, PolicyVersion, Seq, Timestamp};
+use crate::ledger::chain::rows::{EVENT, MONEY, ORDER, RECORD, RowBytes, RowKind};
+use crate::units::{AccountId, DecisionId, GrantId, OrderId, PolicyVersion, Seq, Timestamp};
 
 mod paths;
 mod rows;
@@ -82,7 +83,7 @@ impl SqliteBooks {
             ),
             money: format!(
                 "SELECT {} FROM monetization_events WHERE decision = ?1 ORDER BY revision",
-                MONEY.join(", ")
+                money_columns()
             ),
             records: format!(
                 "SELECT {}, place, hash FROM records WHERE account = ?1 AND seq > ?2 AND seq < ?3 ORDER BY seq",
@@ -150,6 +151,7 @@ impl Books for SqliteBooks {
             balance_updates: count("balance_updates")?,
             balances: count("balances")?,
             grants: count("grants")?,
+            adjustments: count("adjustments")?,
             remainders: count("remainders")?,
             records: count("records")?,
             policies: count("policies")?,
@@ -307,6 +309,27 @@ impl Books for SqliteBooks {
         }
     }
 
+    fn revision_row(&self, account: AccountId, seq: Seq) -> Result<Option<[u8; 32]>, LedgerError> {
+        paths::revision_row(self, account, seq)
+    }
+
+    fn adjustment(&self, order: OrderId) -> Result<Option<BookedAdjustment>, LedgerError> {
+        let mut select =
+            self.connection.prepare_cached(&format!("{ADJUSTMENTS} WHERE adjustments.id = ?1"))?;
+        let found = select.query_row([order], |row| {
+            Ok(BookedAdjustment { record: adjustment_record(row)?, balance: row.get("balance")? })
+        });
+        match found.optional() {
+            // What cannot be read is not what was ordered.
+            Err(
+                rusqlite::Error::FromSqlConversionFailure(..)
+                | rusqlite::Error::InvalidColumnType(..)
+                | rusqlite::Error::IntegralValueOutOfRange(..),
+            ) => Ok(None),
+            found => Ok(found?),
+        }
+    }
+
     fn before(&self, since: Timestamp) -> Result<Extent, LedgerError> {
         Ok(Extent {
             events: self.last_before("usage_events", "ended_at", since)?,
@@ -373,6 +396,11 @@ impl Books for SqliteBooks {
         }
         Ok(found)
     }
+}
+
+/// The columns of a monetization event, as they are hashed.
+fn money_columns() -> String {
+    [&MONEY[..], &ORDER[..]].concat().join(", ")
 }
 
 /// An event's seq, the event before it, and its link.
