@@ -9,6 +9,7 @@
 //! | `stream` | balance updates, grouped by the record that they belong to |
 //! | `balances` | balances and grants, followed update by update (I5, I8, I12) |
 //! | `regenerate`, `money`, `refund` | the money of each call, computed again from its policy snapshot (I11, I6) |
+//! | `holds` | what is open in a node's journal, if it is at hand (I9, I10) |
 //!
 //! # Bounds
 //!
@@ -30,11 +31,12 @@ use checkpoint::tree::Tree;
 
 mod balances;
 pub mod checkpoint;
+pub mod holds;
 mod invariant;
 mod money;
-mod refund;
 pub mod receipt;
 pub mod reconcile;
+mod refund;
 pub mod regenerate;
 pub mod replay;
 mod report;

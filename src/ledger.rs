@@ -32,8 +32,8 @@ use async_trait::async_trait;
 use crate::access::record::{AdjustmentRecord, JobRecord, Record};
 use crate::units::{AccountId, DecisionId, GrantId, KeyId, OrderId, PolicyVersion, Timestamp, UserId};
 use rows::{
-    AccountRow, Applied, BalanceUpdateRow, BlockRow, DecisionRow, GrantRow, KeyRow, Page, RefundRow, Restored,
-    UserRow,
+    AccountRow, Applied, BalanceUpdateRow, BlockRow, DecisionRow, GrantRow, KeyRow, Page, RefundRow,
+    Restored, UserRow,
 };
 
 /// Why the ledger could not do a thing.

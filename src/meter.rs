@@ -19,9 +19,7 @@ pub mod memory;
 
 use async_trait::async_trait;
 
-use crate::access::record::{
-    AdjustmentRecord, CorrectionRecord, EndRecord, Ending, GrantRecord, JobRecord,
-};
+use crate::access::record::{AdjustmentRecord, CorrectionRecord, EndRecord, Ending, GrantRecord, JobRecord};
 use crate::access::{
     AdjustmentOrder, Ask, Block, Demand, Extended, GrantOrder, Held, Prior, Revision, Standing, Terms,
     Unadjustable, Unrevisable,

@@ -11,7 +11,8 @@ use overfall::access::record::{
 };
 use overfall::access::terms::priced;
 use overfall::access::{
-    Account, Adjusted, AdjustmentOrder, Ask, Demand, GrantOrder, Prior, RefundOrder, Repriced, Revision, Terms,
+    Account, Adjusted, AdjustmentOrder, Ask, Demand, GrantOrder, Prior, RefundOrder, Repriced, Revision,
+    Terms,
 };
 use overfall::ledger::rows::{AccountRow, AccountStatus, UserRow};
 use overfall::policy::compiled::{CounterKey, Policy};
@@ -54,7 +55,8 @@ plans:
 /// The same at other prices: what an operator corrects a wrong price by.
 #[cfg(test)]
 pub(crate) fn repriced() -> String {
-    POLICY.replace("input: 43.75, cached_input: 4.375, output: 350", "input: 60, cached_input: 3, output: 250")
+    POLICY
+        .replace("input: 43.75, cached_input: 4.375, output: 350", "input: 60, cached_input: 3, output: 250")
 }
 
 /// Where lives begin: midnight of a Monday.

@@ -93,11 +93,7 @@ pub enum Unadjustable {
 
 impl Account {
     /// What an order changes, once [`Self::adjusted`] has it: then the very next request sees it.
-    pub fn adjust(
-        &self,
-        order: &AdjustmentOrder,
-        now: Timestamp,
-    ) -> Result<AdjustmentRecord, Unadjustable> {
+    pub fn adjust(&self, order: &AdjustmentOrder, now: Timestamp) -> Result<AdjustmentRecord, Unadjustable> {
         let purse = match order.user {
             Some(user) => self.purse(Scope::User, user),
             None => self.purse(Scope::Account, UserId::MIN),

@@ -46,7 +46,9 @@ pub enum Unrefundable {
         charged: Credits,
     },
     /// Less can be given back: it was owed, and the debt has been repaid since.
-    #[error("no more than {left} credits can be given back: the rest was owed and has been repaid; grant that instead")]
+    #[error(
+        "no more than {left} credits can be given back: the rest was owed and has been repaid; grant that instead"
+    )]
     Repaid {
         /// How much can.
         left: Credits,

@@ -151,11 +151,8 @@ impl Receipt {
             columns.iter().map(|column| (*column).to_owned()).zip(cells).collect()
         };
         let usage_event = named(&EVENT, call.event);
-        let monetization_events: Vec<_> = call
-            .money
-            .into_iter()
-            .map(|cells| named(&[&MONEY[..], &ORDER[..]].concat(), cells))
-            .collect();
+        let monetization_events: Vec<_> =
+            call.money.into_iter().map(|cells| named(&[&MONEY[..], &ORDER[..]].concat(), cells)).collect();
         let row = Row(&usage_event);
         let unreadable = |_| Unmade::NoChain;
         let account = AccountId::from_bytes(row.id("account").map_err(unreadable)?);

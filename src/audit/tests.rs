@@ -67,7 +67,7 @@ fn lived(lives: &mut [Life], hours: u64) -> Vec<Record> {
 }
 
 pub(super) fn report_of(path: &Path, scope: Scope<'_>) -> AuditReport {
-    let books = SqliteBooks::open(path).unwrap();
+    let books = SqliteBooks::open_ahead(path).unwrap();
     audit(&books, &read, scope, &mut |_| {}).unwrap()
 }
 

@@ -24,9 +24,7 @@ use super::rows::{
 };
 use super::{Ledger, LedgerError};
 use crate::access::record::{AdjustmentRecord, JobRecord, Record};
-use crate::units::{
-    AccountId, DecisionId, GrantId, KeyId, OrderId, PolicyVersion, Timestamp, UserId,
-};
+use crate::units::{AccountId, DecisionId, GrantId, KeyId, OrderId, PolicyVersion, Timestamp, UserId};
 use readers::Readers;
 use writer::Writer;
 

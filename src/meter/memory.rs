@@ -230,12 +230,7 @@ impl Meter for MemoryMeter {
         self.end(&mut account, decision, used, ending, self.live.clock.now())
     }
 
-    async fn revise(
-        &self,
-        id: AccountId,
-        prior: Prior,
-        revision: Revision,
-    ) -> Result<Revised, MeterError> {
+    async fn revise(&self, id: AccountId, prior: Prior, revision: Revision) -> Result<Revised, MeterError> {
         self.revise_now(id, &prior, revision)
     }
 

@@ -16,8 +16,8 @@ use crate::journal::{Entry, Journal, Position, Reader};
 use crate::ledger::rows::Applied;
 use crate::ledger::{Ledger, LedgerError};
 use crate::meter::Booked;
-use crate::units::planted::{Bug, planted};
 use crate::units::AccountId;
+use crate::units::planted::{Bug, planted};
 
 const BATCH_RECORDS: usize = 1000;
 const BATCH_BYTES: usize = 4 << 20;
@@ -225,7 +225,8 @@ fn ordered_in(records: &[Record]) -> Vec<Booked> {
                 ordered.extend(revision.order.key().map(|(id, _)| Booked::Order(id)));
             }
             Record::Adjustment(adjustment) => ordered.push(Booked::Order(adjustment.id)),
-            Record::End(_) | Record::Expiry(_) | Record::Job(_) | Record::Correction(_) | Record::Made(_) => {}
+            Record::End(_) | Record::Expiry(_) | Record::Job(_) | Record::Correction(_) | Record::Made(_) => {
+            }
         }
     }
     ordered

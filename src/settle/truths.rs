@@ -24,11 +24,7 @@ pub struct Truths {
 impl Truths {
     /// What a call ended with, of all that its account was granted; nothing where this version cannot read its policy
     /// any more.
-    pub async fn prior(
-        &self,
-        row: &DecisionRow,
-        granted: &[GrantRow],
-    ) -> Result<Option<Prior>, LedgerError> {
+    pub async fn prior(&self, row: &DecisionRow, granted: &[GrantRow]) -> Result<Option<Prior>, LedgerError> {
         let Some(terms) = self.terms(row, row.policy).await? else { return Ok(None) };
         let named = granted.iter().filter(|grant| row.draws.iter().any(|draw| names(&draw.origin, grant)));
         let used = if row.charge.gross.is_zero() && row.draws.is_empty() {

@@ -33,11 +33,7 @@ fn after(prior: &Prior, told: &RevisionRecord, settles: bool) -> Prior {
     }
 }
 
-fn revise(
-    world: &mut World,
-    prior: &Prior,
-    revision: Revision,
-) -> Result<Box<RevisionRecord>, Unrevisable> {
+fn revise(world: &mut World, prior: &Prior, revision: Revision) -> Result<Box<RevisionRecord>, Unrevisable> {
     let record = world.account.revise(prior, revision, world.now)?;
     world.records.push(record.clone());
     match record {
@@ -64,11 +60,7 @@ fn refund(
 }
 
 /// Prices anew, at so many credits.
-fn reprice(
-    world: &mut World,
-    prior: &mut Prior,
-    credits: u64,
-) -> Result<Box<RevisionRecord>, Unrevisable> {
+fn reprice(world: &mut World, prior: &mut Prior, credits: u64) -> Result<Box<RevisionRecord>, Unrevisable> {
     let used = prior.terms.estimate(tokens(0, credits)).unwrap();
     let (policy, reason) = (PolicyVersion(credits), "a wrong price".into());
     let told = revise(world, prior, Revision::Price(Repriced { used, policy, reason }))?;
@@ -76,11 +68,7 @@ fn reprice(
     Ok(told)
 }
 
-fn adjust(
-    world: &mut World,
-    what: Adjusted,
-    micros: i64,
-) -> Result<AdjustmentRecord, Unadjustable> {
+fn adjust(world: &mut World, what: Adjusted, micros: i64) -> Result<AdjustmentRecord, Unadjustable> {
     let (id, idempotency_key) = order(2);
     let key = CounterKey::of_balance("wallet");
     let amount = SignedCredits::from_micros(micros).unwrap();
@@ -239,7 +227,8 @@ fn a_refund_gives_back_from_the_end_and_what_is_owed_first() {
     assert!(shown(&end.draws).contains("owed 3"), "{}", shown(&end.draws));
     let mut prior = prior(&world, &end);
     let told = refund(&mut world, &mut prior, Some(5)).unwrap();
-    let moved: Vec<_> = told.correction.moves.iter().map(|entry| (entry.grant, entry.amount.micros())).collect();
+    let moved: Vec<_> =
+        told.correction.moves.iter().map(|entry| (entry.grant, entry.amount.micros())).collect();
     assert_eq!(moved, [(Some(grant_id(1)), 2_000_000), (None, 3_000_000)]);
     assert_eq!(world.stands_at("wallet"), 2);
     refund(&mut world, &mut prior, None).unwrap();
@@ -301,7 +290,8 @@ fn a_refund_leaves_room_under_the_cap_of_its_month() {
 #[test]
 fn revisions_follow_each_other_but_for_a_truth_after_a_refund() {
     let Some((mut world, mut prior)) = ended(12, 20, 20) else { panic!("it is let through") };
-    let truth = world.account.correct(&prior, prior.terms.estimate(tokens(0, 15)).unwrap(), completed(), world.now);
+    let truth =
+        world.account.correct(&prior, prior.terms.estimate(tokens(0, 15)).unwrap(), completed(), world.now);
     let truth = truth.unwrap();
     let (draws, charge, used) = (truth.draws.clone(), truth.charge, truth.used.clone());
     prior = Prior { revision: 2, draws, charge, used, ..prior };

@@ -138,13 +138,15 @@ impl Regenerating<'_> {
         }
         let refunded = replaced.map_or(0, |replaced| replaced.money.refunded.max(0).unsigned_abs());
         let refunded = Credits::from_micros(refunded).unwrap_or(Credits::MAX);
-        let credits = |micros: i64| Credits::from_micros(micros.max(0).unsigned_abs()).unwrap_or(Credits::MAX);
+        let credits =
+            |micros: i64| Credits::from_micros(micros.max(0).unsigned_abs()).unwrap_or(Credits::MAX);
         let repriced = replaced.filter(|replaced| replaced.by == RevisedBy::Rerate).map(|it| &it.money);
         let before = Before {
             forgiven: self.books.forgiven(feature, call.ended_at),
             debt,
             refunded,
-            kept_forgiven: repriced.map_or(Credits::ZERO, |it| credits(it.forgiven.saturating_sub(it.refunded))),
+            kept_forgiven: repriced
+                .map_or(Credits::ZERO, |it| credits(it.forgiven.saturating_sub(it.refunded))),
             kept_charged: repriced.map_or(Credits::ZERO, |it| credits(it.charged)),
         };
         let regenerated = weighed.settle(before);

@@ -34,7 +34,7 @@ async fn small_books() -> (PathBuf, TempDir, [Arc<Policy>; 2]) {
 }
 
 /// A life in which everything happens, within so many hours.
-const EVENTFUL: u64 = 194;
+const EVENTFUL: u64 = 2_559;
 const HOURS: u64 = 60;
 /// Rows of a table of which every byte is changed.
 const WHOLE_ROWS: usize = 1;

@@ -42,7 +42,7 @@ impl Walk<'_> {
             refunded_before: 0,
             kept_forgiven: 0,
         };
-        self.case(&case, event.account, event.user, event.seq, event.place, event.ended_at)
+        self.case(&case, event.account, event.user, event.seq, event.ended_at)
     }
 
     pub(super) fn later_revisions(&mut self, event: &mut BookedEvent) {
@@ -145,7 +145,7 @@ impl Walk<'_> {
             self.report.compare(Invariant::I11, subject, what, &0, &before.amounts.refunded);
         }
         self.unforgive(id, pending, told.corrected_at);
-        self.case(&case, id, pending.user, record.seq, i64::MAX, told.corrected_at)
+        self.case(&case, id, pending.user, record.seq, told.corrected_at)
     }
 
     /// A refund: what was given back, and nothing else.
@@ -198,7 +198,6 @@ impl Walk<'_> {
         id: AccountId,
         user: UserId,
         seq: Seq,
-        place: i64,
         at: Timestamp,
     ) -> Result<(), LedgerError> {
         case.check_amounts(self.report);
@@ -214,7 +213,7 @@ impl Walk<'_> {
         if let (Some(policy), Some(prices)) = (known(case.version), known(case.money.policy))
             && let Some(weighed) = case.weigh(policy, prices, self.report)
         {
-            self.settle(case, weighed, (id, user, seq), group.as_ref(), place, at)?;
+            self.settle(case, weighed, (id, user, seq), group.as_ref(), at)?;
         }
         case.check_moves(group.as_ref(), at, self.report);
         Ok(())
@@ -226,7 +225,6 @@ impl Walk<'_> {
         weighed: Weighed<'_>,
         (id, user, seq): (AccountId, UserId, Seq),
         group: Option<&Group>,
-        place: i64,
         at: Timestamp,
     ) -> Result<(), LedgerError> {
         let owes_on = weighed.owes_on.map(|(scope, name)| {
@@ -236,7 +234,7 @@ impl Walk<'_> {
         let mut debt = 0;
         if let Some((owner, name)) = owes_on.filter(|_| !weighed.shortage.is_zero()) {
             if weighed.owed.is_zero() {
-                self.catch_up(id, seq, place)?;
+                self.catch_up(id, seq)?;
             }
             if let Some(balance) = self.stream.named(id, owner, &name) {
                 if !balance.is_whole() {

@@ -15,9 +15,16 @@ use crate::units::{AccountId, GrantId};
 type Line = (Option<UpdateKind>, Option<GrantId>, i64);
 
 impl Walk<'_> {
-    pub(super) fn record(&mut self, id: AccountId, record: &BookedRecord) -> Result<(), LedgerError> {
+    pub(super) fn record(&mut self, record: &BookedRecord) -> Result<(), LedgerError> {
+        self.present.push((record.account, record.seq));
+        let done = self.present_record(record);
+        self.present.pop();
+        done
+    }
+
+    fn present_record(&mut self, record: &BookedRecord) -> Result<(), LedgerError> {
         self.seen.records += 1;
-        let (seq, kind) = (record.seq, &*record.kind);
+        let (id, seq, kind) = (record.account, record.seq, &*record.kind);
         let pending = self.accounts.get_mut(&id).and_then(|account| {
             let place = account.pending.iter().position(|pending| pending.seq == seq)?;
             Some(account.pending.swap_remove(place))
@@ -83,7 +90,7 @@ impl Walk<'_> {
             );
             return Ok(());
         };
-        if record.kind == "expiry" {
+        if &*record.kind == "expiry" {
             let is_right = |seen: &SeenUpdate| {
                 seen.update.kind == Some(UpdateKind::Expiry)
                     && seen.update.grant.is_some_and(|grant| seen.update.cause == Some(Cause::Grant(grant)))
@@ -92,7 +99,7 @@ impl Walk<'_> {
                 let expected = "expiries caused by their grants";
                 self.report.violated(Invariant::I12, subject, "balance updates", expected, "others");
             }
-        } else if record.kind == "grant" {
+        } else if &*record.kind == "grant" {
             self.grant(id, record, &group)?;
         } else {
             self.adjustment(id, record, &group)?;
@@ -101,12 +108,7 @@ impl Walk<'_> {
     }
 
     /// I12 of an adjustment: what was ordered is what was booked, and what it paid of a debt was owed.
-    fn adjustment(
-        &mut self,
-        id: AccountId,
-        record: &BookedRecord,
-        group: &Group,
-    ) -> Result<(), LedgerError> {
+    fn adjustment(&mut self, id: AccountId, record: &BookedRecord, group: &Group) -> Result<(), LedgerError> {
         let subject = || format!("{id} seq {}", record.seq.0);
         let booked = match group.updates.first().and_then(|seen| seen.update.cause) {
             Some(Cause::Adjustment(order)) => self.books.adjustment(order)?,
@@ -127,7 +129,8 @@ impl Walk<'_> {
         self.report.compare(Invariant::I7, named, "place of its record", &place, &(told.account, told.seq));
         let (amount, repaid) = (told.amount.micros(), told.repaid.signed().micros());
         let line = |grant, amount| (Some(UpdateKind::Adjustment), grant, amount);
-        let mut expected: Vec<Line> = vec![line(told.grant, amount.saturating_sub(repaid)), line(None, repaid)];
+        let mut expected: Vec<Line> =
+            vec![line(told.grant, amount.saturating_sub(repaid)), line(None, repaid)];
         expected.retain(|(.., amount)| *amount != 0);
         let line = |seen: &SeenUpdate| (seen.update.kind, seen.update.grant, seen.update.amount);
         let found: Vec<Line> = group.updates.iter().map(line).collect();
@@ -139,7 +142,13 @@ impl Walk<'_> {
         }
         if let Some(end) = told.expires_at.filter(|end| *end <= told.adjusted_at) {
             let found = told.adjusted_at;
-            self.report.violated(Invariant::I11, named, "grant that is adjusted", format!("before {end}"), found);
+            self.report.violated(
+                Invariant::I11,
+                named,
+                "grant that is adjusted",
+                format!("before {end}"),
+                found,
+            );
         }
         if self.scope.since.is_some() {
             return Ok(());

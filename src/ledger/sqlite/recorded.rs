@@ -60,18 +60,12 @@ impl Recorded for SqliteBooks {
         let mut others =
             Peeked::new(others.query_map([], |row| Ok((place(row)?, row.get::<_, String>(2)?)))?)?;
         let mut updates = Peeked::new(updates.query_map([], |row| Ok((place(row)?, update(row)?)))?)?;
-        while let Some(next) = [
-            calls.key(),
-            corrections.key(),
-            grants.key(),
-            adjustments.key(),
-            others.key(),
-            updates.key(),
-        ]
-        .into_iter()
-        .flatten()
-        .min()
-        .copied()
+        while let Some(next) =
+            [calls.key(), corrections.key(), grants.key(), adjustments.key(), others.key(), updates.key()]
+                .into_iter()
+                .flatten()
+                .min()
+                .copied()
         {
             let (account, seq) = next;
             let (call, correction) = (calls.take(&next)?, corrections.take(&next)?);

@@ -58,11 +58,7 @@ impl MemoryMeter {
         rehearsed.filter_map(Result::transpose).collect()
     }
 
-    pub(super) fn adjust_now(
-        &self,
-        id: AccountId,
-        order: &AdjustmentOrder,
-    ) -> Result<Adjusting, MeterError> {
+    pub(super) fn adjust_now(&self, id: AccountId, order: &AdjustmentOrder) -> Result<Adjusting, MeterError> {
         let account = self.live.account(id);
         let mut account = lock(&account);
         if self.is_pending(order.id) {

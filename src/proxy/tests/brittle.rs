@@ -11,9 +11,7 @@ use crate::access::{
 };
 use crate::journal::Ticket;
 use crate::meter::memory::MemoryMeter;
-use crate::meter::{
-    Adjusting, Explained, InFlight, Meter, MeterError, MeterStats, Revised, Swept, Verdict,
-};
+use crate::meter::{Adjusting, Explained, InFlight, Meter, MeterError, MeterStats, Revised, Swept, Verdict};
 use crate::policy::compiled::{FeatureIndex, PlanIndex, Policy};
 use crate::units::{AccountId, DecisionId, GrantId, OrderId, Timestamp, UserId};
 
