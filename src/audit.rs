@@ -24,7 +24,7 @@ use std::sync::Arc;
 
 use crate::ledger::LedgerError;
 use crate::ledger::books::{Books, Extent, Sizes};
-use crate::policy::compiled::{Name, Policy, Source};
+use crate::policy::compiled::{Name, Policy};
 use crate::units::{AccountId, Credits, PolicyVersion, Timestamp};
 use checkpoint::PolicyMark;
 use checkpoint::tree::Tree;
@@ -206,20 +206,11 @@ fn snapshots(
     Ok(snapshots)
 }
 
-/// Debt stands on the last balance layer of a waterfall, up to what the feature's overage allows.
+/// The most that any policy lends on each balance.
 fn debt_limits(policy: &Policy, limits: &mut HashMap<Name, Credits>) {
-    for plan in &policy.plans {
-        for (feature, waterfall) in policy.features.iter().zip(&plan.waterfalls) {
-            let layers = waterfall.iter().flat_map(|waterfall| waterfall.layers.iter().rev());
-            let last = layers.filter_map(|layer| match layer.source {
-                Source::Balance(index) => Some(&policy[index]),
-                Source::Window(_) => None,
-            });
-            if let Some(balance) = last.into_iter().next() {
-                let limit = limits.entry(balance.name.clone()).or_default();
-                *limit = (*limit).max(feature.overage.debt);
-            }
-        }
+    for balance in &policy.balances {
+        let limit = limits.entry(balance.name.clone()).or_default();
+        *limit = (*limit).max(policy.lent_on(&balance.name));
     }
 }
 
