@@ -295,12 +295,12 @@ impl Settling<'_> {
         let counters = &mut self.account.purse_mut(guard.per, hold.user).counters;
         for charge in hold.charges.iter().filter(|charge| usize::from(charge.guard) == place) {
             if let Taken::Spend(held, start) = charge.taken {
-                let kept = rest.min(held);
+                let kept = if planted(Bug::CapKeepsReserved) { held } else { rest.min(held) };
                 counters.settle_window(window.key, start, held, kept);
                 rest = rest.saturating_sub(kept);
             }
         }
-        if !rest.is_zero() {
+        if !rest.is_zero() && !planted(Bug::CapForgetsRest) {
             let start = counters.window(window, now).instance.start;
             if let Some(slot) = counters.instance(window.key, start) {
                 slot.used = slot.used.saturating_add(rest.get());
