@@ -29,6 +29,7 @@ struct Settling<'a> {
     repaid: Vec<GrantEntry>,
     expired: Vec<GrantEntry>,
     refunded: Credits,
+    owed_most: Credits,
 }
 
 /// What a call that is priced anew keeps of its money. Nothing of a call that ends, or whose truth is told.
@@ -36,7 +37,7 @@ struct Settling<'a> {
 pub(super) struct Kept {
     /// What operators have given back: that much is not drawn again.
     pub(super) refunded: Credits,
-    /// What else was forgiven: balances give for it only what they gave before.
+    /// What else was forgiven: balances give and owe for it only what they did before.
     pub(super) forgiven: Credits,
     /// What they gave before.
     pub(super) charged: Credits,
@@ -107,6 +108,7 @@ impl Account {
             repaid: Vec::new(),
             expired: Vec::new(),
             refunded: Credits::ZERO,
+            owed_most: Credits::ZERO,
         };
         settling.layers(used);
         settling.guards(used);
@@ -116,7 +118,7 @@ impl Account {
 }
 
 impl Kept {
-    /// The most that balances give for a cost.
+    /// The most that balances give and owe for a cost.
     fn most(&self, cost: Credits) -> Credits {
         cost.saturating_sub(self.forgiven).max(self.charged).min(cost)
     }
@@ -141,7 +143,8 @@ impl Settling<'_> {
         self.charge.covered = self.charge.gross.saturating_sub(cost);
         self.refunded = cost.min(self.kept.refunded);
         let cost = cost.saturating_sub(self.refunded);
-        let mut rest = self.kept.most(cost);
+        let most = self.kept.most(cost);
+        let mut rest = most;
         let mut shortage = cost.saturating_sub(rest);
         for (place, layer) in layers.iter().enumerate() {
             if let Source::Balance(index) = layer.source {
@@ -151,6 +154,7 @@ impl Settling<'_> {
             }
         }
         shortage = shortage.saturating_add(rest);
+        self.owed_most = most.saturating_sub(self.charge.charged);
         self.overage(shortage);
         self.charge.forgiven = self.charge.forgiven.saturating_add(self.refunded);
     }
@@ -221,7 +225,7 @@ impl Settling<'_> {
         }
         let hold = self.hold;
         let forgiven = forgive(self.account, hold.terms.feature(), hold.user, shortage, self.now);
-        let owed = self.owe(shortage.saturating_sub(forgiven));
+        let owed = self.owe(shortage.saturating_sub(forgiven).min(self.owed_most));
         let excess = shortage.saturating_sub(forgiven).saturating_sub(owed);
         self.charge.charged = self.charge.charged.saturating_add(owed);
         self.charge.forgiven = forgiven.saturating_add(excess);
@@ -291,12 +295,12 @@ impl Settling<'_> {
         let counters = &mut self.account.purse_mut(guard.per, hold.user).counters;
         for charge in hold.charges.iter().filter(|charge| usize::from(charge.guard) == place) {
             if let Taken::Spend(held, start) = charge.taken {
-                let kept = rest.min(held);
+                let kept = if planted(Bug::CapKeepsReserved) { held } else { rest.min(held) };
                 counters.settle_window(window.key, start, held, kept);
                 rest = rest.saturating_sub(kept);
             }
         }
-        if !rest.is_zero() {
+        if !rest.is_zero() && !planted(Bug::CapForgetsRest) {
             let start = counters.window(window, now).instance.start;
             if let Some(slot) = counters.instance(window.key, start) {
                 slot.used = slot.used.saturating_add(rest.get());

@@ -74,9 +74,12 @@ impl Account {
         let draws = self.drawn_less(prior, amount)?;
         let moves = moves(prior, &draws);
         let (mut expired, mut repaid) = (Vec::new(), Vec::new());
+        // All of it first: what comes back to grants pays what is owed after that.
+        for entry in &moves {
+            self.move_back(entry, prior.user, CounterKey::of_balance(&entry.balance));
+        }
         for entry in &moves {
             let (scope, balance) = (entry.scope, CounterKey::of_balance(&entry.balance));
-            self.move_back(entry, prior.user, balance);
             let state = self.purse_mut(scope, prior.user).balance_mut(balance);
             let part = |(grant, amount)| GrantEntry { scope, balance, grant, amount };
             expired.extend(state.expire(now).into_iter().map(part));

@@ -10,6 +10,7 @@ mod estimate;
 mod extend;
 mod guards;
 mod ledgered;
+mod ordered;
 mod overage;
 mod properties;
 mod reasons;

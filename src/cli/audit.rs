@@ -10,16 +10,18 @@ use clap::Args;
 
 use super::output::{say, say_json};
 use super::{ConfigFile, Format, checkpoint};
+use crate::audit::holds::InFlight;
 use crate::audit::{Progress, Scope, audit};
 use crate::config::Config;
 use crate::ledger::sqlite::SqliteBooks;
 use crate::policy::load;
 use crate::units::Timestamp;
+use crate::units::time::Clock;
 
 /// `overfall audit`
 #[derive(Debug, Args)]
 pub(super) struct Audit {
-    /// The ledger file; the deployment file's where none is given
+    /// The ledger file, without what is in flight; where none is given, all that the deployment file's data folder holds
     #[arg(long, value_name = "FILE")]
     ledger: Option<PathBuf>,
     /// Only what has happened since this instant (RFC 3339, or a day in UTC); what came before is believed
@@ -42,9 +44,12 @@ pub(super) struct Audit {
 
 impl Audit {
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
-        let ledger = match self.ledger {
-            Some(ledger) => ledger,
-            None => Config::load(&self.config.config)?.ledger_path(),
+        let (ledger, data) = match self.ledger {
+            Some(ledger) => (ledger, None),
+            None => {
+                let config = Config::load(&self.config.config)?;
+                (config.ledger_path(), Some(config.data))
+            }
         };
         let shows_progress = std::io::stderr().is_terminal();
         let mut progress = |progress: Progress| {
@@ -54,7 +59,15 @@ impl Audit {
             }
         };
         let unread = || format!("{} cannot be audited", ledger.display());
-        let books = SqliteBooks::open(&ledger).with_context(unread)?;
+        let books = SqliteBooks::open_ahead(&ledger).with_context(unread)?;
+        // After the books are opened, so that what is booked meanwhile is not found open.
+        let in_flight = match &data {
+            Some(data) => {
+                let unread = || format!("{} cannot be looked at", data.display());
+                Some(InFlight::look(data, Clock::machine().now()).with_context(unread)?)
+            }
+            None => None,
+        };
         let account = match &self.account {
             Some(wanted) => {
                 let found = books.account(wanted).with_context(unread)?;
@@ -69,7 +82,10 @@ impl Audit {
         };
         let scope = Scope { since: self.since, account, checkpoint };
         let read_policy = |text: &str| load::parse("a policy in the books", text).ok().map(Arc::new);
-        let report = audit(&books, &read_policy, scope, &mut progress).with_context(unread)?;
+        let mut report = audit(&books, &read_policy, scope, &mut progress).with_context(unread)?;
+        if let Some(in_flight) = in_flight {
+            in_flight.check(&books, account, &mut report).with_context(unread)?;
+        }
         if shows_progress {
             super::output::progress("");
         }

@@ -8,11 +8,11 @@ use smallvec::SmallVec;
 
 use super::LedgerError;
 use super::chain::rows::{OwnedCell, RowBytes};
-use super::rows::{Cause, UpdateKind};
-use crate::access::record::{DrawEntry, GrantRecord, Outcome};
+use super::rows::{Cause, RevisedBy, UpdateKind};
+use crate::access::record::{AdjustmentRecord, DrawEntry, GrantRecord, Outcome};
 use crate::policy::compiled::Name;
 use crate::units::{
-    AccountId, DecisionId, GrantId, PolicyVersion, Price, Quantities, Seq, Timestamp, Unit, UserId,
+    AccountId, DecisionId, GrantId, OrderId, PolicyVersion, Price, Quantities, Seq, Timestamp, Unit, UserId,
 };
 
 /// A usage event with its money.
@@ -31,15 +31,15 @@ pub struct BookedEvent {
     /// The place it names as the account's event before it.
     pub previous: Option<i64>,
     /// The product.
-    pub feature: String,
+    pub feature: Name,
     /// The plan then.
-    pub plan: String,
+    pub plan: Name,
     /// The model.
-    pub model: String,
+    pub model: Name,
     /// The size of the video.
-    pub size: Option<String>,
+    pub size: Option<Name>,
     /// The tier that it was priced in.
-    pub tier: Option<String>,
+    pub tier: Option<Name>,
     /// The policy that decided.
     pub policy: PolicyVersion,
     /// The feature's unit; `None` where it cannot be read, as below.
@@ -81,13 +81,15 @@ pub struct BookedMoney {
     pub excess: i64,
     /// What balances gave.
     pub charged: i64,
+    /// The part of what is not owed that operators have given back.
+    pub refunded: i64,
     /// The hash of its row.
     pub row: [u8; 32],
     /// What a correction says beside its money.
     pub correction: Option<Box<BookedCorrection>>,
 }
 
-/// What the truth about a call was.
+/// What a revision says of a call beside its money.
 #[derive(Debug)]
 pub struct BookedCorrection {
     /// Who pays.
@@ -96,10 +98,12 @@ pub struct BookedCorrection {
     pub seq: Seq,
     /// When it was told.
     pub corrected_at: Timestamp,
+    /// By whom; `None` where it cannot be read, as below.
+    pub by: Option<RevisedBy>,
     /// What became of the call; `None` where it cannot be read, as below.
     pub outcome: Option<Outcome>,
     /// The tier that it was priced in.
-    pub tier: Option<String>,
+    pub tier: Option<Name>,
     /// What was used.
     pub used: Option<Quantities>,
     /// Where the truth is drawn from.
@@ -113,10 +117,12 @@ pub struct BookedCorrection {
 pub struct BookedRecord {
     /// Its place in the books.
     pub place: i64,
+    /// Who pays.
+    pub account: AccountId,
     /// Its place among the account's records.
     pub seq: Seq,
     /// `void`, `grant`, `expiry`, `correction`…
-    pub kind: String,
+    pub kind: Name,
     /// The digest of what it says.
     pub digest: Vec<u8>,
     /// Its row, to be hashed; with the money of a correction.
@@ -197,6 +203,15 @@ pub struct BookedGrant {
     pub balance: i64,
 }
 
+/// An adjustment as it was made.
+#[derive(Debug)]
+pub struct BookedAdjustment {
+    /// What its record says.
+    pub record: AdjustmentRecord,
+    /// The balance's row.
+    pub balance: i64,
+}
+
 /// A usage event and its monetization events, cell by cell as they are hashed.
 #[derive(Debug)]
 pub struct BookedCells {
@@ -230,6 +245,8 @@ pub struct Sizes {
     pub balances: u64,
     /// Grants.
     pub grants: u64,
+    /// Adjustments.
+    pub adjustments: u64,
     /// What is left of grants.
     pub remainders: u64,
     /// Records that are no usage events.
@@ -278,10 +295,15 @@ pub trait Books {
     fn events(&self, after: i64, limit: u32) -> Result<Vec<BookedEvent>, LedgerError>;
     /// The next balance updates after a place.
     fn updates(&self, after: i64, limit: u32) -> Result<Vec<BookedUpdate>, LedgerError>;
+    /// The next records that are no usage events, after a place.
+    fn records(&self, after: i64, limit: u32) -> Result<Vec<BookedRecord>, LedgerError>;
     /// An account's next records that are no usage events, after one and before another.
-    fn records(&self, account: AccountId, after: Seq, before: Seq) -> Result<Vec<BookedRecord>, LedgerError>;
-    /// Where the usage event of a decision stands: its place, account and seq.
-    fn event_of(&self, decision: DecisionId) -> Result<Option<(i64, AccountId, Seq)>, LedgerError>;
+    fn records_of(
+        &self,
+        account: AccountId,
+        after: Seq,
+        before: Seq,
+    ) -> Result<Vec<BookedRecord>, LedgerError>;
     /// A usage event as it is hashed.
     fn cells(&self, decision: DecisionId) -> Result<Option<BookedCells>, LedgerError>;
     /// The hashes of an account's rows after one, in the order of their records.
@@ -290,6 +312,10 @@ pub trait Books {
     fn updates_from(&self, account: AccountId, seq: Seq) -> Result<Vec<BookedUpdate>, LedgerError>;
     /// A grant.
     fn grant(&self, grant: GrantId) -> Result<Option<BookedGrant>, LedgerError>;
+    /// The hash of the monetization event that a record of this place adds to an earlier call.
+    fn revision_row(&self, account: AccountId, seq: Seq) -> Result<Option<[u8; 32]>, LedgerError>;
+    /// An adjustment.
+    fn adjustment(&self, order: OrderId) -> Result<Option<BookedAdjustment>, LedgerError>;
     /// The place after which everything stands that happened since an instant, of usage events and of updates.
     fn before(&self, since: Timestamp) -> Result<Extent, LedgerError>;
     /// The link of the record in this place of an account.

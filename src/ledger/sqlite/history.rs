@@ -213,7 +213,8 @@ fn revised(row: &Row<'_>) -> rusqlite::Result<RevisedRow> {
 
 /// Adjustments with their balance, and the grant as it was granted.
 pub(super) const ADJUSTMENTS: &str = "SELECT adjustments.id, account, user, name, adjustments.seq, grant_id, \
-     adjustments.amount, adjustments.repaid, adjusted_at, adjustments.idempotency_key, reason, priority, expires_at \
+     adjustments.amount, adjustments.repaid, adjusted_at, adjustments.idempotency_key, reason, priority, expires_at, \
+     adjustments.balance AS balance \
      FROM adjustments JOIN balances ON balances.id = adjustments.balance \
      LEFT JOIN grants ON grants.id = grant_id ";
 

@@ -1,4 +1,5 @@
 mod explained;
+mod ordered;
 
 use std::path::Path;
 

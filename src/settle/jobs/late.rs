@@ -83,7 +83,7 @@ impl Jobs {
         self.forget(&job.resource.id);
         Ok(match revised {
             Revised::Now(record, ticket) => {
-                metrics::counter!("overfall_corrections_total").increment(1);
+                metrics::counter!("overfall_corrections_total", "by" => "truth").increment(1);
                 tell_outcome(job, &record.ending, &record.charge);
                 Some(ticket)
             }

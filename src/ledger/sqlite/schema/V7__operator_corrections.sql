@@ -8,6 +8,7 @@ ALTER TABLE monetization_events ADD COLUMN ordered TEXT CHECK (ordered IN ('refu
 ALTER TABLE monetization_events ADD COLUMN order_id BLOB;
 ALTER TABLE monetization_events ADD COLUMN idempotency_key TEXT;
 ALTER TABLE monetization_events ADD COLUMN reason TEXT;
+CREATE UNIQUE INDEX revisions_by_place ON monetization_events (account, seq) WHERE seq IS NOT NULL;
 CREATE UNIQUE INDEX refunds_by_order ON monetization_events (order_id) WHERE order_id IS NOT NULL;
 
 -- What was added to a balance, or taken out of it, as it was ordered. `grant_id` is empty where it is the debt.
