@@ -21,7 +21,7 @@ use crate::meter::{Adjusting, Revised};
 use crate::policy::compiled::{CounterKey, Scope};
 use crate::settle::Truths;
 use crate::settle::truths::booked;
-use crate::units::{Credits, DecisionId, GrantId, OrderId, SignedCredits};
+use crate::units::{AccountId, Credits, DecisionId, GrantId, OrderId, SignedCredits};
 
 /// How often is looked for what is on its way to the books.
 const LOOKS: u32 = 50;
@@ -76,7 +76,7 @@ pub(super) async fn adjust(
     let order = operator.adjustment(&account, &headers, new).await?;
     let _one_at_a_time = operator.grant_order.lock().await;
     operator.is_unused_by_refunds(order.id).await?;
-    if let Some(known) = operator.known_adjustment(order.id).await? {
+    if let Some(known) = operator.known_adjustment(account.id, order.id).await? {
         let is_same = is_same(&known, &order);
         return if is_same { Ok((StatusCode::OK, Json(AdjustmentView::of(&known)))) } else { Err(reused()) };
     }
@@ -124,7 +124,7 @@ pub(super) async fn refund(
     if operator.ledger.adjustment(id).await?.is_some() {
         return Err(reused());
     }
-    if let Some(known) = operator.known_refund(id).await? {
+    if let Some(known) = operator.known_refund(row.account, id).await? {
         let is_same = known.decision == row.decision
             && known.reason == order.reason
             && amount.is_none_or(|amount| amount == known.amount);
@@ -149,7 +149,7 @@ impl Operator {
             (Some(grant), None) if new.user.is_none() => {
                 let missing = || Refused::missing(format!("grant {grant} of this account"));
                 let id: GrantId = grant.parse().map_err(|_| missing())?;
-                let row = self.booked_grant(id).await?;
+                let row = self.booked_grant(account.id, id).await?;
                 let row = row.filter(|row| row.account == account.id).ok_or_else(missing)?;
                 (row.user, row.balance.clone(), Adjusted::Grant(booked(&row).state))
             }
@@ -184,12 +184,12 @@ impl Operator {
     }
 
     /// A grant, also one that is on its way to the books.
-    async fn booked_grant(&self, id: GrantId) -> Result<Option<GrantRow>, Refused> {
+    async fn booked_grant(&self, account: AccountId, id: GrantId) -> Result<Option<GrantRow>, Refused> {
         for _ in 0..LOOKS {
             if let Some(row) = self.ledger.grant(id).await? {
                 return Ok(Some(row));
             }
-            if !self.meter.is_granting(id).await? {
+            if !self.meter.is_granting(account, id).await? {
                 return Ok(self.ledger.grant(id).await?);
             }
             tokio::time::sleep(PAUSE).await;
@@ -198,12 +198,12 @@ impl Operator {
     }
 
     /// The adjustment of an order that was made before, as the books have it.
-    async fn known_adjustment(&self, id: OrderId) -> Result<Option<AdjustmentRecord>, Refused> {
+    async fn known_adjustment(&self, account: AccountId, id: OrderId) -> Result<Option<AdjustmentRecord>, Refused> {
         for _ in 0..LOOKS {
             if let Some(record) = self.ledger.adjustment(id).await? {
                 return Ok(Some(record));
             }
-            if !self.meter.is_ordered(id).await? {
+            if !self.meter.is_ordered(account, id).await? {
                 return Ok(self.ledger.adjustment(id).await?);
             }
             tokio::time::sleep(PAUSE).await;
@@ -212,12 +212,12 @@ impl Operator {
     }
 
     /// The refund of an order that was made before, as the books have it.
-    async fn known_refund(&self, id: OrderId) -> Result<Option<RefundRow>, Refused> {
+    async fn known_refund(&self, account: AccountId, id: OrderId) -> Result<Option<RefundRow>, Refused> {
         for _ in 0..LOOKS {
             if let Some(row) = self.ledger.refund(id).await? {
                 return Ok(Some(row));
             }
-            if !self.meter.is_ordered(id).await? {
+            if !self.meter.is_ordered(account, id).await? {
                 return Ok(self.ledger.refund(id).await?);
             }
             tokio::time::sleep(PAUSE).await;

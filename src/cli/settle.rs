@@ -57,7 +57,7 @@ async fn settle(config: &Config) -> anyhow::Result<()> {
     let stats = Arc::clone(&worker.stats);
     tracing::info!(worker.name = worker.name, "the worker settles");
     let running = tokio::spawn(worker.run(stopping));
-    signalled().await?;
+    signalled().await;
     stop.send_replace(true);
     running.await?;
     let booked = stats.booked.load(std::sync::atomic::Ordering::Relaxed);
