@@ -10,6 +10,7 @@ pub(crate) mod packages;
 pub(crate) mod policies;
 pub(crate) mod ports;
 pub(crate) mod process;
+pub(crate) mod shared;
 pub(crate) mod tap;
 pub(crate) mod upstream;
 pub(crate) mod wait;

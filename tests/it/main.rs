@@ -25,6 +25,7 @@ mod corrections;
 mod crowd;
 mod docker;
 mod faults;
+mod fleet;
 mod idempotency;
 mod jobs;
 mod keys;

@@ -11,7 +11,7 @@ use tempfile::TempDir;
 const START_MAX: Duration = Duration::from_secs(20);
 
 /// A running server. Ended when it is dropped.
-pub(super) struct Server {
+pub(crate) struct Server {
     child: Child,
     port: u16,
     folder: TempDir,
@@ -20,12 +20,12 @@ pub(super) struct Server {
 
 impl Server {
     /// Starts one.
-    pub(super) fn start() -> Self {
+    pub(crate) fn start() -> Self {
         Self::start_with(&[])
     }
 
     /// Starts one with these settings besides.
-    pub(super) fn start_with(settings: &'static [&'static str]) -> Self {
+    pub(crate) fn start_with(settings: &'static [&'static str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let port = free_port();
         let mut server = Self { child: spawn(port, &folder, settings), port, folder, settings };
@@ -34,30 +34,30 @@ impl Server {
     }
 
     /// Where it listens.
-    pub(super) fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("redis://127.0.0.1:{}", self.port)
     }
 
     /// Kills it, and starts it again at the same place, empty.
-    pub(super) fn restart_empty(&mut self) {
+    pub(crate) fn restart_empty(&mut self) {
         self.kill();
         std::fs::remove_dir_all(self.folder.path().join("appendonlydir")).unwrap();
         self.start_again();
     }
 
     /// Starts it again at the same place, with what it kept.
-    pub(super) fn start_again(&mut self) {
+    pub(crate) fn start_again(&mut self) {
         self.child = spawn(self.port, &self.folder, self.settings);
         self.wait();
     }
 
     /// Stops it from answering, until [`Self::resume`].
-    pub(super) fn pause(&self) {
+    pub(crate) fn pause(&self) {
         self.signal(Signal::STOP);
     }
 
     /// Lets it answer again.
-    pub(super) fn resume(&self) {
+    pub(crate) fn resume(&self) {
         self.signal(Signal::CONT);
     }
 
@@ -66,7 +66,7 @@ impl Server {
     }
 
     /// Kills it.
-    pub(super) fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }

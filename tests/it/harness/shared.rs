@@ -1,0 +1,29 @@
+//! Stores that several gateways share: a Redis and a PostgreSQL of a test's own.
+
+use super::{Gateway, Setup};
+
+#[path = "../../../src/ledger/postgres/server.rs"]
+mod postgres;
+#[path = "../../../src/meter/redis/tests/server.rs"]
+mod redis;
+
+pub(crate) use postgres::PostgresServer;
+pub(crate) use redis::Server as RedisServer;
+
+/// A Redis and a PostgreSQL.
+pub(crate) struct SharedStores {
+    pub(crate) redis: RedisServer,
+    pub(crate) postgres: PostgresServer,
+}
+
+impl SharedStores {
+    /// Both, empty.
+    pub(crate) async fn start() -> Self {
+        Self { redis: RedisServer::start(), postgres: PostgresServer::start().await }
+    }
+
+    /// A gateway on them.
+    pub(crate) fn gateway(&self, policy: &str) -> Gateway {
+        Setup::default().policy(policy).shared(&self.redis.url(), &self.postgres.address()).start()
+    }
+}
