@@ -14,18 +14,23 @@
 //! - **Append-only**: the database itself refuses updates and deletes of events and balance updates.
 //! - **Cancel-safe**: dropping a future leaves it unknown whether it was done; do it again.
 
+mod booking;
 pub mod books;
+mod cells;
 pub mod chain;
 #[cfg(test)]
 pub(crate) mod conformance;
 pub mod directory;
+mod fields;
 pub mod posting;
 pub mod recorded;
 pub mod rows;
 #[cfg(test)]
 pub(crate) mod samples;
+mod slots;
 pub mod sqlite;
 pub mod text;
+mod told;
 
 use async_trait::async_trait;
 

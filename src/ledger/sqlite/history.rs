@@ -1,12 +1,10 @@
 //! Reading the books: grants, balance updates, decisions.
 
-use rusqlite::{Connection, OptionalExtension, Row, params};
+use rusqlite::{Connection, OptionalExtension, params};
 
-use super::columns::{Count, Owned, parsed, word};
-use crate::access::record::{Charge, GrantOrigin};
-use crate::ledger::rows::{BalanceUpdateRow, Cause, DecisionRow, GrantRow, Page};
-use crate::ledger::{LedgerError, text};
-use crate::units::{AccountId, Credits, DecisionId, GrantId, Quantities, SignedCredits};
+use crate::ledger::rows::{BalanceUpdateRow, DecisionRow, GrantRow, Page};
+use crate::ledger::{LedgerError, told};
+use crate::units::{AccountId, DecisionId, GrantId};
 
 /// Grants with their balance and what is left of them.
 pub(super) const GRANTS: &str = "SELECT grants.id, account, user, name, amount, priority, expires_at, granted_at, \
@@ -26,49 +24,14 @@ pub(super) const DECISION: &str = "SELECT usage_events.*, revision, price, gross
 
 pub(super) fn grant(connection: &Connection, grant: GrantId) -> Result<Option<GrantRow>, LedgerError> {
     let mut select = connection.prepare_cached(&format!("{GRANTS} WHERE grants.id = ?1"))?;
-    Ok(select.query_row([grant], grant_row).optional()?)
+    Ok(select.query_row([grant], |row| Ok(told::grant_row(row)?)).optional()?)
 }
 
 pub(super) fn grants(connection: &Connection, account: AccountId) -> Result<Vec<GrantRow>, LedgerError> {
     let order = "WHERE account = ?1 ORDER BY name, user, priority, expires_at IS NULL, expires_at, grants.id";
     let mut select = connection.prepare_cached(&format!("{GRANTS} {order}"))?;
-    let rows = select.query_map([account], grant_row)?;
+    let rows = select.query_map([account], |row| Ok(told::grant_row(row)?))?;
     Ok(rows.collect::<Result<_, _>>()?)
-}
-
-pub(super) fn grant_row(row: &Row<'_>) -> rusqlite::Result<GrantRow> {
-    let Owned(user) = row.get("user")?;
-    let remaining: SignedCredits = row.get("remaining")?;
-    Ok(GrantRow {
-        grant: row.get("id")?,
-        account: row.get("account")?,
-        user,
-        balance: row.get("name")?,
-        amount: row.get("amount")?,
-        // Below zero only in books that the audit calls broken: nothing can be drawn then either.
-        remaining: remaining.available(),
-        priority: row.get("priority")?,
-        expires_at: row.get("expires_at")?,
-        granted_at: row.get("granted_at")?,
-        origin: origin(row)?,
-    })
-}
-
-/// Who ordered a grant, or why.
-pub(super) fn origin(row: &Row<'_>) -> rusqlite::Result<GrantOrigin> {
-    let idempotency_key: Option<std::sync::Arc<str>> = row.get("idempotency_key")?;
-    Ok(match idempotency_key {
-        Some(idempotency_key) => GrantOrigin::Operator { idempotency_key, note: row.get("note")? },
-        None => GrantOrigin::Issue { decision: row.get("decision")? },
-    })
-}
-
-/// What caused a balance update.
-pub(super) fn cause(row: &Row<'_>) -> rusqlite::Result<Cause> {
-    Ok(match row.get_ref("cause_kind")?.as_str()? {
-        "decision" => Cause::Decision(row.get("cause")?),
-        _ => Cause::Grant(row.get("cause")?),
-    })
 }
 
 pub(super) fn balance_updates(
@@ -93,7 +56,7 @@ pub(super) fn balance_updates(
         && rows.len() < usize::from(page.0)
     {
         let row =
-            select.query_row(params![place, account], |row| Ok((row.get("previous")?, update_row(row)?)));
+            select.query_row(params![place, account], |row| Ok((row.get("previous")?, told::update_row(row)?)));
         let (previous, row) = row.optional()?.ok_or_else(|| broken("balance update", place))?;
         next = earlier(previous, place)?;
         rows.push(row);
@@ -101,31 +64,12 @@ pub(super) fn balance_updates(
     Ok(rows)
 }
 
-fn update_row(row: &Row<'_>) -> rusqlite::Result<BalanceUpdateRow> {
-    let Owned(user) = row.get("user")?;
-    Ok(BalanceUpdateRow {
-        place: row.get("place")?,
-        seq: row.get("seq")?,
-        account: row.get("account")?,
-        user,
-        balance: row.get("name")?,
-        kind: word(row, "kind")?,
-        cause: cause(row)?,
-        grant: row.get("grant_id")?,
-        amount: row.get("amount")?,
-        before: row.get("before")?,
-        after: row.get("after")?,
-        at: row.get("at")?,
-        hash: row.get("hash")?,
-    })
-}
-
 pub(super) fn decision(
     connection: &Connection,
     decision: DecisionId,
 ) -> Result<Option<DecisionRow>, LedgerError> {
     let mut select = connection.prepare_cached(&format!("{DECISION} WHERE usage_events.decision = ?1"))?;
-    Ok(select.query_row([decision], decision_row).optional()?)
+    Ok(select.query_row([decision], |row| Ok(told::decision_row(row)?)).optional()?)
 }
 
 pub(super) fn decisions(
@@ -152,71 +96,12 @@ pub(super) fn decisions(
         && rows.len() < usize::from(page.0)
     {
         let row =
-            select.query_row(params![place, account], |row| Ok((row.get("previous")?, decision_row(row)?)));
+            select.query_row(params![place, account], |row| Ok((row.get("previous")?, told::decision_row(row)?)));
         let (previous, row) = row.optional()?.ok_or_else(|| broken("usage event", place))?;
         next = earlier(previous, place)?;
         rows.push(row);
     }
     Ok(rows)
-}
-
-pub(super) fn decision_row(row: &Row<'_>) -> rusqlite::Result<DecisionRow> {
-    let revision: u32 = row.get("revision")?;
-    let is_corrected = revision > 1;
-    let live = |first, corrected| if is_corrected { corrected } else { first };
-    Ok(DecisionRow {
-        decision: row.get("decision")?,
-        seq: row.get("seq")?,
-        account: row.get("account")?,
-        user: row.get("user")?,
-        feature: row.get("feature")?,
-        plan: row.get("plan")?,
-        model: row.get("model")?,
-        size: row.get("size")?,
-        policy: row.get("policy")?,
-        unit: word(row, "unit")?,
-        held_at: row.get("held_at")?,
-        ended_at: row.get("ended_at")?,
-        revision,
-        outcome: word(row, live("outcome", "true_outcome"))?,
-        grade: word(row, live("grade", "true_grade"))?,
-        tier: row.get(live("tier", "true_tier"))?,
-        status: row.get("status")?,
-        estimate: parsed(row, "estimate", text::to_quantities)?,
-        used: if is_corrected { parsed(row, "true_used", text::to_quantities)? } else { used(row)? },
-        price: parsed(row, "price", text::to_price)?,
-        held: parsed(row, "held", text::to_draws)?,
-        draws: parsed(row, live("draws", "true_draws"), text::to_draws)?,
-        charge: charge(row)?,
-    })
-}
-
-/// What a usage event says was used.
-pub(super) fn used(row: &Row<'_>) -> rusqlite::Result<Quantities> {
-    let count = |column: &str| row.get(column).map(|Count(count)| count);
-    let tool_calls = match row.get_ref("tool_calls")?.as_str_or_null()? {
-        Some(_) => parsed(row, "tool_calls", |text| serde_json::from_str(text).ok())?,
-        None => crate::units::ToolCalls::new(),
-    };
-    Ok(Quantities {
-        input_tokens: count("input_tokens")?,
-        cached_input_tokens: count("cached_input_tokens")?,
-        cache_write_tokens: count("cache_write_tokens")?,
-        output_tokens: count("output_tokens")?,
-        seconds: count("seconds")?,
-        tool_calls,
-    })
-}
-
-fn charge(row: &Row<'_>) -> rusqlite::Result<Charge> {
-    let credits = |column: &str| row.get::<_, Credits>(column);
-    Ok(Charge {
-        gross: credits("gross")?,
-        covered: credits("covered")?,
-        forgiven: credits("forgiven")?,
-        excess: credits("excess")?,
-        charged: credits("charged")?,
-    })
 }
 
 /// The place before this one, which lies before it: a walk ends even in damaged books.

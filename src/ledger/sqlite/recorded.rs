@@ -1,19 +1,15 @@
 //! The books in the file as replay reads them: sorted runs, merged account by account.
 
-use rusqlite::{Row, params};
+use rusqlite::params;
 
-use super::blocks::block_row;
 use super::books::SqliteBooks;
-use super::columns::{Count, Owned, parsed, word};
-use super::history::{DECISION, cause, decision_row, origin, used};
+use super::history::DECISION;
 use super::merge::Peeked;
-use crate::access::record::GrantRecord;
-use crate::ledger::recorded::{
-    Entry, EntryKind, Recorded, RecordedCall, RecordedMoney, RecordedUpdate, Replaced, Request,
-};
+use crate::ledger::LedgerError;
+use crate::ledger::recorded::{Entry, EntryKind, Recorded, Request};
 use crate::ledger::rows::DecisionRow;
-use crate::ledger::{LedgerError, text};
-use crate::units::{AccountId, Seq, Timestamp};
+use crate::ledger::told::{self, entries};
+use crate::units::{AccountId, Timestamp};
 
 const CALLS: &str = "SELECT usage_events.*, revision, price, gross, covered, forgiven, excess, charged, \
      monetization_events.policy AS priced_by FROM usage_events LEFT JOIN monetization_events \
@@ -45,13 +41,13 @@ impl Recorded for SqliteBooks {
         let others = "SELECT account, seq, kind FROM records ORDER BY account, seq";
         let mut others = self.connection.prepare(others)?;
         let mut updates = self.connection.prepare(UPDATES)?;
-        let mut calls = Peeked::new(calls.query_map([], |row| Ok((place(row)?, call(row)?)))?)?;
+        let mut calls = Peeked::new(calls.query_map([], |row| Ok((entries::place(row)?, entries::call(row)?)))?)?;
         let mut corrections =
-            Peeked::new(corrections.query_map([], |row| Ok((place(row)?, correction(row)?)))?)?;
-        let mut grants = Peeked::new(grants.query_map([], |row| Ok((place(row)?, grant_record(row)?)))?)?;
+            Peeked::new(corrections.query_map([], |row| Ok((entries::place(row)?, entries::correction(row)?)))?)?;
+        let mut grants = Peeked::new(grants.query_map([], |row| Ok((entries::place(row)?, entries::grant_record(row)?)))?)?;
         let mut others =
-            Peeked::new(others.query_map([], |row| Ok((place(row)?, row.get::<_, String>(2)?)))?)?;
-        let mut updates = Peeked::new(updates.query_map([], |row| Ok((place(row)?, update(row)?)))?)?;
+            Peeked::new(others.query_map([], |row| Ok((entries::place(row)?, row.get::<_, String>(2)?)))?)?;
+        let mut updates = Peeked::new(updates.query_map([], |row| Ok((entries::place(row)?, entries::update(row)?)))?)?;
         while let Some(next) = [calls.key(), corrections.key(), grants.key(), others.key(), updates.key()]
             .into_iter()
             .flatten()
@@ -84,15 +80,15 @@ impl Recorded for SqliteBooks {
         let mut calls = self.connection.prepare(&format!("{DECISION} {order}"))?;
         let mut blocks = self.connection.prepare(BLOCKS)?;
         let mut grants = Peeked::new(grants.query_map([], |row| {
-            let grant = grant_record(row)?;
+            let grant = entries::grant_record(row)?;
             Ok(((grant.account, grant.granted_at), grant))
         })?)?;
         let mut calls = Peeked::new(calls.query_map([], |row| {
-            let call = decision_row(row)?;
+            let call = told::decision_row(row)?;
             Ok(((call.account, call.held_at), call))
         })?)?;
         let mut blocks = Peeked::new(blocks.query_map([], |row| {
-            let mut block = block_row(row)?;
+            let mut block = told::block_row(row)?;
             if block.plan.is_none() {
                 block.plan = row.get("plan")?;
             }
@@ -123,110 +119,9 @@ impl Recorded for SqliteBooks {
         let mut calls = self.connection.prepare(&format!("{DECISION} {range}"))?;
         let mut rows = calls.query(params![from, until])?;
         while let Some(row) = rows.next()? {
-            visit(decision_row(row)?);
+            visit(told::decision_row(row)?);
         }
         Ok(())
     }
 }
 
-fn place(row: &Row<'_>) -> rusqlite::Result<(AccountId, Seq)> {
-    Ok((row.get("account")?, row.get("seq")?))
-}
-
-fn call(row: &Row<'_>) -> rusqlite::Result<RecordedCall> {
-    let money = match row.get_ref("revision")?.as_i64_or_null()? {
-        Some(_) => Some(money(row)?),
-        None => None,
-    };
-    Ok(RecordedCall {
-        tier: row.get("tier")?,
-        outcome: word(row, "outcome")?,
-        used: used(row)?,
-        ended_at: row.get("ended_at")?,
-        draws: parsed(row, "draws", text::to_draws)?,
-        money,
-        ..of_request(row)?
-    })
-}
-
-fn correction(row: &Row<'_>) -> rusqlite::Result<(RecordedCall, Replaced)> {
-    let call = RecordedCall {
-        tier: row.get("true_tier")?,
-        outcome: word(row, "true_outcome")?,
-        used: parsed(row, "true_used", text::to_quantities)?,
-        ended_at: row.get("corrected_at")?,
-        draws: parsed(row, "true_draws", text::to_draws)?,
-        money: Some(money(row)?),
-        ..of_request(row)?
-    };
-    let Count(forgiven) = row.get("old_forgiven")?;
-    let draws = parsed(row, "old_draws", text::to_draws)?;
-    Ok((call, Replaced { at: row.get("old_at")?, draws, forgiven }))
-}
-
-/// What a call and its correction have in common.
-fn of_request(row: &Row<'_>) -> rusqlite::Result<RecordedCall> {
-    let held_at = row.get("held_at")?;
-    Ok(RecordedCall {
-        decision: row.get("decision")?,
-        user: row.get("user")?,
-        feature: row.get("feature")?,
-        plan: row.get("plan")?,
-        model: row.get("model")?,
-        size: row.get("size")?,
-        tier: None,
-        unit: word(row, "unit")?,
-        outcome: crate::access::record::Outcome::Completed,
-        used: crate::units::Quantities::default(),
-        held_at,
-        ended_at: held_at,
-        draws: Vec::new(),
-        money: None,
-    })
-}
-
-fn money(row: &Row<'_>) -> rusqlite::Result<RecordedMoney> {
-    Ok(RecordedMoney {
-        policy: row.get("priced_by")?,
-        price: text::to_price(row.get_ref("price")?.as_str()?),
-        gross: row.get("gross")?,
-        covered: row.get("covered")?,
-        forgiven: row.get("forgiven")?,
-        excess: row.get("excess")?,
-        charged: row.get("charged")?,
-    })
-}
-
-/// A grant as it was granted.
-pub(super) fn grant_record(row: &Row<'_>) -> rusqlite::Result<GrantRecord> {
-    let Owned(user) = row.get("user")?;
-    Ok(GrantRecord {
-        seq: row.get("seq")?,
-        grant: row.get("id")?,
-        account: row.get("account")?,
-        user,
-        balance: row.get("name")?,
-        amount: row.get("amount")?,
-        repaid: row.get("repaid")?,
-        priority: row.get("priority")?,
-        expires_at: row.get("expires_at")?,
-        granted_at: row.get("granted_at")?,
-        origin: origin(row)?,
-    })
-}
-
-fn update(row: &Row<'_>) -> rusqlite::Result<RecordedUpdate> {
-    let Owned(user) = row.get("user")?;
-    Ok(RecordedUpdate {
-        user,
-        balance: row.get("name")?,
-        kind: word(row, "kind")?,
-        cause: cause(row)?,
-        grant: row.get("grant_id")?,
-        amount: row.get("amount")?,
-        before: row.get("before")?,
-        after: row.get("after")?,
-        at: row.get("at")?,
-        hash: row.get("hash")?,
-    })
-}

@@ -5,13 +5,13 @@ use rusqlite::types::{FromSqlError, ValueRef};
 use smallvec::SmallVec;
 
 use super::super::columns::{Owned, cell_of};
-use super::super::recorded::grant_record;
 use crate::ledger::books::{
     BookedCorrection, BookedEvent, BookedGrant, BookedMoney, BookedStanding, BookedUpdate,
 };
 use crate::ledger::chain::rows::{EVENT, MONEY, RowBytes, RowKind};
 use crate::ledger::rows::Cause;
 use crate::ledger::text;
+use crate::ledger::told::entries::grant_record;
 use crate::units::{DecisionId, Quantities, Seq, Timestamp, ToolCalls};
 
 /// Begins a row with its first cells, as they are hashed.

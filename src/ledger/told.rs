@@ -1,0 +1,249 @@
+//! What rows of the books and the directory say. Every store shares it; its queries name the columns alike.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::fields::{Count, Fields, Owned, Told, parsed, word};
+use super::rows::{
+    AccountRow, BalanceUpdateRow, BlockRow, Cause, DecisionRow, GrantRow, KeyRow, Owned as Made, Owner, UserRow,
+};
+use super::text;
+use crate::access::record::{Charge, GrantOrigin, JobKind, JobRecord, MadeVideo, Resource};
+use crate::access::{Block, Reason};
+use crate::policy::compiled::Name;
+use crate::units::{Credits, Quantities, SignedCredits, Timestamp, ToolCalls};
+
+pub(super) mod entries;
+
+pub(in crate::ledger) fn account(row: &impl Fields) -> Told<AccountRow> {
+    Ok(AccountRow {
+        id: row.get("id")?,
+        name: row.get("name")?,
+        plan: row.get("plan")?,
+        status: word(row, "status")?,
+        created_at: row.get("created_at")?,
+    })
+}
+
+pub(in crate::ledger) fn user(row: &impl Fields) -> Told<UserRow> {
+    Ok(UserRow {
+        id: row.get("id")?,
+        account: row.get("account")?,
+        name: row.get("name")?,
+        created_at: row.get("created_at")?,
+    })
+}
+
+pub(in crate::ledger) fn key(row: &impl Fields) -> Told<KeyRow> {
+    Ok(KeyRow {
+        id: row.get("id")?,
+        user: row.get("user")?,
+        account: row.get("account")?,
+        hash: row.get("hash")?,
+        hint: row.get("hint")?,
+        created_at: row.get("created_at")?,
+        expires_at: row.get("expires_at")?,
+        revoked_at: row.get("revoked_at")?,
+    })
+}
+
+pub(in crate::ledger) fn grant_row(row: &impl Fields) -> Told<GrantRow> {
+    let Owned(user) = row.get("user")?;
+    let remaining: SignedCredits = row.get("remaining")?;
+    Ok(GrantRow {
+        grant: row.get("id")?,
+        account: row.get("account")?,
+        user,
+        balance: row.get("name")?,
+        amount: row.get("amount")?,
+        // Below zero only in books that the audit calls broken: nothing can be drawn then either.
+        remaining: remaining.available(),
+        priority: row.get("priority")?,
+        expires_at: row.get("expires_at")?,
+        granted_at: row.get("granted_at")?,
+        origin: origin(row)?,
+    })
+}
+
+/// Who ordered a grant, or why.
+pub(in crate::ledger) fn origin(row: &impl Fields) -> Told<GrantOrigin> {
+    let idempotency_key: Option<Arc<str>> = row.get("idempotency_key")?;
+    Ok(match idempotency_key {
+        Some(idempotency_key) => GrantOrigin::Operator { idempotency_key, note: row.get("note")? },
+        None => GrantOrigin::Issue { decision: row.get("decision")? },
+    })
+}
+
+/// What caused a balance update.
+pub(in crate::ledger) fn cause(row: &impl Fields) -> Told<Cause> {
+    Ok(match row.words("cause_kind")? {
+        "decision" => Cause::Decision(row.get("cause")?),
+        _ => Cause::Grant(row.get("cause")?),
+    })
+}
+
+pub(in crate::ledger) fn update_row(row: &impl Fields) -> Told<BalanceUpdateRow> {
+    let Owned(user) = row.get("user")?;
+    Ok(BalanceUpdateRow {
+        place: row.get("place")?,
+        seq: row.get("seq")?,
+        account: row.get("account")?,
+        user,
+        balance: row.get("name")?,
+        kind: word(row, "kind")?,
+        cause: cause(row)?,
+        grant: row.get("grant_id")?,
+        amount: row.get("amount")?,
+        before: row.get("before")?,
+        after: row.get("after")?,
+        at: row.get("at")?,
+        hash: row.get("hash")?,
+    })
+}
+
+pub(in crate::ledger) fn decision_row(row: &impl Fields) -> Told<DecisionRow> {
+    let revision: u32 = row.get("revision")?;
+    let is_corrected = revision > 1;
+    let live = |first, corrected| if is_corrected { corrected } else { first };
+    Ok(DecisionRow {
+        decision: row.get("decision")?,
+        seq: row.get("seq")?,
+        account: row.get("account")?,
+        user: row.get("user")?,
+        feature: row.get("feature")?,
+        plan: row.get("plan")?,
+        model: row.get("model")?,
+        size: row.get("size")?,
+        policy: row.get("policy")?,
+        unit: word(row, "unit")?,
+        held_at: row.get("held_at")?,
+        ended_at: row.get("ended_at")?,
+        revision,
+        outcome: word(row, live("outcome", "true_outcome"))?,
+        grade: word(row, live("grade", "true_grade"))?,
+        tier: row.get(live("tier", "true_tier"))?,
+        status: row.get("status")?,
+        estimate: parsed(row, "estimate", text::to_quantities)?,
+        used: if is_corrected { parsed(row, "true_used", text::to_quantities)? } else { used(row)? },
+        price: parsed(row, "price", text::to_price)?,
+        held: parsed(row, "held", text::to_draws)?,
+        draws: parsed(row, live("draws", "true_draws"), text::to_draws)?,
+        charge: charge(row)?,
+    })
+}
+
+/// What a usage event says was used.
+pub(in crate::ledger) fn used(row: &impl Fields) -> Told<Quantities> {
+    let count = |column: &str| row.get(column).map(|Count(count)| count);
+    let calls: Option<Arc<str>> = row.get("tool_calls")?;
+    let tool_calls = match calls {
+        Some(_) => parsed(row, "tool_calls", |text| serde_json::from_str(text).ok())?,
+        None => ToolCalls::new(),
+    };
+    Ok(Quantities {
+        input_tokens: count("input_tokens")?,
+        cached_input_tokens: count("cached_input_tokens")?,
+        cache_write_tokens: count("cache_write_tokens")?,
+        output_tokens: count("output_tokens")?,
+        seconds: count("seconds")?,
+        tool_calls,
+    })
+}
+
+fn charge(row: &impl Fields) -> Told<Charge> {
+    let credits = |column: &str| row.get::<Credits>(column);
+    Ok(Charge {
+        gross: credits("gross")?,
+        covered: credits("covered")?,
+        forgiven: credits("forgiven")?,
+        excess: credits("excess")?,
+        charged: credits("charged")?,
+    })
+}
+
+/// Why, and what else the request was priced by; logs of before have no such words.
+#[derive(Serialize, Deserialize)]
+struct BlockText {
+    reason: Reason,
+    binding: Option<Name>,
+    next: Option<Timestamp>,
+    need: Option<Credits>,
+    have: Option<Credits>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    plan: Option<Name>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    tier: Option<Arc<str>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    size: Option<Arc<str>>,
+}
+
+impl BlockText {
+    fn of(row: &BlockRow) -> Self {
+        let Block { reason, binding, next, need, have } = row.block.clone();
+        let (plan, tier, size) = (row.plan.clone(), row.tier.clone(), row.size.clone());
+        Self { reason, binding, next, need, have, plan, tier, size }
+    }
+}
+
+/// The text of a block.
+pub(in crate::ledger) fn of_block(row: &BlockRow) -> Option<String> {
+    serde_json::to_string(&BlockText::of(row)).ok()
+}
+
+pub(in crate::ledger) fn block_row(row: &impl Fields) -> Told<BlockRow> {
+    let Count(count) = row.get("count")?;
+    let why: BlockText = parsed(row, "block", |text| serde_json::from_str(text).ok())?;
+    let BlockText { reason, binding, next, need, have, plan, tier, size } = why;
+    Ok(BlockRow {
+        decision: row.get("decision")?,
+        at: row.get("at")?,
+        account: row.get("account")?,
+        user: row.get("user")?,
+        feature: row.get("feature")?,
+        model: row.get("model")?,
+        policy: row.get("policy")?,
+        estimate: parsed(row, "estimate", text::to_quantities)?,
+        plan,
+        tier,
+        size,
+        block: Block { reason, binding, next, need, have },
+        count,
+    })
+}
+
+/// Whose a thing made upstream is.
+pub(in crate::ledger) fn owner(row: &impl Fields) -> Told<Owner> {
+    let what = match row.words("kind")? {
+        "video" => {
+            let Count(seconds) = row.get("seconds")?;
+            Made::Video(MadeVideo { model: row.get("model")?, seconds, size: row.get("size")? })
+        }
+        "character" => Made::Character,
+        _ => {
+            let Count(context_tokens) = row.get("context_tokens")?;
+            Made::Response { context_tokens }
+        }
+    };
+    Ok(Owner {
+        account: row.get("account")?,
+        user: row.get("user")?,
+        made_at: row.get("made_at")?,
+        what,
+        upstream: row.get("upstream")?,
+    })
+}
+
+/// A job that its deadline has ended.
+pub(in crate::ledger) fn late_job(row: &impl Fields) -> Told<JobRecord> {
+    let is_video = row.words("kind")? == "video";
+    Ok(JobRecord {
+        decision: row.get("decision")?,
+        account: row.get("account")?,
+        user: row.get("user")?,
+        kind: if is_video { JobKind::Video } else { JobKind::Response },
+        resource: Resource { id: row.get("id")?, upstream: row.get("upstream")? },
+        began_at: row.get("held_at")?,
+        expires_at: row.get("ended_at")?,
+    })
+}
