@@ -178,10 +178,13 @@ fn count(count: u64) -> Cell<'static> {
     Cell::Integer(i64::try_from(count).unwrap_or(i64::MAX))
 }
 
-fn words(text: &str) -> Cell<'_> {
-    Cell::Text(text.as_bytes())
+/// Text up to a NUL, which not every store can keep.
+pub(super) fn words(text: &str) -> Cell<'_> {
+    let end = text.find('\0').unwrap_or(text.len());
+    Cell::Text(&text.as_bytes()[..end])
 }
 
-fn perhaps(text: Option<&str>) -> Cell<'_> {
+/// The same of text that may not be there.
+pub(super) fn perhaps(text: Option<&str>) -> Cell<'_> {
     text.map_or(Cell::Null, words)
 }

@@ -38,7 +38,7 @@ pub(super) trait Fields {
     fn cell(&self, column: &str) -> Told<Cell<'_>>;
 
     /// What the value in a column is.
-    fn get<T: FromCell>(&self, column: &str) -> Told<T> {
+    fn told<T: FromCell>(&self, column: &str) -> Told<T> {
         let cell = self.cell(column)?;
         T::from_cell(cell).ok_or_else(|| Unreadable { what: format!("{column}, which is {cell:?},") })
     }

@@ -18,112 +18,112 @@ pub(super) mod entries;
 
 pub(in crate::ledger) fn account(row: &impl Fields) -> Told<AccountRow> {
     Ok(AccountRow {
-        id: row.get("id")?,
-        name: row.get("name")?,
-        plan: row.get("plan")?,
+        id: row.told("id")?,
+        name: row.told("name")?,
+        plan: row.told("plan")?,
         status: word(row, "status")?,
-        created_at: row.get("created_at")?,
+        created_at: row.told("created_at")?,
     })
 }
 
 pub(in crate::ledger) fn user(row: &impl Fields) -> Told<UserRow> {
     Ok(UserRow {
-        id: row.get("id")?,
-        account: row.get("account")?,
-        name: row.get("name")?,
-        created_at: row.get("created_at")?,
+        id: row.told("id")?,
+        account: row.told("account")?,
+        name: row.told("name")?,
+        created_at: row.told("created_at")?,
     })
 }
 
 pub(in crate::ledger) fn key(row: &impl Fields) -> Told<KeyRow> {
     Ok(KeyRow {
-        id: row.get("id")?,
-        user: row.get("user")?,
-        account: row.get("account")?,
-        hash: row.get("hash")?,
-        hint: row.get("hint")?,
-        created_at: row.get("created_at")?,
-        expires_at: row.get("expires_at")?,
-        revoked_at: row.get("revoked_at")?,
+        id: row.told("id")?,
+        user: row.told("user")?,
+        account: row.told("account")?,
+        hash: row.told("hash")?,
+        hint: row.told("hint")?,
+        created_at: row.told("created_at")?,
+        expires_at: row.told("expires_at")?,
+        revoked_at: row.told("revoked_at")?,
     })
 }
 
 pub(in crate::ledger) fn grant_row(row: &impl Fields) -> Told<GrantRow> {
-    let Owned(user) = row.get("user")?;
-    let remaining: SignedCredits = row.get("remaining")?;
+    let Owned(user) = row.told("user")?;
+    let remaining: SignedCredits = row.told("remaining")?;
     Ok(GrantRow {
-        grant: row.get("id")?,
-        account: row.get("account")?,
+        grant: row.told("id")?,
+        account: row.told("account")?,
         user,
-        balance: row.get("name")?,
-        amount: row.get("amount")?,
+        balance: row.told("name")?,
+        amount: row.told("amount")?,
         // Below zero only in books that the audit calls broken: nothing can be drawn then either.
         remaining: remaining.available(),
-        priority: row.get("priority")?,
-        expires_at: row.get("expires_at")?,
-        granted_at: row.get("granted_at")?,
+        priority: row.told("priority")?,
+        expires_at: row.told("expires_at")?,
+        granted_at: row.told("granted_at")?,
         origin: origin(row)?,
     })
 }
 
 /// Who ordered a grant, or why.
 pub(in crate::ledger) fn origin(row: &impl Fields) -> Told<GrantOrigin> {
-    let idempotency_key: Option<Arc<str>> = row.get("idempotency_key")?;
+    let idempotency_key: Option<Arc<str>> = row.told("idempotency_key")?;
     Ok(match idempotency_key {
-        Some(idempotency_key) => GrantOrigin::Operator { idempotency_key, note: row.get("note")? },
-        None => GrantOrigin::Issue { decision: row.get("decision")? },
+        Some(idempotency_key) => GrantOrigin::Operator { idempotency_key, note: row.told("note")? },
+        None => GrantOrigin::Issue { decision: row.told("decision")? },
     })
 }
 
 /// What caused a balance update.
 pub(in crate::ledger) fn cause(row: &impl Fields) -> Told<Cause> {
     Ok(match row.words("cause_kind")? {
-        "decision" => Cause::Decision(row.get("cause")?),
-        _ => Cause::Grant(row.get("cause")?),
+        "decision" => Cause::Decision(row.told("cause")?),
+        _ => Cause::Grant(row.told("cause")?),
     })
 }
 
 pub(in crate::ledger) fn update_row(row: &impl Fields) -> Told<BalanceUpdateRow> {
-    let Owned(user) = row.get("user")?;
+    let Owned(user) = row.told("user")?;
     Ok(BalanceUpdateRow {
-        place: row.get("place")?,
-        seq: row.get("seq")?,
-        account: row.get("account")?,
+        place: row.told("place")?,
+        seq: row.told("seq")?,
+        account: row.told("account")?,
         user,
-        balance: row.get("name")?,
+        balance: row.told("name")?,
         kind: word(row, "kind")?,
         cause: cause(row)?,
-        grant: row.get("grant_id")?,
-        amount: row.get("amount")?,
-        before: row.get("before")?,
-        after: row.get("after")?,
-        at: row.get("at")?,
-        hash: row.get("hash")?,
+        grant: row.told("grant_id")?,
+        amount: row.told("amount")?,
+        before: row.told("before")?,
+        after: row.told("after")?,
+        at: row.told("at")?,
+        hash: row.told("hash")?,
     })
 }
 
 pub(in crate::ledger) fn decision_row(row: &impl Fields) -> Told<DecisionRow> {
-    let revision: u32 = row.get("revision")?;
+    let revision: u32 = row.told("revision")?;
     let is_corrected = revision > 1;
     let live = |first, corrected| if is_corrected { corrected } else { first };
     Ok(DecisionRow {
-        decision: row.get("decision")?,
-        seq: row.get("seq")?,
-        account: row.get("account")?,
-        user: row.get("user")?,
-        feature: row.get("feature")?,
-        plan: row.get("plan")?,
-        model: row.get("model")?,
-        size: row.get("size")?,
-        policy: row.get("policy")?,
+        decision: row.told("decision")?,
+        seq: row.told("seq")?,
+        account: row.told("account")?,
+        user: row.told("user")?,
+        feature: row.told("feature")?,
+        plan: row.told("plan")?,
+        model: row.told("model")?,
+        size: row.told("size")?,
+        policy: row.told("policy")?,
         unit: word(row, "unit")?,
-        held_at: row.get("held_at")?,
-        ended_at: row.get("ended_at")?,
+        held_at: row.told("held_at")?,
+        ended_at: row.told("ended_at")?,
         revision,
         outcome: word(row, live("outcome", "true_outcome"))?,
         grade: word(row, live("grade", "true_grade"))?,
-        tier: row.get(live("tier", "true_tier"))?,
-        status: row.get("status")?,
+        tier: row.told(live("tier", "true_tier"))?,
+        status: row.told("status")?,
         estimate: parsed(row, "estimate", text::to_quantities)?,
         used: if is_corrected { parsed(row, "true_used", text::to_quantities)? } else { used(row)? },
         price: parsed(row, "price", text::to_price)?,
@@ -135,8 +135,8 @@ pub(in crate::ledger) fn decision_row(row: &impl Fields) -> Told<DecisionRow> {
 
 /// What a usage event says was used.
 pub(in crate::ledger) fn used(row: &impl Fields) -> Told<Quantities> {
-    let count = |column: &str| row.get(column).map(|Count(count)| count);
-    let calls: Option<Arc<str>> = row.get("tool_calls")?;
+    let count = |column: &str| row.told(column).map(|Count(count)| count);
+    let calls: Option<Arc<str>> = row.told("tool_calls")?;
     let tool_calls = match calls {
         Some(_) => parsed(row, "tool_calls", |text| serde_json::from_str(text).ok())?,
         None => ToolCalls::new(),
@@ -152,7 +152,7 @@ pub(in crate::ledger) fn used(row: &impl Fields) -> Told<Quantities> {
 }
 
 fn charge(row: &impl Fields) -> Told<Charge> {
-    let credits = |column: &str| row.get::<Credits>(column);
+    let credits = |column: &str| row.told::<Credits>(column);
     Ok(Charge {
         gross: credits("gross")?,
         covered: credits("covered")?,
@@ -192,17 +192,17 @@ pub(in crate::ledger) fn of_block(row: &BlockRow) -> Option<String> {
 }
 
 pub(in crate::ledger) fn block_row(row: &impl Fields) -> Told<BlockRow> {
-    let Count(count) = row.get("count")?;
+    let Count(count) = row.told("count")?;
     let why: BlockText = parsed(row, "block", |text| serde_json::from_str(text).ok())?;
     let BlockText { reason, binding, next, need, have, plan, tier, size } = why;
     Ok(BlockRow {
-        decision: row.get("decision")?,
-        at: row.get("at")?,
-        account: row.get("account")?,
-        user: row.get("user")?,
-        feature: row.get("feature")?,
-        model: row.get("model")?,
-        policy: row.get("policy")?,
+        decision: row.told("decision")?,
+        at: row.told("at")?,
+        account: row.told("account")?,
+        user: row.told("user")?,
+        feature: row.told("feature")?,
+        model: row.told("model")?,
+        policy: row.told("policy")?,
         estimate: parsed(row, "estimate", text::to_quantities)?,
         plan,
         tier,
@@ -216,21 +216,21 @@ pub(in crate::ledger) fn block_row(row: &impl Fields) -> Told<BlockRow> {
 pub(in crate::ledger) fn owner(row: &impl Fields) -> Told<Owner> {
     let what = match row.words("kind")? {
         "video" => {
-            let Count(seconds) = row.get("seconds")?;
-            Made::Video(MadeVideo { model: row.get("model")?, seconds, size: row.get("size")? })
+            let Count(seconds) = row.told("seconds")?;
+            Made::Video(MadeVideo { model: row.told("model")?, seconds, size: row.told("size")? })
         }
         "character" => Made::Character,
         _ => {
-            let Count(context_tokens) = row.get("context_tokens")?;
+            let Count(context_tokens) = row.told("context_tokens")?;
             Made::Response { context_tokens }
         }
     };
     Ok(Owner {
-        account: row.get("account")?,
-        user: row.get("user")?,
-        made_at: row.get("made_at")?,
+        account: row.told("account")?,
+        user: row.told("user")?,
+        made_at: row.told("made_at")?,
         what,
-        upstream: row.get("upstream")?,
+        upstream: row.told("upstream")?,
     })
 }
 
@@ -238,12 +238,12 @@ pub(in crate::ledger) fn owner(row: &impl Fields) -> Told<Owner> {
 pub(in crate::ledger) fn late_job(row: &impl Fields) -> Told<JobRecord> {
     let is_video = row.words("kind")? == "video";
     Ok(JobRecord {
-        decision: row.get("decision")?,
-        account: row.get("account")?,
-        user: row.get("user")?,
+        decision: row.told("decision")?,
+        account: row.told("account")?,
+        user: row.told("user")?,
         kind: if is_video { JobKind::Video } else { JobKind::Response },
-        resource: Resource { id: row.get("id")?, upstream: row.get("upstream")? },
-        began_at: row.get("held_at")?,
-        expires_at: row.get("ended_at")?,
+        resource: Resource { id: row.told("id")?, upstream: row.told("upstream")? },
+        began_at: row.told("held_at")?,
+        expires_at: row.told("ended_at")?,
     })
 }
