@@ -38,7 +38,7 @@ pub(crate) fn figures(settings: &Settings) -> anyhow::Result<Vec<Figure>> {
     let (mut rates, mut cpu_us, mut heads) = (Vec::new(), Vec::new(), Vec::new());
     let mut booked = 0;
     for _ in 0..settings.rounds {
-        let books = SqliteBooks::open(&path)?;
+        let books = SqliteBooks::open_ahead(&path)?;
         let (start, cpu) = (Instant::now(), own_cpu()?);
         let report = audit(&books, &read, Scope::default(), &mut |_| {})?;
         anyhow::ensure!(report.holds(), "{report}");

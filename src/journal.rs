@@ -38,6 +38,7 @@
 mod catalog;
 mod error;
 mod format;
+mod look;
 mod queue;
 mod reader;
 mod recover;
@@ -60,6 +61,7 @@ use std::time::Duration;
 use crate::units::Span;
 
 pub use error::{AppendError, NotDurable, OpenError, ReadError};
+pub use look::{Look, look};
 pub use reader::{Entry, Reader};
 pub use ticket::Ticket;
 

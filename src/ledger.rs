@@ -22,6 +22,7 @@ pub mod chain;
 pub(crate) mod conformance;
 pub mod directory;
 mod fields;
+mod merge;
 pub mod postgres;
 pub mod posting;
 pub mod recorded;

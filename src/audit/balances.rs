@@ -112,8 +112,8 @@ impl Followed {
         let after = update.before.saturating_add(update.amount);
         report.compare(Invariant::I8, subject, "after", &after, &update.after);
         if let Hash::Known(previous) = &self.hash {
-            let hash = self.hash_behind(previous, update).map(hex::encode);
-            report.compare(Invariant::I8, subject, "hash", &hash, &Some(hex::encode(update.hash)));
+            let hash = self.hash_behind(previous, update);
+            report.compare_hashes(Invariant::I8, subject, "hash", hash.as_ref(), Some(&update.hash));
         }
         if update.after < self.floor {
             let floor = format!("at least {}", self.floor);
@@ -222,8 +222,8 @@ impl Followed {
             &booked.standing,
         );
         if let Hash::Known(hash) = &self.hash {
-            let (expected, found) = (hex::encode(hash), hex::encode(booked.hash));
-            report.compare(Invariant::I8, subject, "hash of the newest update", &expected, &found);
+            let what = "hash of the newest update";
+            report.compare_hashes(Invariant::I8, subject, what, Some(hash), Some(&booked.hash));
         }
         if !self.whole {
             return;

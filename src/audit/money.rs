@@ -41,11 +41,9 @@ impl Case<'_> {
         }
     }
 
-    /// Whether it draws from balances, or gives back to them.
+    /// Whether it takes from balances, or gives back to them.
     pub(super) fn moves_balances(&self) -> bool {
-        let draws = self.usage.map_or(&[][..], |usage| usage.draws);
-        let any = |draws: &[DrawEntry]| draws.iter().any(|draw| balance_of(draw).is_some());
-        any(draws) || any(self.drawn_before)
+        !self.expected().is_empty()
     }
 
     /// Its amounts among themselves (I6).

@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde::Serialize;
 
+use super::holds::OpenHolds;
 use super::invariant::Invariant;
 use crate::ledger::books::Sizes;
 use crate::units::Timestamp;
@@ -55,6 +56,8 @@ pub struct AuditReport {
     /// The instant of the checkpoint that they were held against.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub checkpoint: Option<Timestamp>,
+    /// What is in flight.
+    pub open_holds: OpenHolds,
     /// The first violations.
     pub violations: Vec<Violation>,
     /// How many there are in all.
@@ -93,6 +96,23 @@ impl AuditReport {
     ) {
         if expected != found {
             self.violated(invariant, subject, what, format_args!("{expected:?}"), format_args!("{found:?}"));
+        }
+    }
+}
+
+impl AuditReport {
+    /// Reports a hash that is not what it must be.
+    pub(super) fn compare_hashes(
+        &mut self,
+        invariant: Invariant,
+        subject: impl FnOnce() -> String,
+        what: &'static str,
+        expected: Option<&[u8; 32]>,
+        found: Option<&[u8; 32]>,
+    ) {
+        if expected != found {
+            let told = |hash: Option<&[u8; 32]>| hash.map_or_else(|| "none".to_owned(), hex::encode);
+            self.violated(invariant, subject, what, told(expected), told(found));
         }
     }
 }
@@ -137,6 +157,15 @@ impl fmt::Display for AuditReport {
         }
         if let Some(at) = self.checkpoint {
             writeln!(f, "held against the checkpoint of {at}")?;
+        }
+        match self.open_holds {
+            OpenHolds::No => writeln!(f, "open holds: not looked at")?,
+            OpenHolds::NoJournal => writeln!(f, "open holds: there is no journal")?,
+            OpenHolds::Unreadable => writeln!(f, "open holds: the journal cannot be read")?,
+            OpenHolds::Yes { open, renewed: 0 } => writeln!(f, "open holds: {open}")?,
+            OpenHolds::Yes { open, renewed } => {
+                writeln!(f, "open holds: {open}, {renewed} of them renewed by the running gateway")?;
+            }
         }
         if self.holds() {
             return writeln!(f, "the books hold: I5, I6, I7, I8, I11, I12, chain");

@@ -14,7 +14,7 @@ use super::report::AuditReport;
 use super::walk::Range;
 use crate::ledger::LedgerError;
 use crate::ledger::books::{BookedStanding, BookedUpdate, Books};
-use crate::ledger::rows::{Cause, UpdateKind};
+use crate::ledger::rows::UpdateKind;
 use crate::policy::compiled::Name;
 use crate::units::{AccountId, IdMap, Seq, Timestamp, UserId};
 
@@ -227,14 +227,6 @@ impl<'a> Stream<'a> {
 }
 
 impl Group {
-    /// The usage event that it may belong to.
-    pub(super) fn decision(&self) -> Option<crate::units::DecisionId> {
-        match self.updates.first()?.update.cause? {
-            Cause::Decision(decision) => Some(decision),
-            Cause::Grant(_) => None,
-        }
-    }
-
     /// Whether all of it is of these kinds.
     pub(super) fn is_only(&self, kinds: &[UpdateKind]) -> bool {
         self.updates.iter().all(|seen| seen.update.kind.is_some_and(|kind| kinds.contains(&kind)))

@@ -14,6 +14,7 @@ use crate::ledger::sqlite::{SqliteBooks, SqliteLedger};
 use crate::policy::load;
 use crate::units::Span;
 
+mod postgres;
 mod tampering;
 
 pub(super) fn read(text: &str) -> Option<Arc<Policy>> {
@@ -29,7 +30,7 @@ pub(super) async fn books(lives: std::ops::Range<u64>, steps: u64) -> (PathBuf, 
     (path, folder)
 }
 
-pub(super) async fn live(ledger: &SqliteLedger, lives: std::ops::Range<u64>, steps: u64) {
+pub(super) async fn live(ledger: &dyn Ledger, lives: std::ops::Range<u64>, steps: u64) {
     let policy = read(POLICY).unwrap();
     ledger.keep_policy(policy.version, POLICY).await.unwrap();
     let mut lives: Vec<_> = lives.map(|nth| Life::new(nth, &policy, true)).collect();
@@ -60,7 +61,7 @@ fn lived(lives: &mut [Life], hours: u64) -> Vec<Record> {
 }
 
 pub(super) fn report_of(path: &Path, scope: Scope<'_>) -> AuditReport {
-    let books = SqliteBooks::open(path).unwrap();
+    let books = SqliteBooks::open_ahead(path).unwrap();
     audit(&books, &read, scope, &mut |_| {}).unwrap()
 }
 

@@ -11,12 +11,15 @@ use crate::access::record::DrawEntry;
 use crate::ledger::LedgerError;
 use crate::ledger::books::{BookedEvent, BookedHead, BookedMoney, Books, Extent, Sizes};
 use crate::ledger::chain::{self, rows::link};
-use crate::policy::compiled::CounterKey;
+use crate::policy::compiled::{CounterKey, Name};
 use crate::units::{AccountId, DecisionId, IdMap, PolicyVersion, Seq, Timestamp, Unit, UserId};
 
 mod calls;
 mod groups;
+mod others;
 mod records;
+
+use others::Others;
 
 /// Events that are read together.
 const PAGE: u32 = 512;
@@ -95,10 +98,10 @@ struct Pending {
     decision: DecisionId,
     user: UserId,
     version: PolicyVersion,
-    feature: String,
-    plan: String,
-    model: String,
-    size: Option<String>,
+    feature: Name,
+    plan: Name,
+    model: Name,
+    size: Option<Name>,
     unit: Option<Unit>,
     held_at: Timestamp,
     money: BookedMoney,
@@ -116,6 +119,10 @@ struct Walk<'a> {
     range: Range,
     accounts: IdMap<AccountId, Account>,
     stream: Stream<'a>,
+    others: Others<'a>,
+    /// The records that are looked at now, each because of the one before it: what their accounts have booked behind
+    /// them waits.
+    present: Vec<(AccountId, Seq)>,
     report: &'a mut AuditReport,
     seen: &'a mut Seen,
 }
@@ -141,7 +148,10 @@ pub(super) fn walk(
         }
     })?;
     let accounts = heads.into_iter().map(|head| (head.account, Account::new(head, scope))).collect();
-    let mut walk = Walk { books, snapshots, scope, range, accounts, stream, report, seen };
+    // Of a part of the books few other records are wanted: those are looked up.
+    let others = Others::new(books, scope.since.is_none() && scope.account.is_none());
+    let mut walk =
+        Walk { books, snapshots, scope, range, accounts, stream, others, present: Vec::new(), report, seen };
     let mut after = range.from.events;
     loop {
         let events = books.events(after, PAGE)?;
@@ -210,6 +220,7 @@ impl Walk<'_> {
         self.seen.money += event.money.len() as u64;
         self.begin(id, seq)?;
         self.advance(id, seq)?;
+        self.present.push((id, seq));
         let before = self.range.checkpoint.is_some_and(|extent| event.place <= extent.events);
         self.number(id, seq, &event.row, event.hash, before);
         let Some(account) = self.accounts.get_mut(&id) else { return Ok(()) };
@@ -220,6 +231,7 @@ impl Walk<'_> {
         }
         self.first_revision(&event)?;
         self.later_revisions(&mut event);
+        self.present.pop();
         Ok(())
     }
 
@@ -236,14 +248,20 @@ impl Walk<'_> {
 
     /// Goes through an account's other records up to the one before `seq`.
     fn advance(&mut self, id: AccountId, seq: Seq) -> Result<(), LedgerError> {
-        let newest = self.accounts.get(&id).and_then(|account| account.seq).unwrap_or_default();
+        while self.newest(id).unwrap_or_default().next() < seq && self.next_record()? {}
+        let newest = self.newest(id).unwrap_or_default();
         if newest.next() >= seq && seq != END {
             return Ok(());
         }
-        for record in self.books.records(id, newest, seq)? {
-            self.record(id, &record)?;
+        for record in self.books.records_of(id, newest, seq)? {
+            self.record(&record)?;
         }
         Ok(())
+    }
+
+    /// The newest record of an account so far; none before its first.
+    fn newest(&self, id: AccountId) -> Option<Seq> {
+        self.accounts.get(&id)?.seq
     }
 
     /// The next number and link of an account.
@@ -273,8 +291,7 @@ impl Walk<'_> {
             }
             (Some(found), previous) => {
                 let expected = link(&previous.unwrap_or(chain::START), row);
-                let (expected, told) = (hex::encode(expected), hex::encode(found));
-                self.report.compare(Invariant::Chain, subject, "link", &expected, &told);
+                self.report.compare_hashes(Invariant::Chain, subject, "link", Some(&expected), Some(&found));
                 account.hash = Some(found);
                 if before_checkpoint {
                     account.checked = Some((seq, found));
@@ -290,6 +307,7 @@ impl Walk<'_> {
                 self.leftovers();
             }
         }
+        while self.next_record()? {}
         let mut ids: Vec<_> = self.accounts.keys().copied().collect();
         ids.sort_unstable();
         for id in ids.iter().copied() {
@@ -346,8 +364,8 @@ impl Walk<'_> {
         if account.knows_event {
             self.report.compare(Invariant::I7, subject, "newest usage event", &account.event, &head.event);
         }
-        let (expected, found) = (account.hash.map(hex::encode), head.hash.map(hex::encode));
-        self.report.compare(Invariant::Chain, subject, "newest link", &expected, &found);
+        let (expected, found) = (account.hash.as_ref(), head.hash.as_ref());
+        self.report.compare_hashes(Invariant::Chain, subject, "newest link", expected, found);
         let newest = match self.stream.newest_of(id) {
             Some(newest) => *newest,
             None if self.scope.since.is_some() => return,

@@ -8,20 +8,23 @@ use std::sync::Arc;
 use anyhow::Context;
 use clap::Args;
 
+use super::books::OpenBooks;
 use super::output::{say, say_json};
 use super::{ConfigFile, Format, checkpoint};
+use crate::audit::holds::InFlight;
 use crate::audit::{Progress, Scope, audit};
-use crate::config::Config;
-use crate::ledger::sqlite::SqliteBooks;
+use crate::config::{Config, LedgerAt};
 use crate::policy::load;
 use crate::units::Timestamp;
+use crate::units::time::Clock;
 
 /// `overfall audit`
 #[derive(Debug, Args)]
 pub(super) struct Audit {
-    /// The ledger file; the deployment file's where none is given
-    #[arg(long, value_name = "FILE")]
-    ledger: Option<PathBuf>,
+    /// The ledger, without what is in flight: a file, or the address of a PostgreSQL server. Where none is given, that of
+    /// the deployment file, and all that its data folder holds
+    #[arg(long, value_name = "LEDGER")]
+    ledger: Option<LedgerAt>,
     /// Only what has happened since this instant (RFC 3339, or a day in UTC); what came before is believed
     #[arg(long, value_name = "INSTANT", value_parser = instant)]
     since: Option<Timestamp>,
@@ -42,9 +45,12 @@ pub(super) struct Audit {
 
 impl Audit {
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
-        let ledger = match self.ledger {
-            Some(ledger) => ledger,
-            None => Config::load(&self.config.config)?.ledger_path(),
+        let (ledger, data) = match self.ledger {
+            Some(ledger) => (ledger, None),
+            None => {
+                let config = Config::load(&self.config.config)?;
+                (config.ledger_at()?, Some(config.data))
+            }
         };
         let shows_progress = std::io::stderr().is_terminal();
         let mut progress = |progress: Progress| {
@@ -53,8 +59,16 @@ impl Audit {
                 super::output::progress(&format!("{rows} of {of} {step}"));
             }
         };
-        let unread = || format!("{} cannot be audited", ledger.display());
-        let books = SqliteBooks::open(&ledger).with_context(unread)?;
+        let unread = || format!("{ledger} cannot be audited");
+        let books = OpenBooks::whole(&ledger).with_context(unread)?;
+        // After the books are opened, so that what is booked meanwhile is not found open.
+        let in_flight = match &data {
+            Some(data) => {
+                let unread = || format!("{} cannot be looked at", data.display());
+                Some(InFlight::look(data, Clock::machine().now()).with_context(unread)?)
+            }
+            None => None,
+        };
         let account = match &self.account {
             Some(wanted) => {
                 let found = books.account(wanted).with_context(unread)?;
@@ -69,7 +83,10 @@ impl Audit {
         };
         let scope = Scope { since: self.since, account, checkpoint };
         let read_policy = |text: &str| load::parse("a policy in the books", text).ok().map(Arc::new);
-        let report = audit(&books, &read_policy, scope, &mut progress).with_context(unread)?;
+        let mut report = audit(books.books(), &read_policy, scope, &mut progress).with_context(unread)?;
+        if let Some(in_flight) = in_flight {
+            in_flight.check(books.books(), account, &mut report).with_context(unread)?;
+        }
         if shows_progress {
             super::output::progress("");
         }

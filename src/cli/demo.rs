@@ -13,9 +13,7 @@ use rand::Rng;
 
 use super::output::say;
 use super::serve::{Deployment, Gateway};
-use crate::config::{
-    self, Breaker, Config, Durability, Limits, Listen, OnStoreFailure, Secret, SecretSource, Upstream,
-};
+use crate::config::{Breaker, Config, Durability, LedgerStore, Limits, Listen, OnStoreFailure, Secret, SecretSource, Upstream, self};
 use crate::idempotency;
 use crate::simulate;
 use crate::telemetry::LogSettings;
@@ -93,6 +91,7 @@ impl Demo {
                 health: None,
             }],
             data: data.join("state"),
+            ledger: LedgerStore::Embedded,
             durability: Durability::Strict,
             on_store_failure: OnStoreFailure::Refuse,
             admin_token: SecretSource::File(data.join("admin-token")),

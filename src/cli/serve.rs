@@ -84,13 +84,14 @@ impl Serve {
             config,
         };
         let told = deployment.config.clone();
+        let books = told.ledger_at()?;
         let gateway = Gateway::open(deployment, runtime()?)?;
         gateway.run(move || {
             tracing::info!(
                 gateway.address = %told.listen.gateway,
                 admin.address = %told.listen.admin,
                 upstreams = ?told.upstreams.iter().map(|upstream| upstream.base_url.to_string()).collect::<Vec<_>>(),
-                stores = "embedded",
+                ledger = %books,
                 data.path = %told.data.display(),
                 durability = ?told.durability,
                 "the gateway serves"
@@ -117,7 +118,12 @@ pub(super) async fn open(config: &Config) -> anyhow::Result<Node> {
         durability,
         ..journal::Options::default()
     };
-    let stores = Stores { data: config.data.clone(), journal: options, owned: config.limits.owned };
+    let stores = Stores {
+        data: config.data.clone(),
+        ledger: config.ledger_at()?,
+        journal: options,
+        owned: config.limits.owned,
+    };
     Ok(Node::open(&stores, policy, Clock::machine()).await?)
 }
 

@@ -125,8 +125,18 @@ record! {
 record! {
     /// Where state is kept.
     Stores {
-        /// The folder of journal and ledger.
+        /// The folder of journal, idempotency keys and, unless they are elsewhere, the books.
         data: At<Text>,
+        /// Where the books are; in the folder unless it says otherwise.
+        ledger: Option<LedgerStore>,
+    }
+}
+
+record! {
+    /// Books that are not in the folder.
+    LedgerStore {
+        /// The address of a PostgreSQL server, `postgres://user:password@host:port/database`.
+        postgres: SecretSource,
     }
 }
 

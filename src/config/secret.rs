@@ -66,6 +66,11 @@ impl Secret {
         self.0.strip_prefix(mark)
     }
 
+    /// As the address of a server, which may hold a password.
+    pub fn as_address(&self) -> &str {
+        &self.0
+    }
+
     /// As the value of an `Authorization` header, marked as sensitive.
     pub fn bearer(&self) -> Result<HeaderValue, http::header::InvalidHeaderValue> {
         let mut value = HeaderValue::try_from(format!("Bearer {}", self.0))?;

@@ -27,7 +27,23 @@ fn what_is_left_out_has_the_documented_default_and_paths_are_relative_to_the_fil
     assert_eq!(config.limits.body_bytes, 32 << 20);
     assert_eq!(config.policy, Path::new("/etc/overfall/policy.yaml"));
     assert_eq!(config.admin_token, SecretSource::File("/etc/overfall/token".into()));
-    assert_eq!(config.ledger_path(), Path::new("/var/lib/overfall/ledger.sqlite"));
+    let LedgerAt::File(path) = config.ledger_at().unwrap() else { panic!("a server") };
+    assert_eq!(path, Path::new("/var/lib/overfall/ledger.sqlite"));
+}
+
+#[test]
+fn the_books_may_be_on_a_server_whose_address_is_a_secret() {
+    let address = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(address.path(), "postgres://ada:secret@db.example/books\n").unwrap();
+    let ledger = format!("ledger: {{postgres: {{file: {}}}}}", address.path().display());
+    let text = LEAST.replacen("stores: {", &format!("stores: {{{ledger}, "), 1);
+    assert_ne!(text, LEAST);
+    let config = Config::parse("overfall.yaml", &text, Path::new("/etc/overfall")).unwrap();
+    let at = config.ledger_at().unwrap();
+    assert_eq!(at.to_string(), "postgres://db.example/books");
+    assert!(!format!("{config:?} {at:?}").contains("ada:"));
+    let wrong = text.replace("postgres: {file", "mysql: {file");
+    assert!(Config::parse("overfall.yaml", &wrong, Path::new("")).is_err());
 }
 
 #[test]

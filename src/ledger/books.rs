@@ -31,15 +31,15 @@ pub struct BookedEvent {
     /// The place it names as the account's event before it.
     pub previous: Option<i64>,
     /// The product.
-    pub feature: String,
+    pub feature: Name,
     /// The plan then.
-    pub plan: String,
+    pub plan: Name,
     /// The model.
-    pub model: String,
+    pub model: Name,
     /// The size of the video.
-    pub size: Option<String>,
+    pub size: Option<Name>,
     /// The tier that it was priced in.
-    pub tier: Option<String>,
+    pub tier: Option<Name>,
     /// The policy that decided.
     pub policy: PolicyVersion,
     /// The feature's unit; `None` where it cannot be read, as below.
@@ -99,7 +99,7 @@ pub struct BookedCorrection {
     /// What became of the call; `None` where it cannot be read, as below.
     pub outcome: Option<Outcome>,
     /// The tier that it was priced in.
-    pub tier: Option<String>,
+    pub tier: Option<Name>,
     /// What was used.
     pub used: Option<Quantities>,
     /// Where the truth is drawn from.
@@ -113,10 +113,12 @@ pub struct BookedCorrection {
 pub struct BookedRecord {
     /// Its place in the books.
     pub place: i64,
+    /// Who pays.
+    pub account: AccountId,
     /// Its place among the account's records.
     pub seq: Seq,
     /// `void`, `grant`, `expiry`, `correction`…
-    pub kind: String,
+    pub kind: Name,
     /// The digest of what it says.
     pub digest: Vec<u8>,
     /// Its row, to be hashed; with the money of a correction.
@@ -255,8 +257,9 @@ pub trait Books {
     fn sizes(&self) -> Result<Sizes, LedgerError>;
     /// How far the books go.
     fn extent(&self) -> Result<Extent, LedgerError>;
-    /// The first place of each table that grows; 1 where it is empty.
-    fn first_places(&self) -> Result<Extent, LedgerError>;
+    /// The first place of each table that grows; 1 where it is empty. `None` where batches that were never booked leave
+    /// places empty: then the chains and the heads alone say whether a row is missing.
+    fn first_places(&self) -> Result<Option<Extent>, LedgerError>;
     /// Policy snapshots, by their versions.
     fn policies(&self, visit: &mut dyn FnMut(PolicyVersion, &str)) -> Result<(), LedgerError>;
     /// The heads of the next accounts after one, in the order of their ids.
@@ -278,10 +281,15 @@ pub trait Books {
     fn events(&self, after: i64, limit: u32) -> Result<Vec<BookedEvent>, LedgerError>;
     /// The next balance updates after a place.
     fn updates(&self, after: i64, limit: u32) -> Result<Vec<BookedUpdate>, LedgerError>;
+    /// The next records that are no usage events, after a place.
+    fn records(&self, after: i64, limit: u32) -> Result<Vec<BookedRecord>, LedgerError>;
     /// An account's next records that are no usage events, after one and before another.
-    fn records(&self, account: AccountId, after: Seq, before: Seq) -> Result<Vec<BookedRecord>, LedgerError>;
-    /// Where the usage event of a decision stands: its place, account and seq.
-    fn event_of(&self, decision: DecisionId) -> Result<Option<(i64, AccountId, Seq)>, LedgerError>;
+    fn records_of(
+        &self,
+        account: AccountId,
+        after: Seq,
+        before: Seq,
+    ) -> Result<Vec<BookedRecord>, LedgerError>;
     /// A usage event as it is hashed.
     fn cells(&self, decision: DecisionId) -> Result<Option<BookedCells>, LedgerError>;
     /// The hashes of an account's rows after one, in the order of their records.

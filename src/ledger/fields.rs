@@ -37,6 +37,26 @@ pub(super) trait Fields {
     /// The value in a column.
     fn cell(&self, column: &str) -> Told<Cell<'_>>;
 
+    /// The value in the column of this place.
+    fn cell_at(&self, place: usize) -> Told<Cell<'_>>;
+
+    /// What the value in the column of this place is.
+    fn read<T: FromCell>(&self, place: usize) -> Told<T> {
+        let cell = self.cell_at(place)?;
+        T::from_cell(cell).ok_or_else(|| Unreadable { what: format!("column {place}, which is {cell:?},") })
+    }
+
+    /// The bytes in the column of this place, of a text or of bytes.
+    fn bytes(&self, place: usize) -> Told<Option<&[u8]>> {
+        match self.cell_at(place)? {
+            Cell::Null => Ok(None),
+            Cell::Text(bytes) | Cell::Blob(bytes) => Ok(Some(bytes)),
+            cell @ Cell::Integer(_) => {
+                Err(Unreadable { what: format!("column {place}, which is {cell:?},") })
+            }
+        }
+    }
+
     /// What the value in a column is.
     fn told<T: FromCell>(&self, column: &str) -> Told<T> {
         let cell = self.cell(column)?;

@@ -42,24 +42,30 @@ use runtime::Runtime;
 
 mod apply;
 mod blocks;
+mod books;
 mod columns;
 mod connection;
 mod directory;
 mod failure;
 mod history;
 mod partitions;
+mod recorded;
 mod resources;
 mod restore;
 mod runtime;
 mod shelf;
 mod table;
+mod takeover;
 mod wanted;
 mod write;
 
 #[cfg(test)]
+#[path = "../../benches/support/postgres.rs"]
 pub(crate) mod server;
 
+pub use books::PostgresBooks;
 pub use connection::OpenError;
+pub use takeover::{MoveError, take_over};
 
 /// Portions of a restore that wait for the caller.
 const RESTORE_QUEUE: usize = 4;

@@ -10,7 +10,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use smallvec::SmallVec;
 
 use crate::access::record::{DrawEntry, OriginEntry};
-use crate::policy::compiled::{CounterKey, Scope};
+use crate::policy::compiled::{CounterKey, Name, Scope};
 use crate::units::{Amount, GrantId, Price, Quantities, Timestamp, ToolCalls, Unit};
 
 /// A draw: `{"layer":"credits","amount":5,"unit":"credit","per":"account","balance":"wallet","grant":"grt_…"}`.
@@ -109,23 +109,28 @@ fn of_draw(draw: &DrawEntry) -> DrawText<'_> {
 
 /// Reads draws; `None` where the text is not what was written.
 pub fn to_draws(text: &str) -> Option<Vec<DrawEntry>> {
-    let draws: Vec<DrawText<'_>> = serde_json::from_str(text).ok()?;
-    draws.into_iter().map(to_draw).collect()
+    to_draws_naming(text, &mut |name| Arc::from(name))
 }
 
-fn to_draw(text: DrawText<'_>) -> Option<DrawEntry> {
+/// Reads draws; what they name is made by `name`, so that many texts can share their names.
+pub(super) fn to_draws_naming(text: &str, name: &mut dyn FnMut(&str) -> Name) -> Option<Vec<DrawEntry>> {
+    let draws: SmallVec<[DrawText<'_>; 4]> = serde_json::from_str(text).ok()?;
+    draws.into_iter().map(|draw| to_draw(draw, name)).collect()
+}
+
+fn to_draw(text: DrawText<'_>, name: &mut dyn FnMut(&str) -> Name) -> Option<DrawEntry> {
     let origin = match (text.windows, text.balance, text.grant) {
         (Some(windows), None, None) => {
             OriginEntry::Windows(windows.into_iter().map(|(KeyText(key), start)| (key, start)).collect())
         }
         (None, Some(balance), Some(grant)) => {
-            OriginEntry::Grant { balance: Arc::from(balance), grant: grant.parse::<GrantId>().ok()? }
+            OriginEntry::Grant { balance: name(&balance), grant: grant.parse::<GrantId>().ok()? }
         }
-        (None, Some(balance), None) => OriginEntry::Debt { balance: Arc::from(balance) },
+        (None, Some(balance), None) => OriginEntry::Debt { balance: name(&balance) },
         _ => return None,
     };
     Some(DrawEntry {
-        layer: Arc::from(text.layer),
+        layer: name(&text.layer),
         amount: text.amount,
         unit: text.unit,
         covers: text.covers.unwrap_or(text.amount),

@@ -14,7 +14,9 @@ use crate::access::{Block, Reason};
 use crate::policy::compiled::Name;
 use crate::units::{Credits, Quantities, SignedCredits, Timestamp, ToolCalls};
 
+pub(super) mod booked;
 pub(super) mod entries;
+pub(super) mod words;
 
 pub(in crate::ledger) fn account(row: &impl Fields) -> Told<AccountRow> {
     Ok(AccountRow {

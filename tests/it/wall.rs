@@ -22,7 +22,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         "settle",
         &["units", "telemetry", "policy", "config", "access", "observe", "journal", "ledger", "meter"],
     ),
-    ("audit", &["units", "telemetry", "policy", "access", "ledger"]),
+    ("audit", &["units", "telemetry", "policy", "access", "journal", "ledger"]),
     ("idempotency", &["units", "telemetry"]),
     (
         "proxy",

@@ -33,7 +33,7 @@ impl Walk<'_> {
             drawn_before: &[],
             charged_before: 0,
         };
-        self.case(&case, event.account, event.user, event.seq, event.place, event.ended_at)
+        self.case(&case, event.account, event.user, event.seq, event.ended_at)
     }
 
     pub(super) fn later_revisions(&mut self, event: &mut BookedEvent) {
@@ -104,7 +104,7 @@ impl Walk<'_> {
             drawn_before: &pending.drawn_before,
             charged_before: pending.charged_before,
         };
-        self.case(&case, id, pending.user, record.seq, i64::MAX, told.corrected_at)
+        self.case(&case, id, pending.user, record.seq, told.corrected_at)
     }
 
     /// What the end had forgiven in the present month is forgiven anew.
@@ -128,7 +128,6 @@ impl Walk<'_> {
         id: AccountId,
         user: UserId,
         seq: Seq,
-        place: i64,
         at: Timestamp,
     ) -> Result<(), LedgerError> {
         case.check_amounts(self.report);
@@ -142,7 +141,7 @@ impl Walk<'_> {
             Some(None) => {}
             Some(Some(policy)) => {
                 if let Some(weighed) = case.weigh(policy, self.report) {
-                    self.settle(case, weighed, (id, user, seq), group.as_ref(), place, at)?;
+                    self.settle(case, weighed, (id, user, seq), group.as_ref(), at)?;
                 }
             }
         }
@@ -156,7 +155,6 @@ impl Walk<'_> {
         weighed: Weighed<'_>,
         (id, user, seq): (AccountId, UserId, Seq),
         group: Option<&Group>,
-        place: i64,
         at: Timestamp,
     ) -> Result<(), LedgerError> {
         let owes_on = weighed.owes_on.map(|(scope, name)| {
@@ -166,7 +164,7 @@ impl Walk<'_> {
         let mut debt = 0;
         if let Some((owner, name)) = owes_on.filter(|_| !weighed.shortage.is_zero()) {
             if weighed.owed.is_zero() {
-                self.catch_up(id, seq, place)?;
+                self.catch_up(id, seq)?;
             }
             if let Some(balance) = self.stream.named(id, owner, &name) {
                 if !balance.is_whole() {

@@ -6,33 +6,39 @@ use super::Walk;
 use crate::ledger::LedgerError;
 use crate::units::{AccountId, Seq};
 
+/// Records that are looked at within others at most. In books that hold, one within another is.
+const NESTED_MAX: usize = 4;
+
 impl Walk<'_> {
     /// The group of a record that must have one.
     pub(super) fn take(&mut self, id: AccountId, seq: Seq) -> Result<Option<Group>, LedgerError> {
-        if let Some(group) = self.stream.parked(id, seq) {
-            return Ok(Some(group));
-        }
-        while self.has_room() {
+        loop {
+            if let Some(group) = self.stream.parked(id, seq) {
+                return Ok(Some(group));
+            }
+            if !self.has_room() {
+                return Ok(None);
+            }
             let Some(group) = self.stream.pull(self.report)? else { return Ok(None) };
             if (group.account, group.seq) == (id, seq) {
                 return Ok(Some(group));
             }
             self.place(group)?;
         }
-        Ok(None)
     }
 
-    /// Pulls until all is followed that was booked before the usage event of this place.
-    pub(super) fn catch_up(&mut self, id: AccountId, seq: Seq, place: i64) -> Result<(), LedgerError> {
+    /// Pulls until all is followed that was booked before the record that is looked at: until something is met that has
+    /// not been gone through.
+    pub(super) fn catch_up(&mut self, id: AccountId, seq: Seq) -> Result<(), LedgerError> {
         while self.has_room() {
             let Some(group) = self.stream.pull(self.report)? else { return Ok(()) };
-            let later = self.event_of(&group)?.is_some_and(|found| found > place);
-            if group.account == id && group.seq > seq {
+            let (account, of) = (group.account, group.seq);
+            if account == id && of > seq {
                 self.stream.park(group);
-            } else {
-                self.place(group)?;
+                return Ok(());
             }
-            if later {
+            self.place(group)?;
+            if self.newest(account).is_some_and(|newest| newest < of) {
                 return Ok(());
             }
         }
@@ -58,44 +64,27 @@ impl Walk<'_> {
         began.map_or(self.scope.since.is_some(), |began| group.seq <= began)
     }
 
-    /// The place of the usage event that a group belongs to, if it does to one.
-    pub(super) fn event_of(&self, group: &Group) -> Result<Option<i64>, LedgerError> {
-        let Some(decision) = group.decision() else { return Ok(None) };
-        let found = self.books.event_of(decision)?;
-        Ok(found
-            .filter(|(_, account, seq)| (*account, *seq) == (group.account, group.seq))
-            .map(|(place, ..)| place))
-    }
-
     /// Finds the record of a group that nobody waits for: one that has passed, one that can be reached, or one that is
     /// still to come.
     pub(super) fn place(&mut self, group: Group) -> Result<(), LedgerError> {
         let (id, seq) = (group.account, group.seq);
-        let Some(newest) = self.accounts.get(&id).and_then(|account| account.seq) else {
+        let Some(newest) = self.newest(id) else {
             self.stream.park(group);
             return Ok(());
         };
         if self.is_believed(&group) {
             return Ok(());
         }
+        if self.present.contains(&(id, seq)) || self.present.len() > NESTED_MAX {
+            self.stream.park(group);
+            return Ok(());
+        }
         if seq <= newest {
             self.came_back(&format!("{id} seq {}", seq.0), Some(&group));
             return Ok(());
         }
-        let is_event = self.event_of(&group)?.is_some();
         self.stream.park(group);
-        if is_event {
-            return Ok(());
-        }
-        let records = self.books.records(id, newest, seq.next())?;
-        let reaches = records.iter().zip(newest.0 + 1..).all(|(record, next)| record.seq.0 == next)
-            && records.last().is_some_and(|last| last.seq == seq);
-        if reaches {
-            for record in records {
-                self.record(id, &record)?;
-            }
-        }
-        Ok(())
+        self.reach(id, seq)
     }
 
     /// Updates that belong to no record.

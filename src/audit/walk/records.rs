@@ -15,9 +15,16 @@ use crate::units::{AccountId, GrantId};
 type Line = (Option<UpdateKind>, Option<GrantId>, i64);
 
 impl Walk<'_> {
-    pub(super) fn record(&mut self, id: AccountId, record: &BookedRecord) -> Result<(), LedgerError> {
+    pub(super) fn record(&mut self, record: &BookedRecord) -> Result<(), LedgerError> {
+        self.present.push((record.account, record.seq));
+        let done = self.present_record(record);
+        self.present.pop();
+        done
+    }
+
+    fn present_record(&mut self, record: &BookedRecord) -> Result<(), LedgerError> {
         self.seen.records += 1;
-        let (seq, kind) = (record.seq, &*record.kind);
+        let (id, seq, kind) = (record.account, record.seq, &*record.kind);
         let pending = self.accounts.get_mut(&id).and_then(|account| {
             let place = account.pending.iter().position(|pending| pending.seq == seq)?;
             Some(account.pending.swap_remove(place))
@@ -76,7 +83,7 @@ impl Walk<'_> {
             );
             return Ok(());
         };
-        if record.kind == "expiry" {
+        if &*record.kind == "expiry" {
             let is_right = |seen: &SeenUpdate| {
                 seen.update.kind == Some(UpdateKind::Expiry)
                     && seen.update.grant.is_some_and(|grant| seen.update.cause == Some(Cause::Grant(grant)))
@@ -85,7 +92,7 @@ impl Walk<'_> {
                 let expected = "expiries caused by their grants";
                 self.report.violated(Invariant::I12, subject, "balance updates", expected, "others");
             }
-        } else if record.kind == "grant" {
+        } else if &*record.kind == "grant" {
             self.grant(id, record, &group)?;
         }
         Ok(())

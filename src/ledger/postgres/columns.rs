@@ -66,10 +66,9 @@ impl Fields for Row {
         let cell = self.try_get(column).map(|Raw(cell)| cell);
         cell.map_err(|error| Unreadable { what: format!("{column} ({error})") })
     }
-}
 
-/// The value in this place.
-pub(super) fn cell_at(row: &Row, place: usize) -> Told<Cell<'_>> {
-    let cell = row.try_get(place).map(|Raw(cell)| cell);
-    cell.map_err(|error| Unreadable { what: format!("column {place} ({error})") })
+    fn cell_at(&self, place: usize) -> Told<Cell<'_>> {
+        let cell = self.try_get(place).map(|Raw(cell)| cell);
+        cell.map_err(|error| Unreadable { what: format!("column {place} ({error})") })
+    }
 }

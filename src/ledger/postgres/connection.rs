@@ -121,11 +121,16 @@ impl Server {
 
     /// A connection that only reads, for as long as it takes.
     pub(super) async fn reader(&self) -> Result<Client, tokio_postgres::Error> {
-        self.connect(&self.as_role(READER, "")).await
+        self.connect(&self.as_role(READER, "-c work_mem=64MB")).await
+    }
+
+    /// A connection that books, beside the one that is kept.
+    pub(super) async fn booking(&self) -> Result<Client, tokio_postgres::Error> {
+        self.connect(&self.as_role(WRITER, BOUNDS)).await
     }
 
     /// A connection as whoever owns the tables.
-    pub(super) async fn owner(&self) -> Result<Client, tokio_postgres::Error> {
+    async fn owner(&self) -> Result<Client, tokio_postgres::Error> {
         self.connect(&self.config).await
     }
 

@@ -13,9 +13,9 @@ use crate::units::Timestamp;
 /// From here on, and before 1970, everything stands in partitions that are always there: the beginning of the year 9999.
 const BEYOND: i64 = 253_370_764_800_000;
 
-/// The months whose partitions are known to be there.
+/// The months whose partitions are known to be there, by their first milliseconds.
 #[derive(Debug, Default)]
-pub(super) struct Partitions(Mutex<HashSet<Date>>);
+pub(super) struct Partitions(Mutex<HashSet<i64>>);
 
 impl Partitions {
     /// Makes the partitions that these instants need, and those of the months behind them: whoever books first in a
@@ -25,35 +25,31 @@ impl Partitions {
         client: &Client,
         instants: &BTreeSet<Timestamp>,
     ) -> Result<(), LedgerError> {
-        let months: BTreeSet<Date> = instants.iter().filter_map(|at| month_of(*at)).collect();
-        for month in months {
+        let months: BTreeSet<[i64; 2]> = instants.iter().filter_map(|at| months_of(*at)).collect();
+        for [month, ahead] in months {
             if self.known().contains(&month) {
                 continue;
             }
             let make = client.prepare_cached("SELECT make_month($1)").await?;
-            let ahead = month.saturating_add(jiff::Span::new().months(1));
-            for month in [month, ahead] {
-                if let Some(first) = first_of(month).filter(|first| *first < BEYOND) {
-                    client.execute(&make, &[&first]).await?;
-                }
+            for first in [month, ahead].into_iter().filter(|first| *first < BEYOND) {
+                client.execute(&make, &[&first]).await?;
             }
             self.known().insert(month);
         }
         Ok(())
     }
 
-    fn known(&self) -> std::sync::MutexGuard<'_, HashSet<Date>> {
+    fn known(&self) -> std::sync::MutexGuard<'_, HashSet<i64>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// The first day of the month in UTC; none where everything always has its place.
-fn month_of(at: Timestamp) -> Option<Date> {
+/// The first milliseconds of the month in UTC that an instant lies in, and of the next; none where everything always
+/// has its place.
+pub(super) fn months_of(at: Timestamp) -> Option<[i64; 2]> {
     let at = Some(at.ms()).filter(|ms| (0..BEYOND).contains(ms))?;
-    Some(jiff::Timestamp::from_millisecond(at).ok()?.to_zoned(TimeZone::UTC).date().first_of_month())
-}
-
-/// Its first millisecond.
-fn first_of(month: Date) -> Option<i64> {
-    Some(month.to_zoned(TimeZone::UTC).ok()?.timestamp().as_millisecond())
+    let day = jiff::Timestamp::from_millisecond(at).ok()?.to_zoned(TimeZone::UTC).date();
+    let first = |date: Date| Some(date.to_zoned(TimeZone::UTC).ok()?.timestamp().as_millisecond());
+    let month = day.first_of_month();
+    Some([first(month)?, first(month.saturating_add(jiff::Span::new().months(1)))?])
 }

@@ -68,6 +68,8 @@ impl Values {
             (Self::Integers(integers), Cell::Null) => integers.push(None),
             (Self::Texts(texts), Cell::Null) => texts.push(None),
             (Self::Bytes(all), Cell::Null) => all.push(None),
+            // The owner of what is an account's own, as the embedded store says it.
+            (Self::Ids(ids), Cell::Blob([])) => ids.push(Some(Id([0; 16]))),
             (Self::Ids(ids), Cell::Blob(bytes)) => match bytes.try_into() {
                 Ok(id) => ids.push(Some(Id(id))),
                 Err(_) => return false,

@@ -108,7 +108,7 @@ impl Wanted {
 }
 
 /// The instant inside a decision's id.
-fn made_at(decision: DecisionId) -> Timestamp {
+pub(super) fn made_at(decision: DecisionId) -> Timestamp {
     let mut ms = [0; 8];
     ms[2..].copy_from_slice(&decision.as_bytes()[..6]);
     Timestamp::from_ms(i64::from_be_bytes(ms))

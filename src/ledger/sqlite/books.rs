@@ -4,11 +4,11 @@
 //! large books reads each page of the file about once. While the transaction is open the WAL cannot be reset, so it
 //! grows by what is written meanwhile.
 
+use std::cell::RefCell;
 use std::path::Path;
 use std::rc::Rc;
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
-use smallvec::SmallVec;
 
 use super::connection;
 use crate::ledger::LedgerError;
@@ -16,32 +16,49 @@ use crate::ledger::books::{
     BookedCells, BookedEvent, BookedGrant, BookedHead, BookedRecord, BookedStanding, BookedUpdate, Books,
     Extent, Sizes, Stray,
 };
-use crate::ledger::chain::rows::{EVENT, MONEY, RECORD, RowBytes, RowKind};
+use crate::ledger::chain::rows::Cell;
+use crate::ledger::fields::Fields as _;
+use crate::ledger::told::booked;
 use crate::units::{AccountId, DecisionId, GrantId, PolicyVersion, Seq, Timestamp};
 
+mod ahead;
+mod pages;
 mod paths;
-mod rows;
 mod strays;
 
-use rows::{booked_grant, event, hashed, money_event, seq, standing, update, words};
+use ahead::Ahead;
+use pages::{Pages, extent, newest};
 
 /// Memory for pages.
 const CACHE_KIB: i64 = 32 * 1024;
 /// How many updates of an account are walked back to find the one before on the same balance.
 const WALK_BACK: usize = 100_000;
+/// How often two connections begin until they see the same books: a commit comes between them now and then.
+const BEGIN_TRIES: usize = 100;
 
 /// The books in one file.
 pub struct SqliteBooks {
     pub(super) connection: Rc<Connection>,
-    events: String,
-    money: String,
-    records: String,
+    pages: RefCell<Pages>,
+    /// Reads pages ahead, where someone wants all of them.
+    ahead: Option<RefCell<Ahead>>,
 }
 
 impl SqliteBooks {
     /// Opens the file for reading, as of now.
     pub fn open(path: &Path) -> Result<Self, LedgerError> {
         Self::of(connection::reader(path)?)
+    }
+
+    /// Opens the file for reading all of it: a second thread reads ahead.
+    pub fn open_ahead(path: &Path) -> Result<Self, LedgerError> {
+        for _ in 0..BEGIN_TRIES {
+            let books = Self::open(path)?;
+            if let Some(ahead) = Ahead::open(path, books.extent()?)? {
+                return Ok(Self { ahead: Some(RefCell::new(ahead)), ..books });
+            }
+        }
+        Self::open(path)
     }
 
     /// The file in the hands of someone who would forge it: nothing refuses a change, and no change is kept.
@@ -70,31 +87,30 @@ impl SqliteBooks {
     }
 
     fn of(connection: Connection) -> Result<Self, LedgerError> {
-        connection.pragma_update(None, "cache_size", -CACHE_KIB)?;
-        connection.set_prepared_statement_cache_capacity(64);
-        connection.execute_batch("BEGIN; SELECT count(*) FROM policies;")?;
-        let connection = Rc::new(connection);
-        Ok(Self {
-            connection,
-            events: format!(
-                "SELECT {}, place, previous, hash FROM usage_events WHERE place > ?1 ORDER BY place LIMIT ?2",
-                EVENT.join(", ")
-            ),
-            money: format!(
-                "SELECT {} FROM monetization_events WHERE decision = ?1 ORDER BY revision",
-                MONEY.join(", ")
-            ),
-            records: format!(
-                "SELECT {}, place, hash FROM records WHERE account = ?1 AND seq > ?2 AND seq < ?3 ORDER BY seq",
-                RECORD.join(", ")
-            ),
-        })
+        begin(&connection)?;
+        Ok(Self { connection: Rc::new(connection), pages: RefCell::new(Pages::new()), ahead: None })
     }
 
     /// The account of this id or name.
     pub fn account(&self, id_or_name: &str) -> Result<Option<AccountId>, LedgerError> {
         let found = super::directory::find_account(&self.connection, id_or_name)?;
         Ok(found.map(|account| account.id))
+    }
+
+    /// Every row of a query, cell by cell.
+    pub(in crate::ledger) fn each_cells(
+        &self,
+        sql: &str,
+        columns: usize,
+        visit: &mut dyn FnMut(&[Cell<'_>]) -> Result<(), LedgerError>,
+    ) -> Result<(), LedgerError> {
+        let mut select = self.connection.prepare(sql)?;
+        let mut rows = select.query([])?;
+        while let Some(row) = rows.next()? {
+            let cells = (0..columns).map(|place| row.cell_at(place));
+            visit(&cells.collect::<Result<Vec<_>, _>>()?)?;
+        }
+        Ok(())
     }
 
     fn each(
@@ -110,17 +126,12 @@ impl SqliteBooks {
         Ok(())
     }
 
-    fn newest(&self, table: &str) -> rusqlite::Result<i64> {
-        let sql = format!("SELECT coalesce(max(place), 0) FROM {table}");
-        self.connection.query_row(&sql, [], |row| row.get(0))
-    }
-
     /// The last place before the first row that is no older than `since`, by halving: places follow time but for
     /// moments, so some more are taken.
     fn last_before(&self, table: &str, instant: &str, since: Timestamp) -> Result<i64, LedgerError> {
         let sql = format!("SELECT place, {instant} FROM {table} WHERE place > ?1 ORDER BY place LIMIT 1");
         let mut select = self.connection.prepare(&sql)?;
-        let (mut low, mut high) = (0, self.newest(table)?);
+        let (mut low, mut high) = (0, newest(&self.connection, table)?);
         while low < high {
             let middle = low + (high - low) / 2;
             let found: Option<(i64, Timestamp)> =
@@ -132,6 +143,13 @@ impl SqliteBooks {
         }
         Ok((low - EARLIER).max(0))
     }
+}
+
+/// Begins to see the books as they are now.
+fn begin(connection: &Connection) -> rusqlite::Result<()> {
+    connection.pragma_update(None, "cache_size", -CACHE_KIB)?;
+    connection.set_prepared_statement_cache_capacity(64);
+    connection.execute_batch("BEGIN; SELECT count(*) FROM policies;")
 }
 
 /// Rows before an instant that are looked at once more, since accounts are not booked in the order of time together.
@@ -157,23 +175,19 @@ impl Books for SqliteBooks {
     }
 
     fn extent(&self) -> Result<Extent, LedgerError> {
-        Ok(Extent {
-            events: self.newest("usage_events")?,
-            records: self.newest("records")?,
-            updates: self.newest("balance_updates")?,
-        })
+        extent(&self.connection)
     }
 
-    fn first_places(&self) -> Result<Extent, LedgerError> {
+    fn first_places(&self) -> Result<Option<Extent>, LedgerError> {
         let first = |table: &str| {
             let sql = format!("SELECT coalesce(min(place), 1) FROM {table}");
             self.connection.query_row(&sql, [], |row| row.get(0))
         };
-        Ok(Extent {
+        Ok(Some(Extent {
             events: first("usage_events")?,
             records: first("records")?,
             updates: first("balance_updates")?,
-        })
+        }))
     }
 
     fn policies(&self, visit: &mut dyn FnMut(PolicyVersion, &str)) -> Result<(), LedgerError> {
@@ -188,10 +202,7 @@ impl Books for SqliteBooks {
             "SELECT account, seq, event, change, hash FROM heads WHERE ?1 IS NULL OR account > ?1 \
              ORDER BY account LIMIT ?2",
         )?;
-        let rows = select.query_map(params![after, limit], |row| {
-            let (event, change) = (row.get(2)?, row.get(3)?);
-            Ok(BookedHead { account: row.get(0)?, seq: seq(row, 1)?, event, change, hash: row.get(4)? })
-        })?;
+        let rows = select.query_map(params![after, limit], |row| Ok(booked::head(row)?))?;
         Ok(rows.collect::<Result<_, _>>()?)
     }
 
@@ -207,7 +218,7 @@ impl Books for SqliteBooks {
         )?;
         let mut rows = select.query(params![after, up_to])?;
         while let Some(row) = rows.next()? {
-            visit(standing(row)?);
+            visit(booked::standing(row)?);
         }
         Ok(())
     }
@@ -216,7 +227,7 @@ impl Books for SqliteBooks {
         let mut select = self.connection.prepare_cached(
             "SELECT id, account, user, name, standing, debt, hash FROM balances WHERE id = ?1",
         )?;
-        Ok(select.query_row([balance], standing).optional()?)
+        Ok(select.query_row([balance], |row| Ok(booked::standing(row)?)).optional()?)
     }
 
     fn has_balance(&self, balance: i64) -> Result<bool, LedgerError> {
@@ -231,58 +242,37 @@ impl Books for SqliteBooks {
     }
 
     fn events(&self, after: i64, limit: u32) -> Result<Vec<BookedEvent>, LedgerError> {
-        let mut select = self.connection.prepare_cached(&self.events)?;
-        let mut money = self.connection.prepare_cached(&self.money)?;
-        let mut rows = select.query(params![after, limit])?;
-        let (mut events, mut bytes) = (Vec::new(), RowBytes::default());
-        while let Some(row) = rows.next()? {
-            let decision: DecisionId = row.get(0)?;
-            let mut revisions = money.query([decision])?;
-            let mut all = SmallVec::new();
-            while let Some(row) = revisions.next()? {
-                all.push(money_event(row, &mut bytes)?);
-            }
-            events.push(event(row, decision, all, &mut bytes)?);
+        match &self.ahead {
+            Some(ahead) => ahead.borrow_mut().events(after, limit),
+            None => self.pages.borrow_mut().events(&self.connection, after, limit),
         }
-        Ok(events)
     }
 
     fn updates(&self, after: i64, limit: u32) -> Result<Vec<BookedUpdate>, LedgerError> {
-        let mut select = self.connection.prepare_cached(
-            "SELECT place, balance, previous, seq, kind, cause_kind, cause, grant_id, amount, before, after, at, hash \
-             FROM balance_updates WHERE place > ?1 ORDER BY place LIMIT ?2",
-        )?;
-        let rows = select.query_map(params![after, limit], update)?;
-        Ok(rows.collect::<Result<_, _>>()?)
+        match &self.ahead {
+            Some(ahead) => ahead.borrow_mut().updates(after, limit),
+            None => Pages::updates(&self.connection, after, limit),
+        }
     }
 
-    fn records(&self, account: AccountId, after: Seq, before: Seq) -> Result<Vec<BookedRecord>, LedgerError> {
-        let mut select = self.connection.prepare_cached(&self.records)?;
-        let bounds = params![account, after.0.cast_signed(), i64::try_from(before.0).unwrap_or(i64::MAX)];
-        let rows = select.query_map(bounds, |row| {
-            let mut bytes = RowBytes::default();
-            hashed(row, RowKind::Record, RECORD.len(), &mut bytes)?;
-            Ok(BookedRecord {
-                place: row.get(4)?,
-                seq: seq(row, 1)?,
-                kind: words(row, 2)?.unwrap_or_default(),
-                digest: row.get(3)?,
-                bytes,
-                hash: row.get(5)?,
-            })
-        })?;
-        Ok(rows.collect::<Result<_, _>>()?)
+    fn records(&self, after: i64, limit: u32) -> Result<Vec<BookedRecord>, LedgerError> {
+        match &self.ahead {
+            Some(ahead) => ahead.borrow_mut().records(after, limit),
+            None => self.pages.borrow_mut().records(&self.connection, after, limit),
+        }
     }
 
-    fn event_of(&self, decision: DecisionId) -> Result<Option<(i64, AccountId, Seq)>, LedgerError> {
-        let mut select = self
-            .connection
-            .prepare_cached("SELECT place, account, seq FROM usage_events WHERE decision = ?1")?;
-        Ok(select.query_row([decision], |row| Ok((row.get(0)?, row.get(1)?, seq(row, 2)?))).optional()?)
+    fn records_of(
+        &self,
+        account: AccountId,
+        after: Seq,
+        before: Seq,
+    ) -> Result<Vec<BookedRecord>, LedgerError> {
+        self.pages.borrow_mut().records_of(&self.connection, account, after, before)
     }
 
     fn cells(&self, decision: DecisionId) -> Result<Option<BookedCells>, LedgerError> {
-        paths::cells(&self.connection, &self.money, decision)
+        paths::cells(&self.connection, decision)
     }
 
     fn rows_after(&self, account: AccountId, seq: Seq) -> Result<Vec<[u8; 32]>, LedgerError> {
@@ -298,7 +288,7 @@ impl Books for SqliteBooks {
             "SELECT grants.id, balance, account, user, name, seq, amount, repaid, priority, expires_at, granted_at, \
              decision, idempotency_key, note FROM grants JOIN balances ON balances.id = balance WHERE grants.id = ?1",
         )?;
-        match select.query_row([grant], booked_grant).optional() {
+        match select.query_row([grant], |row| Ok(booked::booked_grant(row)?)).optional() {
             // What cannot be read is not what was granted.
             Err(
                 rusqlite::Error::FromSqlConversionFailure(..) | rusqlite::Error::IntegralValueOutOfRange(..),

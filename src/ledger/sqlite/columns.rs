@@ -101,6 +101,11 @@ impl Fields for rusqlite::Row<'_> {
         let unreadable = |error: rusqlite::Error| Unreadable { what: format!("{column} ({error})") };
         cell_of(self.get_ref(column).map_err(unreadable)?).map_err(unreadable)
     }
+
+    fn cell_at(&self, place: usize) -> Told<Cell<'_>> {
+        let unreadable = |error: rusqlite::Error| Unreadable { what: format!("column {place} ({error})") };
+        cell_of(self.get_ref(place).map_err(unreadable)?).map_err(unreadable)
+    }
 }
 
 impl From<Unreadable> for rusqlite::Error {

@@ -4,11 +4,10 @@ use rusqlite::params;
 
 use super::books::SqliteBooks;
 use super::history::DECISION;
-use super::merge::Peeked;
-use crate::ledger::LedgerError;
-use crate::ledger::recorded::{Entry, EntryKind, Recorded, Request};
+use crate::ledger::recorded::{Entry, Recorded, Request};
 use crate::ledger::rows::DecisionRow;
 use crate::ledger::told::{self, entries};
+use crate::ledger::{LedgerError, merge};
 use crate::units::{AccountId, Timestamp};
 
 const CALLS: &str = "SELECT usage_events.*, revision, price, gross, covered, forgiven, excess, charged, \
@@ -41,36 +40,14 @@ impl Recorded for SqliteBooks {
         let others = "SELECT account, seq, kind FROM records ORDER BY account, seq";
         let mut others = self.connection.prepare(others)?;
         let mut updates = self.connection.prepare(UPDATES)?;
-        let mut calls = Peeked::new(calls.query_map([], |row| Ok((entries::place(row)?, entries::call(row)?)))?)?;
-        let mut corrections =
-            Peeked::new(corrections.query_map([], |row| Ok((entries::place(row)?, entries::correction(row)?)))?)?;
-        let mut grants = Peeked::new(grants.query_map([], |row| Ok((entries::place(row)?, entries::grant_record(row)?)))?)?;
-        let mut others =
-            Peeked::new(others.query_map([], |row| Ok((entries::place(row)?, row.get::<_, String>(2)?)))?)?;
-        let mut updates = Peeked::new(updates.query_map([], |row| Ok((entries::place(row)?, entries::update(row)?)))?)?;
-        while let Some(next) = [calls.key(), corrections.key(), grants.key(), others.key(), updates.key()]
-            .into_iter()
-            .flatten()
-            .min()
-            .copied()
-        {
-            let (account, seq) = next;
-            let (call, correction) = (calls.take(&next)?, corrections.take(&next)?);
-            let (grant, other) = (grants.take(&next)?, others.take(&next)?);
-            let what = match (call, correction, grant, other) {
-                (Some(call), ..) => EntryKind::Call(Box::new(call)),
-                (_, Some((call, replaced)), ..) => EntryKind::Correction(Box::new(call), Box::new(replaced)),
-                (_, _, Some(grant), _) => EntryKind::Grant(grant),
-                (.., Some(kind)) => EntryKind::Other(kind),
-                (None, None, None, None) => EntryKind::Nothing,
-            };
-            let mut moved = Vec::new();
-            while let Some(update) = updates.take(&next)? {
-                moved.push(update);
-            }
-            visit(Entry { account, seq, what, updates: moved });
-        }
-        Ok(())
+        Ok(merge::entries(
+            calls.query_map([], |row| Ok((entries::place(row)?, entries::call(row)?)))?,
+            corrections.query_map([], |row| Ok((entries::place(row)?, entries::correction(row)?)))?,
+            grants.query_map([], |row| Ok((entries::place(row)?, entries::grant_record(row)?)))?,
+            others.query_map([], |row| Ok((entries::place(row)?, row.get::<_, String>(2)?)))?,
+            updates.query_map([], |row| Ok((entries::place(row)?, entries::update(row)?)))?,
+            visit,
+        )?)
     }
 
     fn requests(&self, visit: &mut dyn FnMut(AccountId, Request)) -> Result<(), LedgerError> {
@@ -79,34 +56,12 @@ impl Recorded for SqliteBooks {
         let order = "ORDER BY usage_events.account, held_at, usage_events.decision";
         let mut calls = self.connection.prepare(&format!("{DECISION} {order}"))?;
         let mut blocks = self.connection.prepare(BLOCKS)?;
-        let mut grants = Peeked::new(grants.query_map([], |row| {
-            let grant = entries::grant_record(row)?;
-            Ok(((grant.account, grant.granted_at), grant))
-        })?)?;
-        let mut calls = Peeked::new(calls.query_map([], |row| {
-            let call = told::decision_row(row)?;
-            Ok(((call.account, call.held_at), call))
-        })?)?;
-        let mut blocks = Peeked::new(blocks.query_map([], |row| {
-            let mut block = told::block_row(row)?;
-            if block.plan.is_none() {
-                block.plan = row.get("plan")?;
-            }
-            Ok(((block.account, block.at), block))
-        })?)?;
-        while let Some(next) = [grants.key(), calls.key(), blocks.key()].into_iter().flatten().min().copied()
-        {
-            while let Some(grant) = grants.take(&next)? {
-                visit(next.0, Request::Grant(grant));
-            }
-            while let Some(call) = calls.take(&next)? {
-                visit(next.0, Request::Call(Box::new(call)));
-            }
-            while let Some(block) = blocks.take(&next)? {
-                visit(next.0, Request::Block(Box::new(block)));
-            }
-        }
-        Ok(())
+        Ok(merge::requests(
+            grants.query_map([], |row| Ok(entries::asked_grant(row)?))?,
+            calls.query_map([], |row| Ok(entries::asked_call(row)?))?,
+            blocks.query_map([], |row| Ok(entries::asked_block(row)?))?,
+            visit,
+        )?)
     }
 
     fn ended(

@@ -1,9 +1,11 @@
 //! What rows say to replay.
 
-use super::{cause, origin, used};
+use super::{block_row, cause, decision_row, origin, used};
 use crate::access::record::{GrantRecord, Outcome};
 use crate::ledger::fields::{Count, Fields, Owned, Told, parsed, word};
+use crate::ledger::merge::Asked;
 use crate::ledger::recorded::{RecordedCall, RecordedMoney, RecordedUpdate, Replaced};
+use crate::ledger::rows::{BlockRow, DecisionRow};
 use crate::ledger::text;
 use crate::units::{AccountId, Quantities, Seq};
 
@@ -108,4 +110,25 @@ pub(in crate::ledger) fn update(row: &impl Fields) -> Told<RecordedUpdate> {
         at: row.told("at")?,
         hash: row.told("hash")?,
     })
+}
+
+/// A grant, by when it was asked for.
+pub(in crate::ledger) fn asked_grant(row: &impl Fields) -> Told<(Asked, GrantRecord)> {
+    let grant = grant_record(row)?;
+    Ok(((grant.account, grant.granted_at), grant))
+}
+
+/// A call, by when it was asked for.
+pub(in crate::ledger) fn asked_call(row: &impl Fields) -> Told<(Asked, DecisionRow)> {
+    let call = decision_row(row)?;
+    Ok(((call.account, call.held_at), call))
+}
+
+/// A block, by when it was asked for. One that does not say its plan has the one that the account is on now.
+pub(in crate::ledger) fn asked_block(row: &impl Fields) -> Told<(Asked, BlockRow)> {
+    let mut block = block_row(row)?;
+    if block.plan.is_none() {
+        block.plan = row.told("plan")?;
+    }
+    Ok(((block.account, block.at), block))
 }

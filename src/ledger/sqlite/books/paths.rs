@@ -2,32 +2,27 @@
 
 use std::collections::BTreeMap;
 
-use rusqlite::{Connection, OptionalExtension, Row};
+use rusqlite::{Connection, OptionalExtension};
 
-use super::super::columns::cell_of;
 use super::SqliteBooks;
-use super::rows::{hashed, update};
+use super::pages::money_of;
 use crate::ledger::LedgerError;
 use crate::ledger::books::{BookedCells, BookedUpdate, Books};
-use crate::ledger::chain::rows::{EVENT, MONEY, OwnedCell, RowBytes, RowKind};
+use crate::ledger::chain::rows::{EVENT, MONEY, RowBytes, RowKind};
+use crate::ledger::told::booked::{hashed, owned, update};
 use crate::units::{AccountId, DecisionId, Seq};
 
 /// A call cell by cell.
 pub(super) fn cells(
     connection: &Connection,
-    money: &str,
     decision: DecisionId,
 ) -> Result<Option<BookedCells>, LedgerError> {
     let sql = format!("SELECT {} FROM usage_events WHERE decision = ?1", EVENT.join(", "));
-    let event = connection.query_row(&sql, [decision], |row| owned(row, EVENT.len())).optional()?;
+    let event = connection.query_row(&sql, [decision], |row| Ok(owned(row, EVENT.len())?)).optional()?;
     let Some(event) = event else { return Ok(None) };
-    let mut select = connection.prepare_cached(money)?;
-    let money = select.query_map([decision], |row| owned(row, MONEY.len()))?;
+    let mut select = connection.prepare_cached(&money_of())?;
+    let money = select.query_map([decision], |row| Ok(owned(row, MONEY.len())?))?;
     Ok(Some(BookedCells { event, money: money.collect::<Result<_, _>>()? }))
-}
-
-fn owned(row: &Row<'_>, cells: usize) -> rusqlite::Result<Vec<OwnedCell>> {
-    (0..cells).map(|place| Ok(cell_of(row.get_ref(place)?)?.into())).collect()
 }
 
 /// The hashes of an account's rows after a record.
@@ -44,8 +39,9 @@ pub(super) fn rows_after(
         next = found.as_ref().and_then(|event| event.previous);
         rows.extend(found.map(|event| (event.seq, event.row)));
     }
-    for record in books.records(account, seq, Seq(i64::MAX.unsigned_abs()))? {
-        let money = if record.kind == "correction" { correction(books, account, record.seq)? } else { None };
+    for record in books.records_of(account, seq, Seq(i64::MAX.unsigned_abs()))? {
+        let money =
+            if &*record.kind == "correction" { correction(books, account, record.seq)? } else { None };
         rows.insert(record.seq, record.bytes.clone().hash(money.as_ref()));
     }
     Ok(rows.into_values().collect())
@@ -76,7 +72,7 @@ pub(super) fn updates_from(
     let mut updates = Vec::new();
     let mut next = newest(books, account, "change")?;
     while let Some(place) = next {
-        let found = select.query_row([place], update).optional()?.filter(|update| update.seq >= seq);
+        let found = select.query_row([place], |row| Ok(update(row)?)).optional()?.filter(|update| update.seq >= seq);
         next = found.and_then(|update| update.previous.filter(|previous| *previous < place));
         updates.extend(found);
     }

@@ -1,7 +1,8 @@
-//! A PostgreSQL server for a test: its own files, reached by a socket in them, gone with the test.
+//! A PostgreSQL server of one's own, for tests and benches: its own files, reached by a socket in them, gone with whoever
+//! started it.
 //!
 //! The server refuses to run as root, so it runs as the user that Debian's package makes for it; whatever kills the
-//! test ends it too.
+//! process that started it ends it too.
 
 use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
@@ -17,6 +18,7 @@ pub(crate) struct PostgresServer {
     process: Child,
     folder: TempDir,
     user: Option<User>,
+    settings: &'static [&'static str],
 }
 
 /// Whom it runs as.
@@ -27,12 +29,17 @@ struct User {
 }
 
 impl PostgresServer {
-    /// Starts one with an empty database.
+    /// Starts one with an empty database, which does not wait for the disk.
     pub(crate) async fn start() -> Self {
-        let folder = tempfile::Builder::new().prefix("overfall-postgres-").tempdir_in("/tmp").unwrap();
+        Self::start_in(&std::env::temp_dir(), &["shared_buffers=16MB", "max_connections=30", "fsync=off"]).await
+    }
+
+    /// Starts one with an empty database and these settings, its files in a folder that everybody may pass through.
+    pub(crate) async fn start_in(parent: &Path, settings: &'static [&'static str]) -> Self {
+        let folder = tempfile::Builder::new().prefix("postgres-").tempdir_in(parent).expect("a folder");
         let user = rustix::process::geteuid().is_root().then(User::of_server);
         if let Some(user) = user {
-            chown(folder.path(), Some(user.id), Some(user.group)).unwrap();
+            chown(folder.path(), Some(user.id), Some(user.group)).expect("a folder of the server's");
         }
         let data = folder.path().join("data");
         let made = command(user, "initdb")
@@ -41,9 +48,9 @@ impl PostgresServer {
             .arg(&data)
             .stdout(Stdio::null())
             .status();
-        assert!(made.unwrap().success(), "initdb");
-        let process = serve(user, &data, folder.path());
-        let server = Self { process, folder, user };
+        assert!(made.is_ok_and(|made| made.success()), "initdb");
+        let process = serve(user, &data, folder.path(), settings);
+        let server = Self { process, folder, user, settings };
         server.reached().await;
         server
     }
@@ -59,10 +66,15 @@ impl PostgresServer {
         format!("postgres://{user}@{folder}/postgres")
     }
 
-    /// Ends it as a power cut does, and starts it again.
-    pub(crate) async fn crash(&mut self) {
+    /// Ends it as a crash does.
+    pub(crate) fn stop(&mut self) {
         self.end(rustix::process::Signal::QUIT);
-        self.process = serve(self.user, &self.folder.path().join("data"), self.folder.path());
+    }
+
+    /// Starts it again.
+    pub(crate) async fn again(&mut self) {
+        self.process =
+            serve(self.user, &self.folder.path().join("data"), self.folder.path(), self.settings);
         self.reached().await;
     }
 
@@ -106,7 +118,7 @@ impl Drop for PostgresServer {
 impl User {
     /// The user of Debian's package, or nobody.
     fn of_server() -> Self {
-        let users = std::fs::read_to_string("/etc/passwd").unwrap();
+        let users = std::fs::read_to_string("/etc/passwd").expect("users");
         let find = |name: &str| {
             let line = users.lines().find(|line| line.starts_with(&format!("{name}:")))?;
             let mut parts = line.split(':').skip(2);
@@ -116,10 +128,10 @@ impl User {
     }
 }
 
-fn serve(user: Option<User>, data: &Path, sockets: &Path) -> Child {
+fn serve(user: Option<User>, data: &Path, sockets: &Path, settings: &[&str]) -> Child {
     let mut server = command(user, "postgres");
     server.arg("-D").arg(data).arg("-k").arg(sockets);
-    for setting in ["listen_addresses=", "shared_buffers=16MB", "max_connections=30", "fsync=off"] {
+    for setting in ["listen_addresses="].iter().chain(settings) {
         server.args(["-c", setting]);
     }
     server.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("postgres")
