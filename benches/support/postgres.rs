@@ -31,7 +31,8 @@ struct User {
 impl PostgresServer {
     /// Starts one with an empty database, which does not wait for the disk.
     pub(crate) async fn start() -> Self {
-        Self::start_in(&std::env::temp_dir(), &["shared_buffers=16MB", "max_connections=30", "fsync=off"]).await
+        Self::start_in(&std::env::temp_dir(), &["shared_buffers=16MB", "max_connections=30", "fsync=off"])
+            .await
     }
 
     /// Starts one with an empty database and these settings, its files in a folder that everybody may pass through.
@@ -73,8 +74,7 @@ impl PostgresServer {
 
     /// Starts it again.
     pub(crate) async fn again(&mut self) {
-        self.process =
-            serve(self.user, &self.folder.path().join("data"), self.folder.path(), self.settings);
+        self.process = serve(self.user, &self.folder.path().join("data"), self.folder.path(), self.settings);
         self.reached().await;
     }
 

@@ -1,11 +1,11 @@
 //! Books, wherever they are.
 
 use crate::config::LedgerAt;
+use crate::ledger::LedgerError;
 use crate::ledger::books::Books;
 use crate::ledger::postgres::PostgresBooks;
 use crate::ledger::recorded::Recorded;
 use crate::ledger::sqlite::SqliteBooks;
-use crate::ledger::LedgerError;
 use crate::units::AccountId;
 
 /// Opened books.

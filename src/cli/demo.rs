@@ -13,7 +13,10 @@ use rand::Rng;
 
 use super::output::say;
 use super::serve::{Deployment, Gateway};
-use crate::config::{Breaker, Config, Durability, LedgerStore, Limits, Listen, OnStoreFailure, Secret, SecretSource, Upstream, self};
+use crate::config::{
+    self, Breaker, Config, Durability, LedgerStore, Limits, Listen, OnStoreFailure, Secret, SecretSource,
+    Upstream,
+};
 use crate::idempotency;
 use crate::simulate;
 use crate::telemetry::LogSettings;

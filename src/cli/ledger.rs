@@ -48,7 +48,10 @@ impl LedgerVerb {
 impl Move {
     fn run(self) -> anyhow::Result<ExitCode> {
         let LedgerAt::Server(address) = &self.to else {
-            bail!("{} is no address of a PostgreSQL server: postgres://user:password@host:port/database", self.to)
+            bail!(
+                "{} is no address of a PostgreSQL server: postgres://user:password@host:port/database",
+                self.to
+            )
         };
         let folder = self.from.parent().filter(|folder| !folder.as_os_str().is_empty());
         // A gateway would go on booking into the file.
@@ -69,7 +72,10 @@ impl Move {
         if file != there {
             bail!("the two sides are not equal:\n{}\n{}", file.text, there.text);
         }
-        say(&format!("moved to {}; both sides hold, and their heads are equal: {}\n{}", self.to, there.root, there.text));
+        say(&format!(
+            "moved to {}; both sides hold, and their heads are equal: {}\n{}",
+            self.to, there.root, there.text
+        ));
         Ok(ExitCode::SUCCESS)
     }
 }
@@ -86,7 +92,8 @@ impl Proof {
         let unread = || format!("{ledger} cannot be audited");
         let books = OpenBooks::whole(ledger).with_context(unread)?;
         let read_policy = |text: &str| load::parse("a policy in the books", text).ok().map(Arc::new);
-        let report = audit(books.books(), &read_policy, Scope::default(), &mut |_| {}).with_context(unread)?;
+        let report =
+            audit(books.books(), &read_policy, Scope::default(), &mut |_| {}).with_context(unread)?;
         let text = report.to_string().trim_end().to_owned();
         if !report.holds() {
             bail!("{ledger} does not hold:\n{text}");

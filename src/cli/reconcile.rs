@@ -31,8 +31,7 @@ impl Reconcile {
         let export = BufReader::new(File::open(&self.export).with_context(unread)?);
         let export = Export::read(export).with_context(unread)?;
         let ledger = self.ledger.clone().at()?;
-        let books =
-OpenBooks::at(&ledger).with_context(|| format!("{ledger} cannot be read"))?;
+        let books = OpenBooks::at(&ledger).with_context(|| format!("{ledger} cannot be read"))?;
         let told = reconcile(&export, books.recorded()).with_context(unread)?;
         if self.format.json {
             say_json(&told)?;

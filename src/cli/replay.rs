@@ -49,7 +49,8 @@ impl Replay {
                 Ok(policy) => Arc::new(policy),
                 Err(problems) => anyhow::bail!("{name} is no policy\n{}", problems.to_string().trim_end()),
             };
-            let told = what_if::what_if(books.recorded(), &policy, self.since, &mut progress).with_context(unread)?;
+            let told = what_if::what_if(books.recorded(), &policy, self.since, &mut progress)
+                .with_context(unread)?;
             (told.to_string(), serde_json::to_value(&told)?, true)
         } else {
             let read_policy = |text: &str| load::parse("a policy in the books", text).ok().map(Arc::new);

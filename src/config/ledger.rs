@@ -54,7 +54,10 @@ mod tests {
     fn a_server_is_shown_without_who_logs_in() {
         for (text, shown) in [
             ("data/ledger.sqlite", "data/ledger.sqlite"),
-            ("postgres://ada:p@ss@db.example:5432/books?sslmode=require&password=x", "postgres://db.example:5432/books"),
+            (
+                "postgres://ada:p@ss@db.example:5432/books?sslmode=require&password=x",
+                "postgres://db.example:5432/books",
+            ),
             ("postgresql://%2Frun%2Fpostgres/books", "postgres://%2Frun%2Fpostgres/books"),
         ] {
             let Ok(at) = text.parse::<LedgerAt>();

@@ -202,12 +202,7 @@ impl<S: Shelf> Booking<'_, S> {
         Ok(true)
     }
 
-    fn add_call(
-        &mut self,
-        end: &EndRecord,
-        digest: &[u8; 16],
-        head: &mut Head,
-    ) -> Result<bool, LedgerError> {
+    fn add_call(&mut self, end: &EndRecord, digest: &[u8; 16], head: &mut Head) -> Result<bool, LedgerError> {
         let texts = CallTexts::of(end);
         let (event, money) = (cells::event(end, &texts, digest), cells::money(end, &texts));
         let money_hash = cells::hash(&mut self.bytes, RowKind::Money, &money, None);
@@ -258,8 +253,7 @@ impl<S: Shelf> Booking<'_, S> {
         purses: &mut Purses<'_>,
     ) -> Result<i64, LedgerError> {
         let user = record.user().filter(|_| update.scope == Scope::User);
-        let balance =
-            self.balance_row(purses.of(update.scope), update.balance, (record.account(), user))?;
+        let balance = self.balance_row(purses.of(update.scope), update.balance, (record.account(), user))?;
         let cause = record.cause(update);
         let (seq, at) = (record.seq(), record.at());
         self.shelf.add_update(&UpdateRow { balance, seq, previous, cause, at, update })

@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use super::fields::{Count, Fields, Owned, Told, parsed, word};
 use super::rows::{
-    AccountRow, BalanceUpdateRow, BlockRow, Cause, DecisionRow, GrantRow, KeyRow, Owned as Made, Owner, UserRow,
+    AccountRow, BalanceUpdateRow, BlockRow, Cause, DecisionRow, GrantRow, KeyRow, Owned as Made, Owner,
+    UserRow,
 };
 use super::text;
 use crate::access::record::{Charge, GrantOrigin, JobKind, JobRecord, MadeVideo, Resource};

@@ -12,7 +12,10 @@ use crate::ledger::postgres::{MoveError, PostgresBooks, PostgresLedger, take_ove
 use crate::ledger::recorded::Recorded;
 
 /// A server with the books of some lives, and a file with the same.
-fn both(lives: std::ops::Range<u64>, steps: u64) -> (PostgresServer, PathBuf, TempDir, tokio::runtime::Runtime) {
+fn both(
+    lives: std::ops::Range<u64>,
+    steps: u64,
+) -> (PostgresServer, PathBuf, TempDir, tokio::runtime::Runtime) {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let (server, path, folder) = runtime.block_on(async {
         let server = PostgresServer::start().await;
@@ -43,9 +46,8 @@ fn books_on_a_server_hold_and_are_those_of_a_file() {
     assert!(again.is_same(), "{again}");
     assert_eq!(again.to_string(), replay(&file, &read, &mut |_| {}).unwrap().to_string());
     let policy = read(POLICY).unwrap();
-    let what_if = |books: &dyn Recorded| {
-        what_if::what_if(books, &policy, None, &mut |_| {}).unwrap().to_string()
-    };
+    let what_if =
+        |books: &dyn Recorded| what_if::what_if(books, &policy, None, &mut |_| {}).unwrap().to_string();
     assert_eq!(what_if(&books), what_if(&file));
     for hours in [0, 40, 1_000] {
         let since = Some(START.plus(Span::from_seconds(hours * 3600)));
@@ -151,7 +153,9 @@ fn books_that_cannot_be_moved_whole_are_not_moved() {
         let (path, folder) = books(0..2, 40).await;
         (PostgresServer::start().await, path, folder)
     });
-    forger(&path).execute("UPDATE usage_events SET model = CAST(x'6100' AS TEXT) WHERE place = 9", []).unwrap();
+    forger(&path)
+        .execute("UPDATE usage_events SET model = CAST(x'6100' AS TEXT) WHERE place = 9", [])
+        .unwrap();
     let file = SqliteBooks::open(&path).unwrap();
     let failed = take_over(&server.address(), &file, &mut |_, _| {});
     assert!(matches!(failed, Err(MoveError::Failed(_))), "{failed:?}");

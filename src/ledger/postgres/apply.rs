@@ -7,8 +7,8 @@
 use std::collections::{HashMap, HashSet};
 
 use deadpool_postgres::Client;
-use tokio_postgres::{Row, Statement};
 use tokio_postgres::types::ToSql;
+use tokio_postgres::{Row, Statement};
 
 use super::columns::Id;
 use super::partitions::Partitions;

@@ -53,7 +53,9 @@ impl PostgresBooks {
         let client = runtime.block_on(async {
             let client = server.reader().await?;
             client
-                .batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY; SELECT count(*) FROM policies")
+                .batch_execute(
+                    "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY; SELECT count(*) FROM policies",
+                )
                 .await?;
             Ok::<_, tokio_postgres::Error>(client)
         })?;
@@ -135,9 +137,8 @@ impl PostgresBooks {
 
 impl Books for PostgresBooks {
     fn sizes(&self) -> Result<Sizes, LedgerError> {
-        let count = |table: &str| {
-            self.number(&format!("SELECT count(*) FROM {table}")).map(i64::unsigned_abs)
-        };
+        let count =
+            |table: &str| self.number(&format!("SELECT count(*) FROM {table}")).map(i64::unsigned_abs);
         Ok(Sizes {
             accounts: count("accounts")?,
             usage_events: count("usage_events")?,

@@ -36,7 +36,9 @@ mod schema {
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// Not the address of a PostgreSQL server. What was given is not shown: it may hold a password.
-    #[error("the address of the ledger is none of a PostgreSQL server: postgres://user:password@host:port/database")]
+    #[error(
+        "the address of the ledger is none of a PostgreSQL server: postgres://user:password@host:port/database"
+    )]
     Address,
     /// No certificates to trust.
     #[error("the machine has no certificates to trust a PostgreSQL server by")]
@@ -149,7 +151,8 @@ impl Server {
     pub(super) async fn migrate(&self) -> Result<(), OpenError> {
         let mut client = self.owner().await.map_err(OpenError::Connect)?;
         let runner = schema::migrations::runner();
-        let known = runner.get_migrations().iter().map(refinery::Migration::version).max().unwrap_or_default();
+        let known =
+            runner.get_migrations().iter().map(refinery::Migration::version).max().unwrap_or_default();
         let is_made = "SELECT to_regclass('refinery_schema_history') IS NOT NULL";
         if client.query_one(is_made, &[]).await.map_err(OpenError::Connect)?.get(0) {
             let newest = "SELECT coalesce(max(version), 0) FROM refinery_schema_history";
@@ -178,7 +181,8 @@ fn is_here(config: &Config) -> bool {
         && config.get_hosts().iter().all(|host| match host {
             Host::Unix(_) => true,
             Host::Tcp(name) => {
-                name == "localhost" || name.parse().is_ok_and(|address: std::net::IpAddr| address.is_loopback())
+                name == "localhost"
+                    || name.parse().is_ok_and(|address: std::net::IpAddr| address.is_loopback())
             }
         })
 }

@@ -40,11 +40,7 @@ pub(super) async fn videos_of(
     videos.collect::<Result<_, LedgerError>>()
 }
 
-pub(super) async fn forget_made(
-    client: &Client,
-    before: Timestamp,
-    most: Page,
-) -> Result<u64, LedgerError> {
+pub(super) async fn forget_made(client: &Client, before: Timestamp, most: Page) -> Result<u64, LedgerError> {
     let delete = "DELETE FROM resources WHERE id IN (SELECT id FROM resources WHERE made_at < $1 AND (decision IS NULL \
          OR EXISTS (SELECT 1 FROM usage_events WHERE usage_events.decision = resources.decision)) \
          ORDER BY made_at LIMIT $2)";

@@ -95,8 +95,19 @@ pub(super) struct Desk {
 }
 
 const UPDATE: [&str; 13] = [
-    "place", "balance", "seq", "previous", "kind", "cause_kind", "cause", "grant_id", "amount", "before",
-    "after", "at", "hash",
+    "place",
+    "balance",
+    "seq",
+    "previous",
+    "kind",
+    "cause_kind",
+    "cause",
+    "grant_id",
+    "amount",
+    "before",
+    "after",
+    "at",
+    "hash",
 ];
 
 impl Added {

@@ -63,8 +63,19 @@ fn tables() -> Vec<Table> {
     let events: Vec<_> = EVENT.into_iter().chain(["place", "previous", "hash"]).collect();
     let records: Vec<_> = RECORD.into_iter().chain(["place", "hash"]).collect();
     let updates = [
-        "at", "place", "balance", "seq", "previous", "kind", "cause_kind", "cause", "grant_id", "amount",
-        "before", "after", "hash",
+        "at",
+        "place",
+        "balance",
+        "seq",
+        "previous",
+        "kind",
+        "cause_kind",
+        "cause",
+        "grant_id",
+        "amount",
+        "before",
+        "after",
+        "hash",
     ];
     vec![
         table("accounts", accounts),
@@ -79,8 +90,16 @@ fn tables() -> Vec<Table> {
             with_id(
                 Kind::Text,
                 &[
-                    "account", "user", "context_tokens", "upstream", "kind", "made_at", "model", "seconds",
-                    "size", "decision",
+                    "account",
+                    "user",
+                    "context_tokens",
+                    "upstream",
+                    "kind",
+                    "made_at",
+                    "model",
+                    "seconds",
+                    "size",
+                    "decision",
                 ],
             ),
         ),
@@ -90,8 +109,16 @@ fn tables() -> Vec<Table> {
             with_id(
                 Kind::Id,
                 &[
-                    "balance", "seq", "amount", "repaid", "priority", "expires_at", "granted_at", "decision",
-                    "idempotency_key", "note",
+                    "balance",
+                    "seq",
+                    "amount",
+                    "repaid",
+                    "priority",
+                    "expires_at",
+                    "granted_at",
+                    "decision",
+                    "idempotency_key",
+                    "note",
                 ],
             ),
         ),
@@ -105,7 +132,8 @@ fn tables() -> Vec<Table> {
         table(
             "blocks",
             named(&[
-                "decision", "at", "account", "user", "feature", "model", "policy", "estimate", "block", "count",
+                "decision", "at", "account", "user", "feature", "model", "policy", "estimate", "block",
+                "count",
             ]),
         ),
     ]
@@ -128,7 +156,8 @@ pub fn take_over(
     moving.run("BEGIN")?;
     let tables = tables();
     for table in &tables {
-        let any = moving.number(&format!("SELECT count(*) FROM (SELECT 1 FROM {} LIMIT 1) AS found", table.name))?;
+        let any = moving
+            .number(&format!("SELECT count(*) FROM (SELECT 1 FROM {} LIMIT 1) AS found", table.name))?;
         if any > 0 {
             return Err(MoveError::NotEmpty { table: table.name });
         }

@@ -83,10 +83,7 @@ async fn the_database_refuses_to_change_what_is_booked() {
 #[tokio::test]
 async fn a_gateway_needs_no_more_than_its_roles() {
     let (_ledger, _sample, server) = with_life().await;
-    server
-        .run("CREATE ROLE gateway LOGIN; GRANT overfall_writer, overfall_reader TO gateway")
-        .await
-        .unwrap();
+    server.run("CREATE ROLE gateway LOGIN; GRANT overfall_writer, overfall_reader TO gateway").await.unwrap();
     let ledger = PostgresLedger::open(&server.address_as("gateway")).await.unwrap();
     let mut sample = with_account(&ledger, 2).await;
     let mut call = sample.end(&[], 1);

@@ -57,7 +57,6 @@ pub(super) fn blocks(
     Ok(rows.collect::<Result<_, _>>()?)
 }
 
-
 fn read(row: &Row<'_>) -> rusqlite::Result<BlockRow> {
     Ok(told::block_row(row)?)
 }

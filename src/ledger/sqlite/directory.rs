@@ -4,8 +4,8 @@ use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 
 use super::failure;
 use super::writer::Books;
-use crate::ledger::{LedgerError, told};
 use crate::ledger::rows::{AccountRow, KeyRow, Page, UserRow};
+use crate::ledger::{LedgerError, told};
 use crate::units::{AccountId, KeyId, PolicyVersion, Timestamp, UserId};
 
 pub(super) fn add_account(books: &mut Books, account: &AccountRow) -> Result<(), LedgerError> {

@@ -55,8 +55,8 @@ pub(super) fn balance_updates(
     while let Some(place) = next
         && rows.len() < usize::from(page.0)
     {
-        let row =
-            select.query_row(params![place, account], |row| Ok((row.get("previous")?, told::update_row(row)?)));
+        let row = select
+            .query_row(params![place, account], |row| Ok((row.get("previous")?, told::update_row(row)?)));
         let (previous, row) = row.optional()?.ok_or_else(|| broken("balance update", place))?;
         next = earlier(previous, place)?;
         rows.push(row);
@@ -95,8 +95,8 @@ pub(super) fn decisions(
     while let Some(place) = next
         && rows.len() < usize::from(page.0)
     {
-        let row =
-            select.query_row(params![place, account], |row| Ok((row.get("previous")?, told::decision_row(row)?)));
+        let row = select
+            .query_row(params![place, account], |row| Ok((row.get("previous")?, told::decision_row(row)?)));
         let (previous, row) = row.optional()?.ok_or_else(|| broken("usage event", place))?;
         next = earlier(previous, place)?;
         rows.push(row);

@@ -79,4 +79,3 @@ impl Recorded for SqliteBooks {
         Ok(())
     }
 }
-

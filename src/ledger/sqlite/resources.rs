@@ -6,8 +6,8 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use super::writer::Books;
 use crate::access::record::JobRecord;
-use crate::ledger::{LedgerError, told};
 use crate::ledger::rows::{Owner, Page, VideosFrom};
+use crate::ledger::{LedgerError, told};
 use crate::units::{Timestamp, UserId};
 
 pub(super) fn owner_of(connection: &Connection, resource: &str) -> Result<Option<Owner>, LedgerError> {

@@ -8,10 +8,10 @@ use tokio::sync::mpsc;
 
 use super::columns::{Owned, Slots};
 use super::history::GRANTS;
-use crate::ledger::told;
 use crate::access::record::CounterEntry;
 use crate::ledger::LedgerError;
 use crate::ledger::rows::Restored;
+use crate::ledger::told;
 use crate::policy::compiled::Scope;
 use crate::units::{AccountId, SignedCredits, UserId};
 
@@ -49,9 +49,7 @@ pub(super) fn restore(connection: &Connection, mut teller: Teller) -> Result<(),
     let steps: [(&str, Tell); 6] = [
         (accounts, |row, tell| Ok(tell(Restored::Account(told::account(row)?, row.get("seq")?)))),
         ("SELECT * FROM users", |row, tell| Ok(tell(Restored::User(told::user(row)?)))),
-        ("SELECT * FROM keys WHERE revoked_at IS NULL", |row, tell| {
-            Ok(tell(Restored::Key(told::key(row)?)))
-        }),
+        ("SELECT * FROM keys WHERE revoked_at IS NULL", |row, tell| Ok(tell(Restored::Key(told::key(row)?)))),
         ("SELECT account, user, slots FROM counters", counters),
         (&grants, |row, tell| Ok(tell(Restored::Grant(told::grant_row(row)?)))),
         ("SELECT account, user, name, debt FROM balances WHERE debt > 0", debt),

@@ -5,8 +5,8 @@ use rusqlite::{CachedStatement, Connection, OptionalExtension, params};
 use super::apply::Touched;
 use super::cache::{Cache, Head, Kept, Owner};
 use super::columns::{Owned, Slots};
-use crate::ledger::{LedgerError, slots};
 use crate::ledger::posting::{BookedBalance, Purse, Remainder};
+use crate::ledger::{LedgerError, slots};
 use crate::units::{AccountId, SignedCredits};
 
 /// The statements, prepared once for a batch.

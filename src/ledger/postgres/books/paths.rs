@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::pages::{UPDATE, event, list, money};
 use super::PostgresBooks;
+use super::pages::{UPDATE, event, list, money};
 use crate::ledger::LedgerError;
 use crate::ledger::books::{BookedCells, BookedUpdate, Books};
 use crate::ledger::chain::rows::{EVENT, MONEY, RowBytes, RowKind};
@@ -23,15 +23,16 @@ fn walk(table: &str) -> String {
 }
 
 /// A call cell by cell.
-pub(super) fn cells(
-    books: &PostgresBooks,
-    decision: DecisionId,
-) -> Result<Option<BookedCells>, LedgerError> {
+pub(super) fn cells(books: &PostgresBooks, decision: DecisionId) -> Result<Option<BookedCells>, LedgerError> {
     let sql = format!("SELECT {} FROM usage_events WHERE decision = $1", list(&EVENT));
     let Some(event) = books.one(&sql, &[&Id::from(decision)])? else { return Ok(None) };
-    let money = books.all(&format!("{} WHERE decision = $1 ORDER BY revision", money()), &[&Id::from(decision)])?;
+    let money =
+        books.all(&format!("{} WHERE decision = $1 ORDER BY revision", money()), &[&Id::from(decision)])?;
     let money = money.iter().map(|row| booked::owned(row, MONEY.len()));
-    Ok(Some(BookedCells { event: booked::owned(&event, EVENT.len())?, money: money.collect::<Result<_, _>>()? }))
+    Ok(Some(BookedCells {
+        event: booked::owned(&event, EVENT.len())?,
+        money: money.collect::<Result<_, _>>()?,
+    }))
 }
 
 /// The hashes of an account's rows after a record.

@@ -72,7 +72,8 @@ pub(super) fn updates_from(
     let mut updates = Vec::new();
     let mut next = newest(books, account, "change")?;
     while let Some(place) = next {
-        let found = select.query_row([place], |row| Ok(update(row)?)).optional()?.filter(|update| update.seq >= seq);
+        let found =
+            select.query_row([place], |row| Ok(update(row)?)).optional()?.filter(|update| update.seq >= seq);
         next = found.and_then(|update| update.previous.filter(|previous| *previous < place));
         updates.extend(found);
     }
