@@ -8,7 +8,8 @@ use super::chain::rows::{Cell, EVENT, MONEY, RECORD, RowBytes, RowKind};
 use super::posting::{self, Contradiction, Numbered, Purse, Purses, Update};
 use super::rows::{Applied, Cause};
 use crate::access::record::{
-    CorrectionRecord, EndRecord, GrantRecord, JobRecord, MadeRecord, Record, Resource,
+    AdjustmentRecord, CorrectionRecord, EndRecord, GrantRecord, JobRecord, MadeRecord, Record, Resource,
+    RevisionOrder, RevisionRecord,
 };
 use crate::policy::compiled::{Name, Scope};
 use crate::units::planted::{Bug, planted};
@@ -61,13 +62,13 @@ pub(super) trait Shelf {
     fn return_purse(&mut self, owner: Owner, purse: Purse, changed: bool);
     /// The digest of what is booked as this record, if it is.
     fn booked_digest(&mut self, record: &Numbered<'_>) -> Result<Option<[u8; 16]>, LedgerError>;
-    /// What a revision of an account's decision has charged.
+    /// What a revision of an account's decision has charged, and what operators have given back by then.
     fn charged(
         &mut self,
         decision: DecisionId,
         revision: u32,
         account: AccountId,
-    ) -> Result<Option<Credits>, LedgerError>;
+    ) -> Result<Option<(Credits, Credits)>, LedgerError>;
     /// Adds a usage event and tells its place; `None` where its decision is booked already.
     fn add_event(
         &mut self,
@@ -75,12 +76,15 @@ pub(super) trait Shelf {
         previous: Option<i64>,
         hash: &[u8; 32],
     ) -> Result<Option<i64>, LedgerError>;
-    /// Adds a monetization event; `false` where its revision is booked already.
-    fn add_money(&mut self, row: &[Cell<'_>; MONEY.len()]) -> Result<bool, LedgerError>;
+    /// Adds a monetization event: its cells in the order of [`MONEY`], of a correction those of
+    /// [`ORDER`](super::chain::rows::ORDER) behind them; `false` where its revision or its order is booked already.
+    fn add_money(&mut self, row: &[Cell<'_>]) -> Result<bool, LedgerError>;
     /// Adds any other record.
     fn add_record(&mut self, row: &[Cell<'_>; RECORD.len()], hash: &[u8; 32]) -> Result<(), LedgerError>;
     /// Adds a grant of a balance; `false` where it is booked already.
     fn add_grant(&mut self, record: &GrantRecord, balance: i64) -> Result<bool, LedgerError>;
+    /// Adds an adjustment of a balance; `false` where it is booked already.
+    fn add_adjustment(&mut self, record: &AdjustmentRecord, balance: i64) -> Result<bool, LedgerError>;
     /// Adds a balance at zero and tells its row.
     fn add_balance(&mut self, owner: Owner, name: &Name) -> Result<i64, LedgerError>;
     /// Adds a balance update and tells its place.
@@ -186,10 +190,20 @@ impl<S: Shelf> Booking<'_, S> {
         let digest = record.digest(&mut self.scratch);
         let (kind, money) = match record {
             Numbered::End(end) if end.ending.reached_upstream => return self.add_call(end, &digest, head),
-            Numbered::Correction(correction) => match self.add_correction(correction, &digest)? {
+            Numbered::Correction(correction) => match self.add_correction(correction, None, &digest)? {
                 Some(money) => ("correction", Some(money)),
                 None => return Ok(false),
             },
+            Numbered::Revision(revision) => {
+                match self.add_correction(&revision.correction, Some(revision), &digest)? {
+                    Some(money) => ("correction", Some(money)),
+                    None => return Ok(false),
+                }
+            }
+            Numbered::Adjustment(adjustment) if self.add_adjustment(adjustment, purses)? => {
+                ("adjustment", None)
+            }
+            Numbered::Adjustment(_) => return Ok(false),
             Numbered::End(_) => ("void", None),
             Numbered::Grant(grant) if self.add_grant(grant, purses)? => ("grant", None),
             Numbered::Grant(_) => return Ok(false),
@@ -219,30 +233,60 @@ impl<S: Shelf> Booking<'_, S> {
     }
 
     /// Adds the next revision and tells its hash. `None` where the one before it is not there, or says something else
-    /// was charged.
+    /// was charged or given back.
     fn add_correction(
         &mut self,
         record: &CorrectionRecord,
+        ordered: Option<&RevisionRecord>,
         digest: &[u8; 16],
     ) -> Result<Option<[u8; 32]>, LedgerError> {
         let before = record.revision.saturating_sub(1);
-        if self.shelf.charged(record.decision, before, record.account)? != Some(record.charged_before) {
+        let fits = |(charged, refunded): (Credits, Credits)| {
+            charged == record.charged_before && is_given_back(refunded, record, ordered)
+        };
+        if !self.shelf.charged(record.decision, before, record.account)?.is_some_and(fits) {
             return Ok(None);
         }
         let texts = CorrectionTexts::of(record);
-        let row = cells::correction(record, &texts, digest);
-        let hash = cells::hash(&mut self.bytes, RowKind::Money, &row, None);
+        let row = cells::correction(record, ordered, &texts, digest);
+        let (kind, hashed) = match ordered {
+            Some(_) => (RowKind::Ordered, &row[..]),
+            None => (RowKind::Money, &row[..MONEY.len()]),
+        };
+        let hash = cells::hash(&mut self.bytes, kind, hashed, None);
         Ok(self.shelf.add_money(&row)?.then_some(hash))
     }
 
     fn add_grant(&mut self, record: &GrantRecord, purses: &mut Purses<'_>) -> Result<bool, LedgerError> {
-        let scope = if record.user.is_some() { Scope::User } else { Scope::Account };
-        let purse = purses.of(scope);
-        let Some(place) = purse.balances.iter().position(|balance| balance.name == record.balance) else {
-            return Ok(false);
+        match self.row_of(purses, (record.account, record.user), &record.balance)? {
+            Some(row) => self.shelf.add_grant(record, row),
+            None => Ok(false),
+        }
+    }
+
+    fn add_adjustment(
+        &mut self,
+        record: &AdjustmentRecord,
+        purses: &mut Purses<'_>,
+    ) -> Result<bool, LedgerError> {
+        match self.row_of(purses, (record.account, record.user), &record.balance)? {
+            Some(row) => self.shelf.add_adjustment(record, row),
+            None => Ok(false),
+        }
+    }
+
+    /// The row of an owner's balance; `None` where it has no such balance.
+    fn row_of(
+        &mut self,
+        purses: &mut Purses<'_>,
+        owner: Owner,
+        name: &Name,
+    ) -> Result<Option<i64>, LedgerError> {
+        let purse = purses.of(if owner.1.is_some() { Scope::User } else { Scope::Account });
+        let Some(place) = purse.balances.iter().position(|balance| balance.name == *name) else {
+            return Ok(None);
         };
-        let row = self.balance_row(purse, place, (record.account, record.user))?;
-        self.shelf.add_grant(record, row)
+        self.balance_row(purse, place, owner).map(Some)
     }
 
     fn add_update(
@@ -282,4 +326,16 @@ fn linked(head: &mut Head, row: &[u8; 32]) -> [u8; 32] {
     let hash = chain::rows::link(&head.hash.unwrap_or(chain::START), row);
     head.hash = Some(hash);
     hash
+}
+
+/// Whether what a revision says is given back follows from what was before.
+fn is_given_back(before: Credits, record: &CorrectionRecord, ordered: Option<&RevisionRecord>) -> bool {
+    let Some(RevisionRecord { refunded, order, .. }) = ordered else { return before.is_zero() };
+    match order {
+        RevisionOrder::Refund { .. } => {
+            let back = record.charged_before.checked_sub(record.charge.charged);
+            back.and_then(|back| before.checked_add(back)) == Some(*refunded)
+        }
+        RevisionOrder::Rerate { .. } => *refunded <= before,
+    }
 }

@@ -1,8 +1,8 @@
 //! The rows that a record adds, cell by cell: what every store writes, and what the chain of records hashes.
 
-use super::chain::rows::{Cell, EVENT, MONEY, RECORD, RowBytes, RowKind};
+use super::chain::rows::{Cell, EVENT, MONEY, ORDER, RECORD, RowBytes, RowKind};
 use super::text;
-use crate::access::record::{Charge, CorrectionRecord, EndRecord};
+use crate::access::record::{Charge, CorrectionRecord, EndRecord, RevisionOrder, RevisionRecord};
 use crate::units::{AccountId, Credits, Seq};
 
 /// What a usage event and its money say in texts of their own.
@@ -109,12 +109,20 @@ impl CorrectionTexts {
     }
 }
 
-/// The monetization event of a correction.
+/// The monetization event of a correction, and what an operator ordered; null where nobody did.
 pub(super) fn correction<'a>(
     record: &'a CorrectionRecord,
+    ordered: Option<&'a RevisionRecord>,
     texts: &'a CorrectionTexts,
     digest: &'a [u8; 16],
-) -> [Cell<'a>; MONEY.len()] {
+) -> [Cell<'a>; MONEY.len() + ORDER.len()] {
+    let order = ordered.map(|ordered| &ordered.order);
+    let (id, key) = match order {
+        Some(RevisionOrder::Refund { id, idempotency_key, .. }) => {
+            (Cell::Blob(id.as_bytes()), words(idempotency_key))
+        }
+        Some(RevisionOrder::Rerate { .. }) | None => (Cell::Null, Cell::Null),
+    };
     let [gross, covered, forgiven, excess, charged] = parts(&record.charge);
     [
         Cell::Blob(record.decision.as_bytes()),
@@ -135,6 +143,11 @@ pub(super) fn correction<'a>(
         perhaps(texts.used.as_deref()),
         perhaps(texts.draws.as_deref()),
         Cell::Blob(digest),
+        ordered.map_or(Cell::Null, |ordered| credits(ordered.refunded)),
+        order.map_or(Cell::Null, |order| words(order.as_str())),
+        id,
+        key,
+        order.map_or(Cell::Null, |order| words(order.reason())),
     ]
 }
 

@@ -12,7 +12,8 @@ use super::chain::rows::Cell;
 use super::text;
 use crate::access::counter::Slot;
 use crate::units::{
-    AccountId, Credits, DecisionId, GrantId, KeyId, PolicyVersion, Seq, SignedCredits, Timestamp, UserId,
+    AccountId, Credits, DecisionId, GrantId, KeyId, OrderId, PolicyVersion, Seq, SignedCredits, Timestamp,
+    UserId,
 };
 
 /// A value that is not what its column says.
@@ -128,7 +129,7 @@ macro_rules! ids {
         }
     )+};
 }
-ids!(AccountId, UserId, KeyId, DecisionId, GrantId);
+ids!(AccountId, UserId, KeyId, DecisionId, GrantId, OrderId);
 
 macro_rules! integers {
     ($($type:ty: $from:expr;)+) => {$(

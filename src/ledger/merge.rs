@@ -2,7 +2,7 @@
 
 use super::recorded::{Entry, EntryKind, RecordedCall, RecordedUpdate, Replaced, Request};
 use super::rows::{BlockRow, DecisionRow};
-use crate::access::record::GrantRecord;
+use crate::access::record::{AdjustmentRecord, GrantRecord};
 use crate::units::{AccountId, Seq, Timestamp};
 
 /// Rows of a sorted query behind their keys.
@@ -54,28 +54,31 @@ pub(super) fn entries<E>(
     calls: impl Run<Place, RecordedCall, E>,
     corrections: impl Run<Place, (RecordedCall, Replaced), E>,
     grants: impl Run<Place, GrantRecord, E>,
+    adjustments: impl Run<Place, AdjustmentRecord, E>,
     others: impl Run<Place, String, E>,
     updates: impl Run<Place, RecordedUpdate, E>,
     visit: &mut dyn FnMut(Entry),
 ) -> Result<(), E> {
     let (mut calls, mut corrections) = (Peeked::new(calls)?, Peeked::new(corrections)?);
     let (mut grants, mut others) = (Peeked::new(grants)?, Peeked::new(others)?);
-    let mut updates = Peeked::new(updates)?;
-    while let Some(next) = [calls.key(), corrections.key(), grants.key(), others.key(), updates.key()]
-        .into_iter()
-        .flatten()
-        .min()
-        .copied()
+    let (mut adjustments, mut updates) = (Peeked::new(adjustments)?, Peeked::new(updates)?);
+    while let Some(next) =
+        [calls.key(), corrections.key(), grants.key(), adjustments.key(), others.key(), updates.key()]
+            .into_iter()
+            .flatten()
+            .min()
+            .copied()
     {
         let (account, seq) = next;
         let (call, correction) = (calls.take(&next)?, corrections.take(&next)?);
-        let (grant, other) = (grants.take(&next)?, others.take(&next)?);
-        let what = match (call, correction, grant, other) {
+        let (grant, adjustment) = (grants.take(&next)?, adjustments.take(&next)?);
+        let what = match (call, correction, grant, adjustment, others.take(&next)?) {
             (Some(call), ..) => EntryKind::Call(Box::new(call)),
             (_, Some((call, replaced)), ..) => EntryKind::Correction(Box::new(call), Box::new(replaced)),
-            (_, _, Some(grant), _) => EntryKind::Grant(grant),
+            (_, _, Some(grant), ..) => EntryKind::Grant(grant),
+            (_, _, _, Some(adjustment), _) => EntryKind::Adjustment(adjustment),
             (.., Some(kind)) => EntryKind::Other(kind),
-            (None, None, None, None) => EntryKind::Nothing,
+            (None, None, None, None, None) => EntryKind::Nothing,
         };
         let mut moved = Vec::new();
         while let Some(update) = updates.take(&next)? {

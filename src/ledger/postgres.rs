@@ -30,12 +30,12 @@ use deadpool_postgres::{Object, Pool};
 use tokio::sync::mpsc;
 
 use super::rows::{
-    AccountRow, Applied, BalanceUpdateRow, BlockRow, DecisionRow, GrantRow, KeyRow, Owner, Page, Restored,
-    UserRow, VideosFrom,
+    AccountRow, Applied, BalanceUpdateRow, BlockRow, DecisionRow, GrantRow, KeyRow, Owner, Page, RefundRow,
+    Restored, UserRow, VideosFrom,
 };
 use super::{Ledger, LedgerError};
-use crate::access::record::{JobRecord, Record};
-use crate::units::{AccountId, DecisionId, GrantId, KeyId, PolicyVersion, Timestamp, UserId};
+use crate::access::record::{AdjustmentRecord, JobRecord, Record};
+use crate::units::{AccountId, DecisionId, GrantId, KeyId, OrderId, PolicyVersion, Timestamp, UserId};
 use connection::Server;
 use partitions::Partitions;
 use runtime::Runtime;
@@ -210,6 +210,18 @@ impl Ledger for PostgresLedger {
         page: Page,
     ) -> Result<Vec<BalanceUpdateRow>, LedgerError> {
         with!(self.readers, |client| history::balance_updates(client, account, before, page))
+    }
+
+    async fn adjustment(&self, order: OrderId) -> Result<Option<AdjustmentRecord>, LedgerError> {
+        with!(self.readers, |client| history::adjustment(client, order))
+    }
+
+    async fn adjustments(&self, account: AccountId) -> Result<Vec<AdjustmentRecord>, LedgerError> {
+        with!(self.readers, |client| history::adjustments(client, account))
+    }
+
+    async fn refund(&self, order: OrderId) -> Result<Option<RefundRow>, LedgerError> {
+        with!(self.readers, |client| history::refund(client, order))
     }
 
     async fn decision(&self, decision: DecisionId) -> Result<Option<DecisionRow>, LedgerError> {

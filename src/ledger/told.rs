@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::chain::rows::Cell;
 use super::fields::{Count, Fields, Owned, Told, parsed, word};
 use super::rows::{
     AccountRow, BalanceUpdateRow, BlockRow, Cause, DecisionRow, GrantRow, KeyRow, Owned as Made, Owner,
-    UserRow,
+    RefundRow, RevisedBy, RevisedRow, UserRow,
 };
 use super::text;
-use crate::access::record::{Charge, GrantOrigin, JobKind, JobRecord, MadeVideo, Resource};
+use crate::access::record::{AdjustmentRecord, Charge, GrantOrigin, JobKind, JobRecord, MadeVideo, Resource};
 use crate::access::{Block, Reason};
 use crate::policy::compiled::Name;
 use crate::units::{Credits, Quantities, SignedCredits, Timestamp, ToolCalls};
@@ -82,6 +83,7 @@ pub(in crate::ledger) fn origin(row: &impl Fields) -> Told<GrantOrigin> {
 pub(in crate::ledger) fn cause(row: &impl Fields) -> Told<Cause> {
     Ok(match row.words("cause_kind")? {
         "decision" => Cause::Decision(row.told("cause")?),
+        "adjustment" => Cause::Adjustment(row.told("cause")?),
         _ => Cause::Grant(row.told("cause")?),
     })
 }
@@ -108,6 +110,7 @@ pub(in crate::ledger) fn update_row(row: &impl Fields) -> Told<BalanceUpdateRow>
 pub(in crate::ledger) fn decision_row(row: &impl Fields) -> Told<DecisionRow> {
     let revision: u32 = row.told("revision")?;
     let is_corrected = revision > 1;
+    let ended_at = row.told("ended_at")?;
     let live = |first, corrected| if is_corrected { corrected } else { first };
     Ok(DecisionRow {
         decision: row.told("decision")?,
@@ -121,8 +124,11 @@ pub(in crate::ledger) fn decision_row(row: &impl Fields) -> Told<DecisionRow> {
         policy: row.told("policy")?,
         unit: word(row, "unit")?,
         held_at: row.told("held_at")?,
-        ended_at: row.told("ended_at")?,
+        ended_at,
         revision,
+        priced_by: row.told("priced_by")?,
+        settled_at: row.told::<Option<_>>("settled_at")?.unwrap_or(ended_at),
+        revised: if is_corrected { Some(revised(row)?) } else { None },
         outcome: word(row, live("outcome", "true_outcome"))?,
         grade: word(row, live("grade", "true_grade"))?,
         tier: row.told(live("tier", "true_tier"))?,
@@ -133,6 +139,54 @@ pub(in crate::ledger) fn decision_row(row: &impl Fields) -> Told<DecisionRow> {
         held: parsed(row, "held", text::to_draws)?,
         draws: parsed(row, live("draws", "true_draws"), text::to_draws)?,
         charge: charge(row)?,
+        refunded: row.told("refunded")?,
+    })
+}
+
+fn revised(row: &impl Fields) -> Told<RevisedRow> {
+    Ok(RevisedRow { at: row.told("corrected_at")?, by: revised_by(row)?, reason: row.told("reason")? })
+}
+
+/// Who said that the money of a call is another.
+fn revised_by(row: &impl Fields) -> Told<RevisedBy> {
+    match row.cell("ordered")? {
+        Cell::Null => Ok(RevisedBy::Truth),
+        _ => word(row, "ordered"),
+    }
+}
+
+/// An adjustment as it was made.
+pub(in crate::ledger) fn adjustment_record(row: &impl Fields) -> Told<AdjustmentRecord> {
+    let Owned(user) = row.told("user")?;
+    Ok(AdjustmentRecord {
+        seq: row.told("seq")?,
+        id: row.told("id")?,
+        account: row.told("account")?,
+        user,
+        balance: row.told("name")?,
+        grant: row.told("grant_id")?,
+        amount: row.told("amount")?,
+        repaid: row.told("repaid")?,
+        priority: row.told::<Option<_>>("priority")?.unwrap_or_default(),
+        expires_at: row.told("expires_at")?,
+        adjusted_at: row.told("adjusted_at")?,
+        idempotency_key: row.told("idempotency_key")?,
+        reason: row.told("reason")?,
+    })
+}
+
+/// A refund that was made.
+pub(in crate::ledger) fn refund(row: &impl Fields) -> Told<RefundRow> {
+    Ok(RefundRow {
+        id: row.told("order_id")?,
+        account: row.told("account")?,
+        decision: row.told("decision")?,
+        revision: row.told("revision")?,
+        amount: row.told("amount")?,
+        charged: row.told("charged")?,
+        refunded_at: row.told("corrected_at")?,
+        idempotency_key: row.told("idempotency_key")?,
+        reason: row.told("reason")?,
     })
 }
 

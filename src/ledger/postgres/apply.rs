@@ -21,7 +21,7 @@ use crate::ledger::booking::{self, Head, Owner};
 use crate::ledger::fields::{Fields, Owned, Slots, Told};
 use crate::ledger::posting::{BookedBalance, Purse, Remainder};
 use crate::ledger::rows::Applied;
-use crate::units::{AccountId, GrantId};
+use crate::units::{AccountId, GrantId, OrderId};
 
 const HEADS: &str = "SELECT account, seq, event, change, hash FROM heads WHERE account = ANY($1) \
      ORDER BY account FOR UPDATE";
@@ -34,8 +34,10 @@ const COUNTERS: &str = "SELECT account, \"user\", slots FROM unnest($1::uuid[], 
      AS owners (account, \"user\") JOIN counters USING (account, \"user\")";
 const CALLS: &str = "SELECT decision, account, seq, digest FROM usage_events WHERE decision = ANY($1) \
      AND decision BETWEEN $2 AND $3";
-const CHARGED: &str = "SELECT decision, revision, charged FROM monetization_events WHERE decision = ANY($1)";
+const CHARGED: &str = "SELECT decision, revision, charged, coalesce(refunded, 0) AS refunded FROM monetization_events WHERE decision = ANY($1)";
 const GRANTS: &str = "SELECT id FROM grants WHERE id = ANY($1)";
+const ORDERS: &str = "SELECT order_id FROM monetization_events WHERE order_id = ANY($1) \
+     UNION ALL SELECT id FROM adjustments WHERE id = ANY($1)";
 const RECORDS: &str = "SELECT account, seq, digest FROM unnest($1::uuid[], $2::bigint[]) AS wanted (account, seq) \
      JOIN records USING (account, seq)";
 const PLACES: &str = "SELECT events, updates, others, new_balances FROM take_places($1, $2, $3, $4)";
@@ -66,10 +68,11 @@ async fn read(client: &Client, wanted: &Wanted) -> Result<Known, LedgerError> {
     let begin = async { client.batch_execute("BEGIN").await };
     let (accounts, corrected, granted): (Parameters<'_, 1>, Parameters<'_, 1>, Parameters<'_, 1>) =
         ([&wanted.accounts], [&wanted.corrected], [&wanted.grants]);
+    let ordered: Parameters<'_, 1> = [&wanted.orders];
     let decisions: Parameters<'_, 3> = [&wanted.decisions, &least, &most];
     let numbered: Parameters<'_, 2> = [&wanted.record_accounts, &wanted.record_seqs];
     let counts: Parameters<'_, 4> = [&wanted.events, &wanted.updates, &wanted.records, &wanted.balances];
-    let (_, heads, balances, remainders, counters, calls, charged, grants, records, places) = tokio::try_join!(
+    let (_, heads, balances, remainders, counters, calls, charged, grants, orders, records, places) = tokio::try_join!(
         biased;
         begin,
         client.query(&statements.heads, &accounts),
@@ -79,6 +82,7 @@ async fn read(client: &Client, wanted: &Wanted) -> Result<Known, LedgerError> {
         client.query(&statements.calls, &decisions),
         client.query(&statements.charged, &corrected),
         client.query(&statements.grants, &granted),
+        client.query(&statements.orders, &ordered),
         client.query(&statements.records, &numbered),
         client.query_one(&statements.places, &counts),
     )?;
@@ -88,8 +92,14 @@ async fn read(client: &Client, wanted: &Wanted) -> Result<Known, LedgerError> {
         calls: calls.iter().map(|row| Ok((row.told("decision")?, call(row)?))).collect::<Told<_>>()?,
         charged: charged
             .iter()
-            .map(|row| Ok(((row.told("decision")?, row.told("revision")?), row.told("charged")?)))
+            .map(|row| {
+                Ok((
+                    (row.told("decision")?, row.told("revision")?),
+                    (row.told("charged")?, row.told("refunded")?),
+                ))
+            })
             .collect::<Told<_>>()?,
+        orders: orders.iter().map(|row| row.told("order_id")).collect::<Told<HashSet<OrderId>>>()?,
         grants: grants.iter().map(|row| row.told("id")).collect::<Told<HashSet<GrantId>>>()?,
         records: records
             .iter()
@@ -113,6 +123,7 @@ struct Statements {
     calls: Statement,
     charged: Statement,
     grants: Statement,
+    orders: Statement,
     records: Statement,
     places: Statement,
 }
@@ -127,6 +138,7 @@ impl Statements {
             calls: client.prepare_cached(CALLS).await?,
             charged: client.prepare_cached(CHARGED).await?,
             grants: client.prepare_cached(GRANTS).await?,
+            orders: client.prepare_cached(ORDERS).await?,
             records: client.prepare_cached(RECORDS).await?,
             places: client.prepare_cached(PLACES).await?,
         })

@@ -12,14 +12,15 @@ use tokio_postgres::{Client, Row};
 
 use super::columns::Id;
 use super::connection::{OpenError, Server};
+use super::history::ADJUSTMENTS;
 use crate::ledger::LedgerError;
 use crate::ledger::books::{
-    BookedCells, BookedEvent, BookedGrant, BookedHead, BookedRecord, BookedStanding, BookedUpdate, Books,
-    Extent, Sizes, Stray,
+    BookedAdjustment, BookedCells, BookedEvent, BookedGrant, BookedHead, BookedRecord, BookedStanding,
+    BookedUpdate, Books, Extent, Sizes, Stray,
 };
 use crate::ledger::fields::{Fields as _, Unreadable};
-use crate::ledger::told::booked;
-use crate::units::{AccountId, DecisionId, GrantId, PolicyVersion, Seq, Timestamp};
+use crate::ledger::told::{self, booked};
+use crate::units::{AccountId, DecisionId, GrantId, OrderId, PolicyVersion, Seq, Timestamp};
 
 mod pages;
 mod paths;
@@ -147,6 +148,7 @@ impl Books for PostgresBooks {
             balances: count("balances")?,
             grants: count("grants")?,
             remainders: count("remainders")?,
+            adjustments: count("adjustments")?,
             records: count("records")?,
             policies: count("policies")?,
         })
@@ -256,6 +258,19 @@ impl Books for PostgresBooks {
              WHERE grants.id = $1";
         // What cannot be read is not what was granted.
         Ok(self.one(sql, &[&Id::from(grant)])?.and_then(|row| booked::booked_grant(&row).ok()))
+    }
+
+    fn revision_row(&self, account: AccountId, seq: Seq) -> Result<Option<[u8; 32]>, LedgerError> {
+        paths::revision_row(self, account, seq)
+    }
+
+    fn adjustment(&self, order: OrderId) -> Result<Option<BookedAdjustment>, LedgerError> {
+        let row = self.one(&format!("{ADJUSTMENTS} WHERE adjustments.id = $1"), &[&Id::from(order)])?;
+        // What cannot be read is not what was ordered.
+        Ok(row.and_then(|row| {
+            let record = told::adjustment_record(&row).ok()?;
+            Some(BookedAdjustment { record, balance: row.told("balance").ok()? })
+        }))
     }
 
     fn before(&self, since: Timestamp) -> Result<Extent, LedgerError> {

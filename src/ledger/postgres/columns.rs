@@ -30,7 +30,7 @@ macro_rules! ids {
         }
     )+};
 }
-ids!(AccountId, UserId, KeyId, DecisionId, GrantId);
+ids!(AccountId, UserId, KeyId, DecisionId, GrantId, OrderId);
 
 impl ToSql for Id {
     fn to_sql(&self, _: &Type, out: &mut BytesMut) -> Result<IsNull, Box<dyn Error + Sync + Send>> {

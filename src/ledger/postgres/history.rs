@@ -3,9 +3,10 @@
 use deadpool_postgres::Client;
 
 use super::columns::Id;
-use crate::ledger::rows::{BalanceUpdateRow, DecisionRow, GrantRow, Page};
+use crate::access::record::AdjustmentRecord;
+use crate::ledger::rows::{BalanceUpdateRow, DecisionRow, GrantRow, Page, RefundRow};
 use crate::ledger::{LedgerError, told};
-use crate::units::{AccountId, DecisionId, GrantId};
+use crate::units::{AccountId, DecisionId, GrantId, OrderId};
 
 /// Grants with their balance and what is left of them.
 pub(super) const GRANTS: &str = "SELECT grants.id, account, \"user\", name, amount, priority, expires_at, granted_at, \
@@ -15,7 +16,11 @@ pub(super) const GRANTS: &str = "SELECT grants.id, account, \"user\", name, amou
 
 /// Usage events with the live one of their monetization events.
 pub(super) const DECISION: &str = "SELECT usage_events.*, revision, price, gross, covered, forgiven, excess, charged, \
-     true_outcome, true_grade, true_tier, true_used, true_draws FROM usage_events \
+     true_outcome, true_grade, true_tier, true_used, true_draws, monetization_events.policy AS priced_by, \
+     corrected_at, coalesce(refunded, 0) AS refunded, ordered, reason, \
+     CASE WHEN revision > 1 THEN (SELECT max(settling.corrected_at) FROM monetization_events AS settling \
+     WHERE settling.decision = usage_events.decision AND settling.ordered IS DISTINCT FROM 'refund') END AS settled_at \
+     FROM usage_events \
      JOIN monetization_events ON monetization_events.decision = usage_events.decision \
      AND revision = (SELECT max(revision) FROM monetization_events AS live \
      WHERE live.decision = usage_events.decision) ";
@@ -110,4 +115,39 @@ pub(super) async fn decisions(
     let select = client.prepare_cached(&sql).await?;
     let rows = client.query(&select, &[&account, &start, &i32::from(page.0)]).await?;
     Ok(rows.iter().map(told::decision_row).collect::<Result<_, _>>()?)
+}
+
+/// Adjustments with their balance, and the grant as it was granted.
+pub(super) const ADJUSTMENTS: &str = "SELECT adjustments.id, account, \"user\", name, adjustments.seq, grant_id, \
+     adjustments.amount, adjustments.repaid, adjusted_at, adjustments.idempotency_key, reason, priority, expires_at, \
+     adjustments.balance AS balance \
+     FROM adjustments JOIN balances ON balances.id = adjustments.balance \
+     LEFT JOIN grants ON grants.id = grant_id ";
+
+pub(super) async fn adjustment(
+    client: &Client,
+    order: OrderId,
+) -> Result<Option<AdjustmentRecord>, LedgerError> {
+    let select = client.prepare_cached(&format!("{ADJUSTMENTS} WHERE adjustments.id = $1")).await?;
+    let row = client.query_opt(&select, &[&Id::from(order)]).await?;
+    Ok(row.as_ref().map(told::adjustment_record).transpose()?)
+}
+
+pub(super) async fn adjustments(
+    client: &Client,
+    account: AccountId,
+) -> Result<Vec<AdjustmentRecord>, LedgerError> {
+    let sql = format!("{ADJUSTMENTS} WHERE account = $1 ORDER BY adjustments.seq");
+    let select = client.prepare_cached(&sql).await?;
+    let rows = client.query(&select, &[&Id::from(account)]).await?;
+    Ok(rows.iter().map(told::adjustment_record).collect::<Result<_, _>>()?)
+}
+
+pub(super) async fn refund(client: &Client, order: OrderId) -> Result<Option<RefundRow>, LedgerError> {
+    let select = "SELECT now.*, old.charged - now.charged AS amount FROM monetization_events AS now \
+         JOIN monetization_events AS old ON old.decision = now.decision AND old.revision = now.revision - 1 \
+         WHERE now.order_id = $1";
+    let select = client.prepare_cached(select).await?;
+    let row = client.query_opt(&select, &[&Id::from(order)]).await?;
+    Ok(row.as_ref().map(told::refund).transpose()?)
 }

@@ -57,7 +57,7 @@ pub(super) async fn late_jobs(
          FROM usage_events AS event JOIN resources ON resources.decision = event.decision \
          WHERE outcome = 'expired' AND ended_at >= $1 AND kind <> 'character' \
          AND NOT EXISTS (SELECT 1 FROM monetization_events AS money \
-         WHERE money.decision = event.decision AND revision > 1) ORDER BY ended_at DESC LIMIT $2";
+         WHERE money.decision = event.decision AND (true_outcome <> 'expired' OR refunded > 0)) ORDER BY ended_at DESC LIMIT $2";
     let select = client.prepare_cached(select).await?;
     let rows = client.query(&select, &[&since.ms(), &limit(page)]).await?;
     Ok(rows.iter().map(told::late_job).collect::<Result<_, _>>()?)

@@ -3,14 +3,16 @@
 use std::collections::{HashMap, HashSet};
 
 use super::table::{Kind, Rows};
-use crate::access::record::{EndRecord, GrantOrigin, GrantRecord, JobRecord, MadeRecord, Resource};
+use crate::access::record::{
+    AdjustmentRecord, EndRecord, GrantOrigin, GrantRecord, JobRecord, MadeRecord, Resource,
+};
 use crate::ledger::LedgerError;
 use crate::ledger::booking::{Head, Owner, Shelf, UpdateRow};
 use crate::ledger::cells::{perhaps, words};
-use crate::ledger::chain::rows::{Cell, EVENT, MONEY, RECORD};
+use crate::ledger::chain::rows::{Cell, EVENT, MONEY, ORDER, RECORD};
 use crate::ledger::posting::{Numbered, Purse};
 use crate::policy::compiled::Name;
-use crate::units::{AccountId, Credits, DecisionId, GrantId, Seq, UserId};
+use crate::units::{AccountId, Credits, DecisionId, GrantId, OrderId, Seq, UserId};
 
 /// Where a booked call stands.
 #[derive(Clone, Copy, Debug)]
@@ -45,8 +47,10 @@ pub(super) struct Known {
     pub purses: HashMap<Owner, Purse>,
     /// The batch's decisions that are booked.
     pub calls: HashMap<DecisionId, BookedCall>,
-    /// What revisions of its corrected decisions have charged.
-    pub charged: HashMap<(DecisionId, u32), Credits>,
+    /// What revisions of its corrected decisions have charged, and what operators have given back by then.
+    pub charged: HashMap<(DecisionId, u32), (Credits, Credits)>,
+    /// Its orders, refunds and adjustments, that are booked.
+    pub orders: HashSet<OrderId>,
     /// Its grants that are booked.
     pub grants: HashSet<GrantId>,
     /// Its other records that are booked.
@@ -65,6 +69,8 @@ pub(super) struct Added {
     pub records: Rows,
     /// Grants.
     pub grants: Rows,
+    /// Adjustments.
+    pub adjustments: Rows,
     /// Balance updates.
     pub updates: Rows,
     /// Rows of balances that are new.
@@ -93,6 +99,9 @@ pub(super) struct Desk {
     /// What is added.
     pub added: Added,
 }
+
+/// Where a monetization event names the refund that it is.
+const ORDER_ID: usize = MONEY.len() + 2;
 
 const UPDATE: [&str; 13] = [
     "place",
@@ -125,11 +134,15 @@ impl Added {
             ("idempotency_key", Kind::Text),
             ("note", Kind::Text),
         ];
+        let adjustment =
+            ["balance", "seq", "grant_id", "amount", "repaid", "adjusted_at", "idempotency_key", "reason"]
+                .map(|column| (column, super::table::kind_of(column)));
         Self {
             events: Rows::new(EVENT.into_iter().chain(["place", "previous", "hash"])),
-            money: Rows::new(MONEY),
+            money: Rows::new(MONEY.into_iter().chain(ORDER)),
             records: Rows::new(RECORD.into_iter().chain(["place", "hash"])),
             grants: Rows::of(grant),
+            adjustments: Rows::of(std::iter::once(("id", Kind::Id)).chain(adjustment)),
             updates: Rows::new(UPDATE),
             balances: HashSet::new(),
             owners: HashSet::new(),
@@ -231,7 +244,7 @@ impl Shelf for Desk {
         decision: DecisionId,
         revision: u32,
         account: AccountId,
-    ) -> Result<Option<Credits>, LedgerError> {
+    ) -> Result<Option<(Credits, Credits)>, LedgerError> {
         let is_its = self.known.calls.get(&decision).is_some_and(|call| call.account == account);
         Ok(self.known.charged.get(&(decision, revision)).copied().filter(|_| is_its))
     }
@@ -255,17 +268,23 @@ impl Shelf for Desk {
         Ok(Some(place))
     }
 
-    fn add_money(&mut self, row: &[Cell<'_>; MONEY.len()]) -> Result<bool, LedgerError> {
-        let (Cell::Integer(revision), Cell::Integer(charged)) = (row[1], row[8]) else {
-            return Err(unfit(row[1]));
-        };
-        let key = (DecisionId::from_bytes(bytes(row[0])?), u32::try_from(revision).unwrap_or(u32::MAX));
+    fn add_money(&mut self, row: &[Cell<'_>]) -> Result<bool, LedgerError> {
+        let decision = DecisionId::from_bytes(bytes(cell(row, 0))?);
+        let key = (decision, u32::try_from(integer(cell(row, 1))?).unwrap_or(u32::MAX));
         if self.known.charged.contains_key(&key) {
             return Ok(false);
         }
-        let charged = Credits::from_micros(charged.unsigned_abs()).unwrap_or_default();
-        self.known.charged.insert(key, charged);
-        self.added.money.push(row.iter().copied())?;
+        let credits = |cell: Cell<'_>| match cell {
+            Cell::Integer(micros) => Credits::from_micros(micros.unsigned_abs()).unwrap_or_default(),
+            _ => Credits::ZERO,
+        };
+        if let Cell::Blob(_) = cell(row, ORDER_ID)
+            && !self.known.orders.insert(OrderId::from_bytes(bytes(cell(row, ORDER_ID))?))
+        {
+            return Ok(false);
+        }
+        self.known.charged.insert(key, (credits(cell(row, 8)), credits(cell(row, MONEY.len()))));
+        self.added.money.push((0..MONEY.len() + ORDER.len()).map(|place| cell(row, place)))?;
         Ok(true)
     }
 
@@ -298,6 +317,24 @@ impl Shelf for Desk {
             decision,
             key,
             note,
+        ])?;
+        Ok(true)
+    }
+
+    fn add_adjustment(&mut self, record: &AdjustmentRecord, balance: i64) -> Result<bool, LedgerError> {
+        if !self.known.orders.insert(record.id) {
+            return Ok(false);
+        }
+        self.added.adjustments.push([
+            Cell::Blob(record.id.as_bytes()),
+            Cell::Integer(balance),
+            Cell::Integer(record.seq.0.cast_signed()),
+            record.grant.as_ref().map_or(Cell::Null, |grant| Cell::Blob(grant.as_bytes())),
+            Cell::Integer(record.amount.micros()),
+            Cell::Integer(record.repaid.micros().cast_signed()),
+            Cell::Integer(record.adjusted_at.ms()),
+            words(&record.idempotency_key),
+            words(&record.reason),
         ])?;
         Ok(true)
     }
@@ -365,6 +402,16 @@ fn perhaps_place(place: Option<i64>) -> Cell<'static> {
 fn bytes<const N: usize>(cell: Cell<'_>) -> Result<[u8; N], LedgerError> {
     let Cell::Blob(bytes) = cell else { return Err(unfit(cell)) };
     bytes.try_into().map_err(|_| unfit(cell))
+}
+
+/// The cell in this place; null behind the last.
+fn cell<'a>(row: &[Cell<'a>], place: usize) -> Cell<'a> {
+    row.get(place).copied().unwrap_or(Cell::Null)
+}
+
+fn integer(cell: Cell<'_>) -> Result<i64, LedgerError> {
+    let Cell::Integer(integer) = cell else { return Err(unfit(cell)) };
+    Ok(integer)
 }
 
 fn seq(cell: Cell<'_>) -> Result<Seq, LedgerError> {

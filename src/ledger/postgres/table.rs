@@ -23,12 +23,12 @@ pub(super) enum Kind {
 /// The kind of a column of the books by its name; `id` alone means something else in every table.
 pub(super) fn kind_of(column: &str) -> Kind {
     match column {
-        "decision" | "account" | "user" | "cause" | "grant_id" => Kind::Id,
+        "decision" | "account" | "user" | "cause" | "grant_id" | "order_id" => Kind::Id,
         "digest" | "hash" | "slots" => Kind::Bytes,
         "feature" | "plan" | "model" | "size" | "tier" | "unit" | "outcome" | "grade" | "tool_calls"
         | "estimate" | "held" | "draws" | "price" | "true_outcome" | "true_grade" | "true_tier"
         | "true_used" | "true_draws" | "kind" | "cause_kind" | "name" | "idempotency_key" | "note"
-        | "upstream" | "text" | "hint" | "block" => Kind::Text,
+        | "upstream" | "text" | "hint" | "block" | "ordered" | "reason" => Kind::Text,
         _ => Kind::Integer,
     }
 }

@@ -13,7 +13,7 @@ use super::partitions::months_of;
 use super::table::{Kind, Rows, kind_of};
 use super::wanted::made_at;
 use crate::ledger::LedgerError;
-use crate::ledger::chain::rows::{Cell, EVENT, MONEY, RECORD};
+use crate::ledger::chain::rows::{Cell, EVENT, MONEY, ORDER, RECORD};
 use crate::ledger::fields::{Fields as _, FromCell as _};
 use crate::ledger::sqlite::SqliteBooks;
 use crate::units::{DecisionId, Timestamp};
@@ -38,105 +38,120 @@ pub enum MoveError {
     Failed(#[from] LedgerError),
 }
 
-/// A table, the columns that are moved, and which of them stands for something else than its name says elsewhere.
+/// A table that is moved.
 struct Table {
     name: &'static str,
     columns: Vec<(&'static str, Kind)>,
-    /// What the instants are in that its partitions go by.
-    instant: Option<fn(&[Cell<'_>]) -> Option<Timestamp>>,
 }
 
-/// All tables, those first that others refer to.
+/// All tables, those first that others refer to: what `id` is there, and the other columns.
+const TABLES: [(&str, Option<Kind>, &[&str]); 13] = [
+    ("accounts", Some(Kind::Id), &["name", "plan", "status", "created_at"]),
+    ("users", Some(Kind::Id), &["account", "name", "created_at"]),
+    ("keys", Some(Kind::Id), &["account", "user", "hash", "hint", "created_at", "expires_at", "revoked_at"]),
+    ("policies", None, &["version", "text"]),
+    (
+        "resources",
+        Some(Kind::Text),
+        &[
+            "account",
+            "user",
+            "context_tokens",
+            "upstream",
+            "kind",
+            "made_at",
+            "model",
+            "seconds",
+            "size",
+            "decision",
+        ],
+    ),
+    ("balances", Some(Kind::Integer), &["account", "user", "name", "standing", "debt", "hash"]),
+    (
+        "grants",
+        Some(Kind::Id),
+        &[
+            "balance",
+            "seq",
+            "amount",
+            "repaid",
+            "priority",
+            "expires_at",
+            "granted_at",
+            "decision",
+            "idempotency_key",
+            "note",
+        ],
+    ),
+    (
+        "adjustments",
+        Some(Kind::Id),
+        &["balance", "seq", "grant_id", "amount", "repaid", "adjusted_at", "idempotency_key", "reason"],
+    ),
+    ("remainders", None, &["balance", "grant_id", "remaining"]),
+    ("counters", None, &["account", "user", "slots"]),
+    ("heads", None, &["account", "seq", "event", "change", "hash"]),
+    (
+        "balance_updates",
+        None,
+        &[
+            "at",
+            "place",
+            "balance",
+            "seq",
+            "previous",
+            "kind",
+            "cause_kind",
+            "cause",
+            "grant_id",
+            "amount",
+            "before",
+            "after",
+            "hash",
+        ],
+    ),
+    (
+        "blocks",
+        None,
+        &["decision", "at", "account", "user", "feature", "model", "policy", "estimate", "block", "count"],
+    ),
+];
+
 fn tables() -> Vec<Table> {
-    let named = |columns: &[&'static str]| -> Vec<_> {
-        columns.iter().map(|column| (*column, kind_of(column))).collect()
+    let kind = |name, column| match (name, column) {
+        ("accounts", "status") => Kind::Text,
+        _ => kind_of(column),
     };
-    let with_id = |id: Kind, columns: &[&'static str]| -> Vec<_> {
-        std::iter::once(("id", id)).chain(named(columns)).collect()
-    };
-    let table = |name, columns| Table { name, columns, instant: None };
-    let mut accounts = with_id(Kind::Id, &["name", "plan", "created_at"]);
-    accounts.push(("status", Kind::Text));
-    let decision: fn(&[Cell<'_>]) -> Option<Timestamp> =
-        |row| Some(made_at(DecisionId::from_cell(*row.first()?)?));
-    let at: fn(&[Cell<'_>]) -> Option<Timestamp> = |row| Timestamp::from_cell(*row.first()?);
-    let events: Vec<_> = EVENT.into_iter().chain(["place", "previous", "hash"]).collect();
-    let records: Vec<_> = RECORD.into_iter().chain(["place", "hash"]).collect();
-    let updates = [
-        "at",
-        "place",
-        "balance",
-        "seq",
-        "previous",
-        "kind",
-        "cause_kind",
-        "cause",
-        "grant_id",
-        "amount",
-        "before",
-        "after",
-        "hash",
+    let listed = TABLES.iter().map(|(name, id, columns)| Table {
+        name,
+        columns: id
+            .iter()
+            .map(|id| ("id", *id))
+            .chain(columns.iter().map(|column| (*column, kind(*name, *column))))
+            .collect(),
+    });
+    let hashed = [
+        ("records", &RECORD[..], &["place", "hash"][..]),
+        ("usage_events", &EVENT, &["place", "previous", "hash"]),
+        ("monetization_events", &MONEY, &ORDER),
     ];
-    vec![
-        table("accounts", accounts),
-        table("users", with_id(Kind::Id, &["account", "name", "created_at"])),
-        table(
-            "keys",
-            with_id(Kind::Id, &["account", "user", "hash", "hint", "created_at", "expires_at", "revoked_at"]),
-        ),
-        table("policies", named(&["version", "text"])),
-        table(
-            "resources",
-            with_id(
-                Kind::Text,
-                &[
-                    "account",
-                    "user",
-                    "context_tokens",
-                    "upstream",
-                    "kind",
-                    "made_at",
-                    "model",
-                    "seconds",
-                    "size",
-                    "decision",
-                ],
-            ),
-        ),
-        table("balances", with_id(Kind::Integer, &["account", "user", "name", "standing", "debt", "hash"])),
-        table(
-            "grants",
-            with_id(
-                Kind::Id,
-                &[
-                    "balance",
-                    "seq",
-                    "amount",
-                    "repaid",
-                    "priority",
-                    "expires_at",
-                    "granted_at",
-                    "decision",
-                    "idempotency_key",
-                    "note",
-                ],
-            ),
-        ),
-        table("remainders", named(&["balance", "grant_id", "remaining"])),
-        table("counters", named(&["account", "user", "slots"])),
-        table("heads", named(&["account", "seq", "event", "change", "hash"])),
-        table("records", named(&records)),
-        Table { name: "usage_events", columns: named(&events), instant: Some(decision) },
-        Table { name: "monetization_events", columns: named(&MONEY), instant: Some(decision) },
-        Table { name: "balance_updates", columns: named(&updates), instant: Some(at) },
-        table(
-            "blocks",
-            named(&[
-                "decision", "at", "account", "user", "feature", "model", "policy", "estimate", "block",
-                "count",
-            ]),
-        ),
-    ]
+    let hashed = hashed.into_iter().map(|(name, cells, more)| Table {
+        name,
+        columns: cells.iter().chain(more).map(|column| (*column, kind_of(column))).collect(),
+    });
+    listed.chain(hashed).collect()
+}
+
+impl Table {
+    /// The instant that a row's partition goes by, where there are any: it stands in the first column.
+    fn instant(&self, row: &[Cell<'_>]) -> Option<Timestamp> {
+        let first = *row.first()?;
+        match self.name {
+            "usage_events" | "monetization_events" => Some(made_at(DecisionId::from_cell(first)?)),
+            "balance_updates" => Timestamp::from_cell(first),
+            _ => None,
+        }
+    }
 }
 
 /// Moves the books of a file to the server at an address. `progress` is told how many rows of which table are moved.
@@ -197,7 +212,7 @@ impl Moving {
         let mut moved = 0;
         let sql = format!("SELECT {} FROM {}", rows.names(), table.name);
         from.each_cells(&sql, table.columns.len(), &mut |cells| {
-            if let Some(at) = table.instant.and_then(|instant| instant(cells)) {
+            if let Some(at) = table.instant(cells) {
                 self.make_month(at)?;
             }
             rows.push(cells.iter().copied())?;

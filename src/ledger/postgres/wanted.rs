@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::columns::Id;
-use crate::access::record::{OriginEntry, Record};
+use crate::access::record::{CorrectionRecord, OriginEntry, Record};
 use crate::ledger::posting::{self, Numbered};
 use crate::units::{AccountId, DecisionId, Timestamp};
 
@@ -22,6 +22,8 @@ pub(super) struct Wanted {
     pub corrected: Vec<Id>,
     /// Grants that may be booked.
     pub grants: Vec<Id>,
+    /// Refunds and adjustments that may be booked.
+    pub orders: Vec<Id>,
     /// Other records that may be booked: their accounts…
     pub record_accounts: Vec<Id>,
     /// … and places.
@@ -76,18 +78,29 @@ impl Wanted {
         self.records += 1;
         match record {
             Numbered::Grant(grant) => self.grants.push(Id::from(grant.grant)),
-            Numbered::Correction(correction) => {
-                decisions.insert(Id::from(correction.decision));
-                self.corrected.push(Id::from(correction.decision));
-                self.instants.insert(made_at(correction.decision));
+            Numbered::Correction(correction) => self.correction(correction, decisions),
+            Numbered::Revision(revision) => {
+                self.correction(&revision.correction, decisions);
+                self.orders.extend(revision.order.key().map(|(id, _)| Id::from(id)));
             }
+            Numbered::Adjustment(adjustment) => self.orders.push(Id::from(adjustment.id)),
             Numbered::End(_) | Numbered::Expiry(_) => {}
         }
+    }
+
+    fn correction(&mut self, correction: &CorrectionRecord, decisions: &mut BTreeSet<Id>) {
+        decisions.insert(Id::from(correction.decision));
+        self.corrected.push(Id::from(correction.decision));
+        self.instants.insert(made_at(correction.decision));
     }
 
     /// Counts the lines that posting makes of a record, before those of one key are joined.
     fn count(&mut self, record: &Numbered<'_>) {
         let count = |length: usize| i64::try_from(length).unwrap_or(i64::MAX);
+        let moved = |correction: &CorrectionRecord| {
+            let moves = correction.moves.len();
+            (count(moves + correction.expired.len() + 2 * correction.repaid.len()), count(moves))
+        };
         let (updates, balances) = match record {
             Numbered::End(end) => {
                 let drawn =
@@ -97,10 +110,9 @@ impl Wanted {
             }
             Numbered::Grant(_) => (3, 1),
             Numbered::Expiry(expiry) => (count(expiry.grants.len()), 0),
-            Numbered::Correction(correction) => {
-                let moves = correction.moves.len();
-                (count(moves + correction.expired.len() + 2 * correction.repaid.len()), count(moves))
-            }
+            Numbered::Correction(correction) => moved(correction),
+            Numbered::Revision(revision) => moved(&revision.correction),
+            Numbered::Adjustment(_) => (3, 1),
         };
         self.updates = self.updates.saturating_add(updates);
         self.balances = self.balances.saturating_add(balances);

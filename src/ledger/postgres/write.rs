@@ -31,6 +31,7 @@ pub(super) async fn write(client: &Client, desk: Desk) -> Result<(), LedgerError
         ("monetization_events", added.money),
         ("balance_updates", added.updates),
         ("grants", added.grants),
+        ("adjustments", added.adjustments),
         ("records", added.records),
     ] {
         writes.push(Write { sql: rows.insert(table), rows });

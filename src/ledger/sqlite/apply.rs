@@ -6,10 +6,12 @@ use super::cache::{Cache, Owner};
 use super::insert::Inserts;
 use super::state::States;
 use super::writer::Books;
-use crate::access::record::{EndRecord, GrantRecord, JobRecord, MadeRecord, Record, Resource};
+use crate::access::record::{
+    AdjustmentRecord, EndRecord, GrantRecord, JobRecord, MadeRecord, Record, Resource,
+};
 use crate::ledger::LedgerError;
 use crate::ledger::booking::{self, Head, Shelf, UpdateRow};
-use crate::ledger::chain::rows::{Cell, EVENT, MONEY, RECORD};
+use crate::ledger::chain::rows::{Cell, EVENT, RECORD};
 use crate::ledger::posting::{Numbered, Purse};
 use crate::ledger::rows::Applied;
 use crate::policy::compiled::Name;
@@ -98,7 +100,7 @@ impl Shelf for Open<'_, '_> {
         decision: DecisionId,
         revision: u32,
         account: AccountId,
-    ) -> Result<Option<Credits>, LedgerError> {
+    ) -> Result<Option<(Credits, Credits)>, LedgerError> {
         Ok(self.inserts.charged(decision, revision, account)?)
     }
 
@@ -111,7 +113,7 @@ impl Shelf for Open<'_, '_> {
         Ok(self.inserts.event(row, previous, hash)?)
     }
 
-    fn add_money(&mut self, row: &[Cell<'_>; MONEY.len()]) -> Result<bool, LedgerError> {
+    fn add_money(&mut self, row: &[Cell<'_>]) -> Result<bool, LedgerError> {
         Ok(self.inserts.money(row)?)
     }
 
@@ -121,6 +123,10 @@ impl Shelf for Open<'_, '_> {
 
     fn add_grant(&mut self, record: &GrantRecord, balance: i64) -> Result<bool, LedgerError> {
         Ok(self.inserts.grant(record, balance)?)
+    }
+
+    fn add_adjustment(&mut self, record: &AdjustmentRecord, balance: i64) -> Result<bool, LedgerError> {
+        Ok(self.inserts.adjustment(record, balance)?)
     }
 
     fn add_balance(&mut self, owner: Owner, name: &Name) -> Result<i64, LedgerError> {

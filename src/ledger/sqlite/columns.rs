@@ -7,7 +7,8 @@ pub(super) use crate::ledger::fields::{Count, Owned, Slots};
 use crate::ledger::fields::{Fields, Told, Unreadable};
 use crate::ledger::slots;
 use crate::units::{
-    AccountId, Credits, DecisionId, GrantId, KeyId, PolicyVersion, Seq, SignedCredits, Timestamp, UserId,
+    AccountId, Credits, DecisionId, GrantId, KeyId, OrderId, PolicyVersion, Seq, SignedCredits, Timestamp,
+    UserId,
 };
 
 macro_rules! id_column {
@@ -24,7 +25,7 @@ macro_rules! id_column {
         }
     )+};
 }
-id_column!(AccountId, UserId, KeyId, DecisionId, GrantId);
+id_column!(AccountId, UserId, KeyId, DecisionId, GrantId, OrderId);
 
 macro_rules! integer_column {
     ($($type:ident: $to:expr, $from:expr;)+) => {$(

@@ -2,9 +2,10 @@
 
 use rusqlite::{Connection, OptionalExtension, params};
 
-use crate::ledger::rows::{BalanceUpdateRow, DecisionRow, GrantRow, Page};
+use crate::access::record::AdjustmentRecord;
+use crate::ledger::rows::{BalanceUpdateRow, DecisionRow, GrantRow, Page, RefundRow};
 use crate::ledger::{LedgerError, told};
-use crate::units::{AccountId, DecisionId, GrantId};
+use crate::units::{AccountId, DecisionId, GrantId, OrderId};
 
 /// Grants with their balance and what is left of them.
 pub(super) const GRANTS: &str = "SELECT grants.id, account, user, name, amount, priority, expires_at, granted_at, \
@@ -18,7 +19,11 @@ const UPDATE: &str = "SELECT place, account, user, name, kind, cause_kind, cause
 
 /// Usage events with the live one of their monetization events.
 pub(super) const DECISION: &str = "SELECT usage_events.*, revision, price, gross, covered, forgiven, excess, charged, true_outcome, \
-     true_grade, true_tier, true_used, true_draws FROM usage_events JOIN monetization_events ON monetization_events.decision = usage_events.decision \
+     true_grade, true_tier, true_used, true_draws, monetization_events.policy AS priced_by, \
+     corrected_at, coalesce(refunded, 0) AS refunded, ordered, reason, \
+     CASE WHEN revision > 1 THEN (SELECT max(settling.corrected_at) FROM monetization_events AS settling \
+     WHERE settling.decision = usage_events.decision AND settling.ordered IS NOT 'refund') END AS settled_at \
+     FROM usage_events JOIN monetization_events ON monetization_events.decision = usage_events.decision \
      AND revision = (SELECT max(revision) FROM monetization_events AS live \
      WHERE live.decision = usage_events.decision) ";
 
@@ -114,4 +119,38 @@ fn earlier(previous: Option<i64>, place: i64) -> Result<Option<i64>, LedgerError
 
 fn broken(what: &str, place: i64) -> LedgerError {
     LedgerError::Corrupt { what: format!("the account's {what} at place {place} is not where it should be") }
+}
+
+/// Adjustments with their balance, and the grant as it was granted.
+pub(super) const ADJUSTMENTS: &str = "SELECT adjustments.id, account, user, name, adjustments.seq, grant_id, \
+     adjustments.amount, adjustments.repaid, adjusted_at, adjustments.idempotency_key, reason, priority, expires_at, \
+     adjustments.balance AS balance \
+     FROM adjustments JOIN balances ON balances.id = adjustments.balance \
+     LEFT JOIN grants ON grants.id = grant_id ";
+
+pub(super) fn adjustment(
+    connection: &Connection,
+    order: OrderId,
+) -> Result<Option<AdjustmentRecord>, LedgerError> {
+    let mut select = connection.prepare_cached(&format!("{ADJUSTMENTS} WHERE adjustments.id = ?1"))?;
+    Ok(select.query_row([order], |row| Ok(told::adjustment_record(row)?)).optional()?)
+}
+
+pub(super) fn adjustments(
+    connection: &Connection,
+    account: AccountId,
+) -> Result<Vec<AdjustmentRecord>, LedgerError> {
+    let order = "WHERE account = ?1 ORDER BY adjustments.seq";
+    let mut select = connection.prepare_cached(&format!("{ADJUSTMENTS} {order}"))?;
+    let rows = select.query_map([account], |row| Ok(told::adjustment_record(row)?))?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
+pub(super) fn refund(connection: &Connection, order: OrderId) -> Result<Option<RefundRow>, LedgerError> {
+    let mut select = connection.prepare_cached(
+        "SELECT now.*, old.charged - now.charged AS amount FROM monetization_events AS now \
+         JOIN monetization_events AS old ON old.decision = now.decision AND old.revision = now.revision - 1 \
+         WHERE now.order_id = ?1",
+    )?;
+    Ok(select.query_row([order], |row| Ok(told::refund(row)?)).optional()?)
 }

@@ -4,10 +4,12 @@ use rusqlite::{CachedStatement, Connection, OptionalExtension, ToSql, ffi, param
 use smallvec::SmallVec;
 
 use super::columns::{Count, Owned};
-use crate::access::record::{EndRecord, GrantOrigin, GrantRecord, JobRecord, MadeRecord, Resource};
+use crate::access::record::{
+    AdjustmentRecord, EndRecord, GrantOrigin, GrantRecord, JobRecord, MadeRecord, Resource,
+};
 use crate::ledger::booking::{Owner, UpdateRow};
 use crate::ledger::chain::START;
-use crate::ledger::chain::rows::{Cell, EVENT, MONEY, RECORD};
+use crate::ledger::chain::rows::{Cell, EVENT, MONEY, ORDER, RECORD};
 use crate::ledger::posting::Numbered;
 use crate::policy::compiled::Name;
 use crate::units::{AccountId, Credits, DecisionId};
@@ -20,6 +22,8 @@ pub(super) struct Inserts<'c> {
     connection: &'c Connection,
     event: CachedStatement<'c>,
     money: CachedStatement<'c>,
+    revision: CachedStatement<'c>,
+    adjustment: CachedStatement<'c>,
     charged: CachedStatement<'c>,
     update: CachedStatement<'c>,
     grant: CachedStatement<'c>,
@@ -40,8 +44,14 @@ impl<'c> Inserts<'c> {
                 &insert("usage_events", EVENT.into_iter().chain(["previous", "hash"])),
             )?,
             money: connection.prepare_cached(&insert("monetization_events", MONEY.into_iter()))?,
+            revision: connection
+                .prepare_cached(&insert("monetization_events", MONEY.into_iter().chain(ORDER)))?,
+            adjustment: connection.prepare_cached(
+                "INSERT INTO adjustments (id, balance, seq, grant_id, amount, repaid, adjusted_at, idempotency_key, \
+                 reason) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+            )?,
             charged: connection.prepare_cached(
-                "SELECT charged FROM monetization_events JOIN usage_events USING (decision) \
+                "SELECT charged, coalesce(refunded, 0) FROM monetization_events JOIN usage_events USING (decision) \
                  WHERE decision = ?1 AND revision = ?2 AND usage_events.account = ?3",
             )?,
             update: connection.prepare_cached(
@@ -95,14 +105,15 @@ impl<'c> Inserts<'c> {
         }
     }
 
-    /// What a revision of an account's decision has charged.
+    /// What a revision of an account's decision has charged, and what operators have given back by then.
     pub(super) fn charged(
         &mut self,
         decision: DecisionId,
         revision: u32,
         account: AccountId,
-    ) -> rusqlite::Result<Option<Credits>> {
-        self.charged.query_row(params![decision, revision, account], |row| row.get(0)).optional()
+    ) -> rusqlite::Result<Option<(Credits, Credits)>> {
+        let of = params![decision, revision, account];
+        self.charged.query_row(of, |row| Ok((row.get(0)?, row.get(1)?))).optional()
     }
 
     /// Adds a usage event and tells its place; `None` where its decision is booked already.
@@ -117,8 +128,9 @@ impl<'c> Inserts<'c> {
     }
 
     /// Adds a monetization event; `false` where its revision is booked already.
-    pub(super) fn money(&mut self, row: &[Cell<'_>; MONEY.len()]) -> rusqlite::Result<bool> {
-        is_new(self.money.execute(&with(row, &[])[..]))
+    pub(super) fn money(&mut self, row: &[Cell<'_>]) -> rusqlite::Result<bool> {
+        let money = if row.len() == MONEY.len() { &mut self.money } else { &mut self.revision };
+        is_new(money.execute(&with(row, &[])[..]))
     }
 
     /// Adds any other record.
@@ -177,6 +189,22 @@ impl<'c> Inserts<'c> {
             decision,
             key,
             note,
+        ]);
+        is_new(added)
+    }
+
+    /// Adds an adjustment of a balance; `false` where it is booked already.
+    pub(super) fn adjustment(&mut self, record: &AdjustmentRecord, balance: i64) -> rusqlite::Result<bool> {
+        let added = self.adjustment.execute(params![
+            record.id,
+            balance,
+            record.seq,
+            record.grant,
+            record.amount,
+            record.repaid,
+            record.adjusted_at,
+            record.idempotency_key,
+            record.reason,
         ]);
         is_new(added)
     }

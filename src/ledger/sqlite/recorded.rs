@@ -3,7 +3,7 @@
 use rusqlite::params;
 
 use super::books::SqliteBooks;
-use super::history::DECISION;
+use super::history::{ADJUSTMENTS, DECISION};
 use crate::ledger::recorded::{Entry, Recorded, Request};
 use crate::ledger::rows::DecisionRow;
 use crate::ledger::told::{self, entries};
@@ -11,14 +11,18 @@ use crate::ledger::{LedgerError, merge};
 use crate::units::{AccountId, Timestamp};
 
 const CALLS: &str = "SELECT usage_events.*, revision, price, gross, covered, forgiven, excess, charged, \
-     monetization_events.policy AS priced_by FROM usage_events LEFT JOIN monetization_events \
+     refunded, monetization_events.policy AS priced_by FROM usage_events LEFT JOIN monetization_events \
      ON monetization_events.decision = usage_events.decision AND revision = 1 ORDER BY usage_events.account, usage_events.seq";
 
 const CORRECTIONS: &str = "SELECT usage_events.user, feature, plan, model, size, unit, held_at, now.decision, \
      now.account, now.seq, now.revision, now.price, now.gross, now.covered, now.forgiven, now.excess, now.charged, \
-     now.policy AS priced_by, now.corrected_at, now.true_outcome, now.true_tier, now.true_used, now.true_draws, \
-     coalesce(old.true_draws, usage_events.draws) AS old_draws, coalesce(old.corrected_at, ended_at) AS old_at, \
-     old.forgiven - old.excess AS old_forgiven FROM monetization_events AS now \
+     now.policy AS priced_by, now.refunded, now.ordered, usage_events.policy, now.corrected_at, now.true_outcome, now.true_tier, now.true_used, now.true_draws, \
+     coalesce(old.true_draws, usage_events.draws) AS old_draws, \
+     coalesce((SELECT max(settling.corrected_at) FROM monetization_events AS settling \
+     WHERE settling.decision = now.decision AND settling.revision < now.revision \
+     AND settling.ordered IS NOT 'refund'), ended_at) AS old_at, old.policy AS old_priced_by, old.price AS old_price, \
+     old.gross AS old_gross, old.covered AS old_covered, old.forgiven AS old_forgiven, old.excess AS old_excess, \
+     old.charged AS old_charged, old.refunded AS old_refunded FROM monetization_events AS now \
      JOIN usage_events ON usage_events.decision = now.decision JOIN monetization_events AS old \
      ON old.decision = now.decision AND old.revision = now.revision - 1 \
      WHERE now.seq IS NOT NULL ORDER BY now.account, now.seq";
@@ -40,10 +44,13 @@ impl Recorded for SqliteBooks {
         let others = "SELECT account, seq, kind FROM records ORDER BY account, seq";
         let mut others = self.connection.prepare(others)?;
         let mut updates = self.connection.prepare(UPDATES)?;
+        let mut adjustments =
+            self.connection.prepare(&format!("{ADJUSTMENTS} ORDER BY account, adjustments.seq"))?;
         Ok(merge::entries(
             calls.query_map([], |row| Ok((entries::place(row)?, entries::call(row)?)))?,
             corrections.query_map([], |row| Ok((entries::place(row)?, entries::correction(row)?)))?,
             grants.query_map([], |row| Ok((entries::place(row)?, entries::grant_record(row)?)))?,
+            adjustments.query_map([], |row| Ok((entries::place(row)?, told::adjustment_record(row)?)))?,
             others.query_map([], |row| Ok((entries::place(row)?, row.get::<_, String>(2)?)))?,
             updates.query_map([], |row| Ok((entries::place(row)?, entries::update(row)?)))?,
             visit,

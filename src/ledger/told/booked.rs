@@ -9,9 +9,9 @@ use crate::ledger::books::{
     BookedCorrection, BookedEvent, BookedGrant, BookedHead, BookedMoney, BookedRecord, BookedStanding,
     BookedUpdate,
 };
-use crate::ledger::chain::rows::{Cell, EVENT, MONEY, OwnedCell, RECORD, RowBytes, RowKind};
+use crate::ledger::chain::rows::{Cell, EVENT, MONEY, ORDER, OwnedCell, RECORD, RowBytes, RowKind};
 use crate::ledger::fields::{Fields, Owned, Told, Unreadable};
-use crate::ledger::rows::Cause;
+use crate::ledger::rows::{Cause, RevisedBy};
 use crate::ledger::text;
 use crate::policy::compiled::Name;
 use crate::units::{DecisionId, Quantities, Seq, Timestamp, ToolCalls};
@@ -93,7 +93,7 @@ pub(in crate::ledger) fn money_event(
     shared: &mut Words,
     bytes: &mut RowBytes,
 ) -> Told<BookedMoney> {
-    hashed(row, RowKind::Money, MONEY.len(), bytes)?;
+    let hash = money_hash(row, bytes)?;
     let corrected_at: Option<Timestamp> = row.read(11)?;
     let correction = match corrected_at {
         None => None,
@@ -101,6 +101,10 @@ pub(in crate::ledger) fn money_event(
             account: row.read(9)?,
             seq: seq(row, 10)?,
             corrected_at,
+            by: match row.cell_at(19)? {
+                Cell::Null => Some(RevisedBy::Truth),
+                _ => readable(row, 19, text::to_word)?,
+            },
             outcome: readable(row, 12, text::to_word)?,
             tier: words(row, 14, shared)?,
             used: readable(row, 15, text::to_quantities)?,
@@ -117,9 +121,20 @@ pub(in crate::ledger) fn money_event(
         forgiven: row.read(6)?,
         excess: row.read(7)?,
         charged: row.read(8)?,
-        row: bytes.hash(None),
+        refunded: row.read::<Option<i64>>(18)?.unwrap_or(0),
+        row: hash,
         correction,
     })
+}
+
+/// The hash of a monetization event.
+pub(in crate::ledger) fn money_hash(row: &impl Fields, bytes: &mut RowBytes) -> Told<[u8; 32]> {
+    let mut cells = [Cell::Null; MONEY.len() + ORDER.len()];
+    for (place, cell) in cells.iter_mut().enumerate() {
+        *cell = row.cell_at(place)?;
+    }
+    bytes.money(&cells);
+    Ok(bytes.hash(None))
 }
 
 pub(in crate::ledger) fn standing(row: &impl Fields) -> Told<BookedStanding> {
@@ -139,6 +154,7 @@ pub(in crate::ledger) fn update(row: &impl Fields) -> Told<BookedUpdate> {
     let cause = match row.bytes(5)? {
         Some(b"decision") => Some(Cause::Decision(row.read(6)?)),
         Some(b"grant") => Some(Cause::Grant(row.read(6)?)),
+        Some(b"adjustment") => Some(Cause::Adjustment(row.read(6)?)),
         _ => None,
     };
     Ok(BookedUpdate {

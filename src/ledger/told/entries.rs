@@ -1,8 +1,8 @@
 //! What rows say to replay.
 
-use super::{block_row, cause, decision_row, origin, used};
+use super::{block_row, cause, decision_row, origin, revised_by, used};
 use crate::access::record::{GrantRecord, Outcome};
-use crate::ledger::fields::{Count, Fields, Owned, Told, parsed, word};
+use crate::ledger::fields::{Fields, Owned, Told, parsed, word};
 use crate::ledger::merge::Asked;
 use crate::ledger::recorded::{RecordedCall, RecordedMoney, RecordedUpdate, Replaced};
 use crate::ledger::rows::{BlockRow, DecisionRow};
@@ -16,7 +16,7 @@ pub(in crate::ledger) fn place(row: &impl Fields) -> Told<(AccountId, Seq)> {
 pub(in crate::ledger) fn call(row: &impl Fields) -> Told<RecordedCall> {
     let revision: Option<i64> = row.told("revision")?;
     let money = match revision {
-        Some(_) => Some(money(row)?),
+        Some(_) => Some(money(row, "")?),
         None => None,
     };
     Ok(RecordedCall {
@@ -37,12 +37,11 @@ pub(in crate::ledger) fn correction(row: &impl Fields) -> Told<(RecordedCall, Re
         used: parsed(row, "true_used", text::to_quantities)?,
         ended_at: row.told("corrected_at")?,
         draws: parsed(row, "true_draws", text::to_draws)?,
-        money: Some(money(row)?),
+        money: Some(money(row, "")?),
         ..of_request(row)?
     };
-    let Count(forgiven) = row.told("old_forgiven")?;
     let draws = parsed(row, "old_draws", text::to_draws)?;
-    Ok((call, Replaced { at: row.told("old_at")?, draws, forgiven }))
+    Ok((call, Replaced { by: revised_by(row)?, at: row.told("old_at")?, draws, money: money(row, "old_")? }))
 }
 
 /// What a call and its correction have in common.
@@ -53,6 +52,7 @@ fn of_request(row: &impl Fields) -> Told<RecordedCall> {
         user: row.told("user")?,
         feature: row.told("feature")?,
         plan: row.told("plan")?,
+        decided_by: row.told("policy")?,
         model: row.told("model")?,
         size: row.told("size")?,
         tier: None,
@@ -66,15 +66,19 @@ fn of_request(row: &impl Fields) -> Told<RecordedCall> {
     })
 }
 
-fn money(row: &impl Fields) -> Told<RecordedMoney> {
+/// The money in columns whose names begin so.
+fn money(row: &impl Fields, prefix: &str) -> Told<RecordedMoney> {
+    let named = |column: &str| format!("{prefix}{column}");
+    let amount = |column| row.told::<i64>(&named(column));
     Ok(RecordedMoney {
-        policy: row.told("priced_by")?,
-        price: text::to_price(row.words("price")?),
-        gross: row.told("gross")?,
-        covered: row.told("covered")?,
-        forgiven: row.told("forgiven")?,
-        excess: row.told("excess")?,
-        charged: row.told("charged")?,
+        policy: row.told(&named("priced_by"))?,
+        price: text::to_price(row.words(&named("price"))?),
+        gross: amount("gross")?,
+        covered: amount("covered")?,
+        forgiven: amount("forgiven")?,
+        excess: amount("excess")?,
+        charged: amount("charged")?,
+        refunded: row.told::<Option<i64>>(&named("refunded"))?.unwrap_or(0),
     })
 }
 

@@ -8,7 +8,7 @@ use tokio_postgres::Row;
 use super::PostgresBooks;
 use crate::ledger::LedgerError;
 use crate::ledger::books::{BookedEvent, BookedMoney, BookedRecord, BookedUpdate};
-use crate::ledger::chain::rows::{EVENT, MONEY, RECORD, RowBytes};
+use crate::ledger::chain::rows::{EVENT, MONEY, ORDER, RECORD, RowBytes};
 use crate::ledger::fields::Fields as _;
 use crate::ledger::postgres::columns::Id;
 use crate::ledger::told::booked;
@@ -34,7 +34,7 @@ pub(super) fn event() -> String {
 
 /// Monetization events.
 pub(super) fn money() -> String {
-    format!("SELECT {} FROM monetization_events", list(&MONEY))
+    format!("SELECT {} FROM monetization_events", list(&[&MONEY[..], &ORDER[..]].concat()))
 }
 
 fn record() -> String {

@@ -6,7 +6,7 @@ use super::PostgresBooks;
 use super::pages::{UPDATE, event, list, money};
 use crate::ledger::LedgerError;
 use crate::ledger::books::{BookedCells, BookedUpdate, Books};
-use crate::ledger::chain::rows::{EVENT, MONEY, RowBytes, RowKind};
+use crate::ledger::chain::rows::{EVENT, MONEY, ORDER, RowBytes};
 use crate::ledger::fields::Fields as _;
 use crate::ledger::postgres::columns::Id;
 use crate::ledger::told::booked;
@@ -28,7 +28,7 @@ pub(super) fn cells(books: &PostgresBooks, decision: DecisionId) -> Result<Optio
     let Some(event) = books.one(&sql, &[&Id::from(decision)])? else { return Ok(None) };
     let money =
         books.all(&format!("{} WHERE decision = $1 ORDER BY revision", money()), &[&Id::from(decision)])?;
-    let money = money.iter().map(|row| booked::owned(row, MONEY.len()));
+    let money = money.iter().map(|row| booked::owned(row, MONEY.len() + ORDER.len()));
     Ok(Some(BookedCells {
         event: booked::owned(&event, EVENT.len())?,
         money: money.collect::<Result<_, _>>()?,
@@ -51,19 +51,22 @@ pub(super) fn rows_after(
     }
     for record in books.records_of(account, seq, Seq(i64::MAX.unsigned_abs()))? {
         let money =
-            if &*record.kind == "correction" { correction(books, account, record.seq)? } else { None };
+            if &*record.kind == "correction" { revision_row(books, account, record.seq)? } else { None };
         rows.insert(record.seq, record.bytes.clone().hash(money.as_ref()));
     }
     Ok(rows.into_values().collect())
 }
 
 /// The hash of the monetization event of a correction.
-fn correction(books: &PostgresBooks, account: AccountId, seq: Seq) -> Result<Option<[u8; 32]>, LedgerError> {
+pub(super) fn revision_row(
+    books: &PostgresBooks,
+    account: AccountId,
+    seq: Seq,
+) -> Result<Option<[u8; 32]>, LedgerError> {
     let sql = format!("{} WHERE account = $1 AND seq = $2", money());
     let Some(row) = books.one(&sql, &[&Id::from(account), &seq.0.cast_signed()])? else { return Ok(None) };
     let mut bytes = RowBytes::default();
-    booked::hashed(&row, RowKind::Money, MONEY.len(), &mut bytes)?;
-    Ok(Some(bytes.hash(None)))
+    Ok(Some(booked::money_hash(&row, &mut bytes)?))
 }
 
 /// An account's balance updates from a record on.

@@ -2,7 +2,7 @@
 //! finds by itself is not among them.
 
 /// What is looked for, and how.
-pub(super) const KINDS: [(&str, &str); 11] = [
+pub(super) const KINDS: [(&str, &str); 14] = [
     (
         "account without a head",
         "SELECT upper(replace(id::text, '-', '')) FROM accounts WHERE NOT EXISTS (SELECT 1 FROM heads WHERE heads.account = accounts.id)",
@@ -53,10 +53,26 @@ pub(super) const KINDS: [(&str, &str); 11] = [
         "counters without an account",
         "SELECT upper(replace(account::text, '-', '')) FROM counters WHERE NOT EXISTS (SELECT 1 FROM accounts WHERE accounts.id = counters.account)",
     ),
+    (
+        "record of an adjustment without the adjustment",
+        "SELECT upper(replace(account::text, '-', '')) || ' seq ' || seq FROM records WHERE kind = 'adjustment' \
+         AND NOT EXISTS (SELECT 1 FROM adjustments JOIN balances ON balances.id = balance \
+         WHERE balances.account = records.account AND adjustments.seq = records.seq)",
+    ),
+    (
+        "adjustment without a balance",
+        "SELECT upper(replace(id::text, '-', '')) FROM adjustments \
+         WHERE NOT EXISTS (SELECT 1 FROM balances WHERE balances.id = adjustments.balance)",
+    ),
+    (
+        "adjustment of what is no grant of its balance",
+        "SELECT upper(replace(id::text, '-', '')) FROM adjustments WHERE grant_id IS NOT NULL AND NOT EXISTS \
+         (SELECT 1 FROM grants WHERE grants.id = grant_id AND grants.balance = adjustments.balance)",
+    ),
 ];
 
 /// What is looked for where a pass did not meet every row.
-pub(super) const LOST: [(&str, &str); 3] = [
+pub(super) const LOST: [(&str, &str); 4] = [
     (
         "monetization event without a usage event",
         "SELECT upper(replace(decision::text, '-', '')) FROM monetization_events \
@@ -70,5 +86,10 @@ pub(super) const LOST: [(&str, &str); 3] = [
     (
         "balance update without a balance",
         "SELECT place::text FROM balance_updates WHERE NOT EXISTS (SELECT 1 FROM balances WHERE balances.id = balance_updates.balance)",
+    ),
+    (
+        "adjustment without an update that it causes",
+        "SELECT upper(replace(id::text, '-', '')) FROM adjustments WHERE NOT EXISTS \
+         (SELECT 1 FROM balance_updates WHERE cause_kind = 'adjustment' AND cause = adjustments.id)",
     ),
 ];

@@ -132,10 +132,18 @@ CREATE TABLE monetization_events (
     true_used    text,
     true_draws   text,
     digest       bytea,
+    -- Of a revision that an operator ordered: the part of `forgiven` that operators have given back so far, and the order.
+    -- What makes a refund the same is `order_id`; another price is the same by its policy.
+    refunded        bigint CHECK (refunded BETWEEN 0 AND forgiven),
+    ordered         text CHECK (ordered IN ('refund', 'rerate')),
+    order_id        uuid,
+    idempotency_key text,
+    reason          text,
     PRIMARY KEY (decision, revision),
     CHECK (gross = covered + forgiven + charged)
 ) PARTITION BY RANGE (decision);
-CREATE INDEX corrections ON monetization_events (account, seq) WHERE seq IS NOT NULL;
+CREATE INDEX revisions_by_place ON monetization_events (account, seq) WHERE seq IS NOT NULL;
+CREATE INDEX refunds_by_order ON monetization_events (order_id) WHERE order_id IS NOT NULL;
 
 -- Dataset 3: every change of a balance. Its key is cause, kind, balance, grant and, of corrections, seq: unique because
 -- a decision and a grant are booked once, so it needs no index of its own; `overfall audit` proves it.
@@ -145,7 +153,7 @@ CREATE TABLE balance_updates (
     seq        bigint NOT NULL,
     previous   bigint,
     kind       text NOT NULL CHECK (kind IN ('grant', 'debit', 'refund', 'expiry', 'adjustment')),
-    cause_kind text NOT NULL CHECK (cause_kind IN ('decision', 'grant')),
+    cause_kind text NOT NULL CHECK (cause_kind IN ('decision', 'grant', 'adjustment')),
     cause      uuid NOT NULL,
     grant_id   uuid,
     amount     bigint NOT NULL,
@@ -173,6 +181,20 @@ CREATE TABLE grants (
     CHECK ((decision IS NULL) <> (idempotency_key IS NULL))
 );
 CREATE INDEX grants_by_balance ON grants (balance);
+
+-- What an operator added to a balance, or took out of it, as it was ordered. `grant_id` is empty where it is the debt.
+CREATE TABLE adjustments (
+    id              uuid PRIMARY KEY,
+    balance         bigint NOT NULL,
+    seq             bigint NOT NULL,
+    grant_id        uuid,
+    amount          bigint NOT NULL CHECK (amount <> 0),
+    repaid          bigint NOT NULL CHECK (repaid >= 0),
+    adjusted_at     bigint NOT NULL,
+    idempotency_key text NOT NULL,
+    reason          text NOT NULL
+);
+CREATE INDEX adjustments_by_balance ON adjustments (balance);
 
 -- The numbered records that are no usage event. With those they fill each account's sequence without a gap.
 CREATE TABLE records (
@@ -288,6 +310,8 @@ CREATE TRIGGER append_only BEFORE UPDATE OR DELETE ON balance_updates
     FOR EACH ROW EXECUTE FUNCTION refuse_change('balance updates');
 CREATE TRIGGER append_only BEFORE UPDATE OR DELETE ON grants
     FOR EACH ROW EXECUTE FUNCTION refuse_change('grants');
+CREATE TRIGGER append_only BEFORE UPDATE OR DELETE ON adjustments
+    FOR EACH ROW EXECUTE FUNCTION refuse_change('adjustments');
 CREATE TRIGGER append_only BEFORE UPDATE OR DELETE ON records
     FOR EACH ROW EXECUTE FUNCTION refuse_change('records');
 CREATE TRIGGER append_only BEFORE UPDATE OR DELETE ON policies
@@ -296,6 +320,7 @@ CREATE TRIGGER whole BEFORE TRUNCATE ON usage_events EXECUTE FUNCTION refuse_cha
 CREATE TRIGGER whole BEFORE TRUNCATE ON monetization_events EXECUTE FUNCTION refuse_change('monetization events');
 CREATE TRIGGER whole BEFORE TRUNCATE ON balance_updates EXECUTE FUNCTION refuse_change('balance updates');
 CREATE TRIGGER whole BEFORE TRUNCATE ON grants EXECUTE FUNCTION refuse_change('grants');
+CREATE TRIGGER whole BEFORE TRUNCATE ON adjustments EXECUTE FUNCTION refuse_change('adjustments');
 CREATE TRIGGER whole BEFORE TRUNCATE ON records EXECUTE FUNCTION refuse_change('records');
 CREATE TRIGGER whole BEFORE TRUNCATE ON policies EXECUTE FUNCTION refuse_change('policy snapshots');
 
@@ -349,7 +374,8 @@ REVOKE ALL ON FUNCTION take, take_places, make_partition, make_month FROM PUBLIC
 GRANT EXECUTE ON FUNCTION take_places, make_month TO overfall_writer;
 GRANT USAGE ON SCHEMA public TO overfall_writer, overfall_reader;
 GRANT SELECT ON ALL TABLES IN SCHEMA public TO overfall_writer, overfall_reader;
-GRANT INSERT ON usage_events, monetization_events, balance_updates, grants, records, policies TO overfall_writer;
+GRANT INSERT ON usage_events, monetization_events, balance_updates, grants, adjustments, records, policies
+    TO overfall_writer;
 GRANT INSERT, UPDATE ON accounts, users, keys, heads, balances TO overfall_writer;
 GRANT INSERT, UPDATE, DELETE ON resources, remainders, counters, blocks TO overfall_writer;
 GRANT overfall_writer, overfall_reader TO CURRENT_USER;

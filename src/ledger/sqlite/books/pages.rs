@@ -5,14 +5,20 @@ use smallvec::SmallVec;
 
 use crate::ledger::LedgerError;
 use crate::ledger::books::{BookedEvent, BookedRecord, BookedUpdate, Extent};
-use crate::ledger::chain::rows::{EVENT, MONEY, RECORD, RowBytes};
+use crate::ledger::chain::rows::{EVENT, MONEY, ORDER, RECORD, RowBytes};
 use crate::ledger::told::booked::{event, money_event, record, update};
 use crate::ledger::told::words::Words;
 use crate::units::{AccountId, DecisionId, Seq};
 
 /// The monetization events of a decision.
 pub(super) fn money_of() -> String {
-    format!("SELECT {} FROM monetization_events WHERE decision = ?1 ORDER BY revision", MONEY.join(", "))
+    let columns = money_columns();
+    format!("SELECT {columns} FROM monetization_events WHERE decision = ?1 ORDER BY revision")
+}
+
+/// The columns of a monetization event, as they are hashed.
+pub(super) fn money_columns() -> String {
+    [&MONEY[..], &ORDER[..]].concat().join(", ")
 }
 
 /// How to read pages: the statements, and the words that rows share.

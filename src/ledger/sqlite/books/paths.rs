@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use rusqlite::{Connection, OptionalExtension};
 
 use super::SqliteBooks;
-use super::pages::money_of;
+use super::pages::{money_columns, money_of};
 use crate::ledger::LedgerError;
 use crate::ledger::books::{BookedCells, BookedUpdate, Books};
-use crate::ledger::chain::rows::{EVENT, MONEY, RowBytes, RowKind};
-use crate::ledger::told::booked::{hashed, owned, update};
+use crate::ledger::chain::rows::{EVENT, MONEY, ORDER, RowBytes};
+use crate::ledger::told::booked::{money_hash, owned, update};
 use crate::units::{AccountId, DecisionId, Seq};
 
 /// A call cell by cell.
@@ -21,7 +21,7 @@ pub(super) fn cells(
     let event = connection.query_row(&sql, [decision], |row| Ok(owned(row, EVENT.len())?)).optional()?;
     let Some(event) = event else { return Ok(None) };
     let mut select = connection.prepare_cached(&money_of())?;
-    let money = select.query_map([decision], |row| Ok(owned(row, MONEY.len())?))?;
+    let money = select.query_map([decision], |row| Ok(owned(row, MONEY.len() + ORDER.len())?))?;
     Ok(Some(BookedCells { event, money: money.collect::<Result<_, _>>()? }))
 }
 
@@ -41,21 +41,22 @@ pub(super) fn rows_after(
     }
     for record in books.records_of(account, seq, Seq(i64::MAX.unsigned_abs()))? {
         let money =
-            if &*record.kind == "correction" { correction(books, account, record.seq)? } else { None };
+            if &*record.kind == "correction" { revision_row(books, account, record.seq)? } else { None };
         rows.insert(record.seq, record.bytes.clone().hash(money.as_ref()));
     }
     Ok(rows.into_values().collect())
 }
 
-/// The hash of the monetization event of a correction. There is no index to it: corrections are few, and so are those
-/// who ask.
-fn correction(books: &SqliteBooks, account: AccountId, seq: Seq) -> Result<Option<[u8; 32]>, LedgerError> {
-    let sql = format!("SELECT {} FROM monetization_events WHERE account = ?1 AND seq = ?2", MONEY.join(", "));
+/// The hash of the monetization event of a correction.
+pub(super) fn revision_row(
+    books: &SqliteBooks,
+    account: AccountId,
+    seq: Seq,
+) -> Result<Option<[u8; 32]>, LedgerError> {
+    let sql = format!("SELECT {} FROM monetization_events WHERE account = ?1 AND seq = ?2", money_columns());
     let mut bytes = RowBytes::default();
-    let found = books.connection.query_row(&sql, rusqlite::params![account, seq], |row| {
-        hashed(row, RowKind::Money, MONEY.len(), &mut bytes)?;
-        Ok(bytes.hash(None))
-    });
+    let mut select = books.connection.prepare_cached(&sql)?;
+    let found = select.query_row(rusqlite::params![account, seq], |row| Ok(money_hash(row, &mut bytes)?));
     Ok(found.optional()?)
 }
 
