@@ -1,7 +1,8 @@
 //! The ledger: the books, and the directory of who may call.
 //!
-//! A small port of domain verbs. One machine keeps the books in SQLite (`sqlite`); nothing outside this folder knows
-//! which store it is. Settlement never decides: what is drawn stands in each record, and a ledger books it.
+//! A small port of domain verbs. One machine keeps the books in SQLite (`sqlite`), many keep them in PostgreSQL
+//! (`postgres`); what is decided about a batch (`booking`, `posting`), what its rows say (`cells`) and how they are read
+//! (`fields`, `told`) is the same for both. Settlement never decides: what is drawn stands in each record, and a ledger books it.
 //!
 //! # Contract of every implementation
 //!

@@ -99,6 +99,6 @@ impl Proof {
             bail!("{ledger} does not hold:\n{text}");
         }
         let checkpoint = Checkpoint::take(books.books(), Clock::machine().now()).with_context(unread)?;
-        Ok(Self { root: checkpoint.root.to_string(), text })
+        Ok(Self { root: checkpoint.root.clone(), text })
     }
 }

@@ -203,10 +203,9 @@ impl<S: Shelf> Booking<'_, S> {
             Numbered::Adjustment(adjustment) if self.add_adjustment(adjustment, purses)? => {
                 ("adjustment", None)
             }
-            Numbered::Adjustment(_) => return Ok(false),
             Numbered::End(_) => ("void", None),
             Numbered::Grant(grant) if self.add_grant(grant, purses)? => ("grant", None),
-            Numbered::Grant(_) => return Ok(false),
+            Numbered::Grant(_) | Numbered::Adjustment(_) => return Ok(false),
             Numbered::Expiry(_) => ("expiry", None),
         };
         let account = record.account();

@@ -72,7 +72,7 @@ async fn read(client: &Client, wanted: &Wanted) -> Result<Known, LedgerError> {
     let decisions: Parameters<'_, 3> = [&wanted.decisions, &least, &most];
     let numbered: Parameters<'_, 2> = [&wanted.record_accounts, &wanted.record_seqs];
     let counts: Parameters<'_, 4> = [&wanted.events, &wanted.updates, &wanted.records, &wanted.balances];
-    let (_, heads, balances, remainders, counters, calls, charged, grants, orders, records, places) = tokio::try_join!(
+    let ((), heads, balances, remainders, counters, calls, charged, grants, orders, records, places) = tokio::try_join!(
         biased;
         begin,
         client.query(&statements.heads, &accounts),

@@ -108,11 +108,10 @@ impl Wanted {
                 let owed = end.draws.iter().filter(|draw| matches!(draw.origin, OriginEntry::Debt { .. }));
                 (count(drawn + end.expired.len() + 2 * end.repaid.len()), count(owed.count()))
             }
-            Numbered::Grant(_) => (3, 1),
+            Numbered::Grant(_) | Numbered::Adjustment(_) => (3, 1),
             Numbered::Expiry(expiry) => (count(expiry.grants.len()), 0),
             Numbered::Correction(correction) => moved(correction),
             Numbered::Revision(revision) => moved(&revision.correction),
-            Numbered::Adjustment(_) => (3, 1),
         };
         self.updates = self.updates.saturating_add(updates);
         self.balances = self.balances.saturating_add(balances);
