@@ -1,13 +1,15 @@
 //! The command line: `overfall demo`, `serve`, `settle`, `policy`, `account`, `user`, `key`, `grant`, `refund`, `rerate`,
-//! `audit`, `checkpoint`, `receipt`, `replay`, `reconcile`.
+//! `audit`, `checkpoint`, `receipt`, `replay`, `ledger`, `reconcile`.
 //!
 //! Output is for people by default and for programs with `--json`; what went wrong goes to standard error with the way
 //! out, and the exit code says it too: 0 done, 1 it did not go as asked, 2 the words of the command were wrong.
 
 mod audit;
+mod books;
 mod checkpoint;
 mod correct;
 mod demo;
+mod ledger;
 mod node;
 mod operate;
 mod output;
@@ -23,6 +25,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
+
+use crate::config::{Config, LedgerAt};
 
 pub use node::{Node, OpenError, Stores};
 
@@ -70,6 +74,9 @@ enum Verb {
     Receipt(receipt::ReceiptOf),
     /// Make the books anew and compare, or tell what another policy would have done; exit with 1 where they differ
     Replay(replay::Replay),
+    /// Move the books
+    #[command(subcommand)]
+    Ledger(ledger::LedgerVerb),
     /// Compare a provider's usage export with the books; exit with 1 and a list where they differ
     Reconcile(reconcile::Reconcile),
 }
@@ -85,19 +92,19 @@ struct ConfigFile {
 /// Which books are read.
 #[derive(Clone, Debug, Args)]
 struct LedgerFile {
-    /// The ledger file; the deployment file's where none is given
-    #[arg(long, value_name = "FILE")]
-    ledger: Option<PathBuf>,
+    /// The ledger: a file, or the address of a PostgreSQL server; the deployment file's where none is given
+    #[arg(long, value_name = "LEDGER")]
+    ledger: Option<LedgerAt>,
     #[command(flatten)]
     config: ConfigFile,
 }
 
 impl LedgerFile {
-    /// The file.
-    fn path(self) -> anyhow::Result<PathBuf> {
+    /// Where it is.
+    fn at(self) -> anyhow::Result<LedgerAt> {
         match self.ledger {
             Some(ledger) => Ok(ledger),
-            None => Ok(crate::config::Config::load(&self.config.config)?.ledger_path()),
+            None => Ok(Config::load(&self.config.config)?.ledger_at()?),
         }
     }
 }
@@ -127,6 +134,7 @@ pub fn run(command: Command) -> ExitCode {
         Verb::Checkpoint(verb) => verb.run(),
         Verb::Receipt(receipt) => receipt.run(),
         Verb::Replay(replay) => replay.run(),
+        Verb::Ledger(verb) => verb.run(),
         Verb::Reconcile(reconcile) => reconcile.run(),
     };
     done.unwrap_or_else(|error| {

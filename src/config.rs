@@ -4,6 +4,7 @@
 //! the file names where.
 
 mod jobs;
+mod ledger;
 mod raw;
 mod secret;
 
@@ -21,6 +22,7 @@ use crate::telemetry::{LogFormat, LogSettings};
 use crate::units::Span;
 
 pub use jobs::Jobs;
+pub use ledger::LedgerAt;
 pub use secret::{Secret, SecretError, SecretSource};
 
 const MIB: u64 = 1 << 20;
@@ -31,7 +33,7 @@ pub(crate) const OWNED_LEAST: Span = Span::from_seconds(24 * 3600);
 const ADMIN_TOKEN: &str = "the token of the operator's API";
 const WEBHOOK_SECRET: &str = "the secret of an upstream's webhooks";
 const METER_ADDRESS: &str = "the address of redis";
-const LEDGER_ADDRESS: &str = "the address of postgres";
+const LEDGER_ADDRESS: &str = "the address of the ledger";
 const UPSTREAM_KEY: &str = "the key of an upstream";
 
 /// A deployment.
@@ -43,12 +45,12 @@ pub struct Config {
     pub listen: Listen,
     /// What it stands before, best first; at least one.
     pub upstreams: Vec<Upstream>,
-    /// The folder of journal and ledger.
+    /// The folder of journal and embedded stores.
     pub data: PathBuf,
     /// Where live counts are that several gateways share; none: in memory.
     pub meter: Option<MeterStore>,
-    /// Where the books are that others reach; none: a file in the data folder.
-    pub ledger: Option<SecretSource>,
+    /// Where the books are.
+    pub ledger: LedgerStore,
     /// Whether a request waits for its hold to be durable.
     pub durability: Durability,
     /// What happens when the meter's store does not answer.
@@ -78,6 +80,16 @@ pub struct MeterStore {
 
 /// How often a checkpoint of the books is made unless the file says otherwise.
 pub const CHECKPOINT_EVERY: Duration = Duration::from_hours(1);
+
+/// Where the books are.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum LedgerStore {
+    /// In a file of the data folder.
+    #[default]
+    Embedded,
+    /// On a PostgreSQL server; its address stands here.
+    Postgres(SecretSource),
+}
 
 /// Where a gateway listens.
 #[derive(Clone, Debug)]
@@ -257,11 +269,6 @@ impl Config {
         Ok(Some(all.parts(',').collect()))
     }
 
-    /// The address of the PostgreSQL that the books are in, if they are.
-    pub fn ledger_address(&self) -> Result<Option<Secret>, SecretError> {
-        self.ledger.as_ref().map(|source| source.read(LEDGER_ADDRESS)).transpose()
-    }
-
     /// The operator's token.
     pub fn admin_token(&self) -> Result<Secret, SecretError> {
         self.admin_token.read(ADMIN_TOKEN)
@@ -283,9 +290,12 @@ impl Config {
         sources.map(|source| source.read(WEBHOOK_SECRET)).collect()
     }
 
-    /// The embedded ledger's file.
-    pub fn ledger_path(&self) -> PathBuf {
-        self.data.join("ledger.sqlite")
+    /// Where the books are, with the address at hand.
+    pub fn ledger_at(&self) -> Result<LedgerAt, SecretError> {
+        Ok(match &self.ledger {
+            LedgerStore::Embedded => LedgerAt::File(self.data.join("ledger.sqlite")),
+            LedgerStore::Postgres(source) => LedgerAt::Server(source.read(LEDGER_ADDRESS)?),
+        })
     }
 
     fn of(document: raw::Document, folder: &Path) -> Self {
@@ -316,7 +326,9 @@ impl Config {
                 address: secret_source(given.value.redis, folder),
                 is_cluster: given.value.cluster.unwrap_or(false),
             }),
-            ledger: document.stores.ledger.map(|given| secret_source(given.postgres, folder)),
+            ledger: document.stores.ledger.map_or(LedgerStore::Embedded, |ledger| {
+                LedgerStore::Postgres(secret_source(ledger.postgres, folder))
+            }),
             durability: document.durability.unwrap_or_default(),
             on_store_failure: document.on_store_failure.unwrap_or_default(),
             admin_token: secret_source(document.admin.token, folder),

@@ -1,7 +1,8 @@
 //! The ledger: the books, and the directory of who may call.
 //!
-//! A small port of domain verbs. One machine keeps the books in SQLite (`sqlite`); nothing outside this folder knows
-//! which store it is. Settlement never decides: what is drawn stands in each record, and a ledger books it.
+//! A small port of domain verbs. One machine keeps the books in SQLite (`sqlite`), many keep them in PostgreSQL
+//! (`postgres`); what is decided about a batch (`booking`, `posting`), what its rows say (`cells`) and how they are read
+//! (`fields`, `told`) is the same for both. Settlement never decides: what is drawn stands in each record, and a ledger books it.
 //!
 //! # Contract of every implementation
 //!
@@ -14,19 +15,26 @@
 //! - **Append-only**: the database itself refuses updates and deletes of events and balance updates.
 //! - **Cancel-safe**: dropping a future leaves it unknown whether it was done; do it again.
 
+mod booking;
 pub mod books;
+mod cells;
 pub mod chain;
 #[cfg(test)]
 pub(crate) mod conformance;
 pub mod directory;
+mod fields;
+mod merge;
+pub mod postgres;
 pub mod posting;
 pub mod recorded;
 pub mod rows;
 #[cfg(test)]
 pub(crate) mod samples;
 pub mod shared;
+mod slots;
 pub mod sqlite;
 pub mod text;
+mod told;
 
 use async_trait::async_trait;
 

@@ -37,7 +37,7 @@
 //! | [`observe`] | the real usage, read as it passes; what a call is charged when it has ended |
 //! | [`meter`] | the port of live counts, and the embedded store: one lock per account |
 //! | [`journal`] | the node's durable file: open holds, and records until the ledger has them |
-//! | [`ledger`] | the port of the books and the directory, and the embedded store: SQLite |
+//! | [`ledger`] | the port of the books and the directory; the embedded store, SQLite; that of many machines, PostgreSQL |
 //! | [`settle`] | journal → ledger; deadlines; jobs that outlive their request; the log of blocks |
 //! | [`idempotency`] | the port of keys and kept answers, and the embedded store: a SQLite file of its own |
 //! | [`audit`] | proves the books, from the books alone |

@@ -41,10 +41,24 @@ impl Books {
     /// New stores with as many accounts, each granted credits.
     pub(crate) async fn open(policy: &str, accounts: u64) -> anyhow::Result<Self> {
         let folder = folder()?;
+        let ledger = Arc::new(SqliteLedger::open(&folder.path().join("ledger.sqlite"))?);
+        Self::in_folder(folder, ledger, policy, accounts).await
+    }
+
+    /// The same with the books elsewhere.
+    pub(crate) async fn on(ledger: Arc<dyn Ledger>, policy: &str, accounts: u64) -> anyhow::Result<Self> {
+        Self::in_folder(folder()?, ledger, policy, accounts).await
+    }
+
+    async fn in_folder(
+        folder: tempfile::TempDir,
+        ledger: Arc<dyn Ledger>,
+        policy: &str,
+        accounts: u64,
+    ) -> anyhow::Result<Self> {
         let clock = Clock::machine();
         let since = clock.now();
         let world = World::of(policy)?;
-        let ledger: Arc<dyn Ledger> = Arc::new(SqliteLedger::open(&folder.path().join("ledger.sqlite"))?);
         ledger.keep_policy(world.policy.version, &world.policy.text).await?;
         let each = |_, _: Frame<'_>| Ok(());
         let (journal, _) = Journal::open(&folder.path().join("journal"), journal::Options::default(), each)?;

@@ -198,7 +198,11 @@ impl Operator {
     }
 
     /// The adjustment of an order that was made before, as the books have it.
-    async fn known_adjustment(&self, account: AccountId, id: OrderId) -> Result<Option<AdjustmentRecord>, Refused> {
+    async fn known_adjustment(
+        &self,
+        account: AccountId,
+        id: OrderId,
+    ) -> Result<Option<AdjustmentRecord>, Refused> {
         for _ in 0..LOOKS {
             if let Some(record) = self.ledger.adjustment(id).await? {
                 return Ok(Some(record));

@@ -14,6 +14,7 @@ use crate::ledger::sqlite::{SqliteBooks, SqliteLedger};
 use crate::policy::load;
 use crate::units::Span;
 
+mod postgres;
 mod tampering;
 
 pub(super) fn read(text: &str) -> Option<Arc<Policy>> {
@@ -29,7 +30,7 @@ pub(super) async fn books(lives: std::ops::Range<u64>, steps: u64) -> (PathBuf, 
     (path, folder)
 }
 
-pub(super) async fn live(ledger: &SqliteLedger, lives: std::ops::Range<u64>, steps: u64) {
+pub(super) async fn live(ledger: &dyn Ledger, lives: std::ops::Range<u64>, steps: u64) {
     let [policy, corrected] = policies();
     for policy in [&policy, &corrected] {
         ledger.keep_policy(policy.version, &policy.text).await.unwrap();

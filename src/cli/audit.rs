@@ -8,12 +8,12 @@ use std::sync::Arc;
 use anyhow::Context;
 use clap::Args;
 
+use super::books::OpenBooks;
 use super::output::{say, say_json};
 use super::{ConfigFile, Format, checkpoint};
 use crate::audit::holds::InFlight;
 use crate::audit::{Progress, Scope, audit};
-use crate::config::Config;
-use crate::ledger::sqlite::SqliteBooks;
+use crate::config::{Config, LedgerAt};
 use crate::policy::load;
 use crate::units::Timestamp;
 use crate::units::time::Clock;
@@ -21,9 +21,10 @@ use crate::units::time::Clock;
 /// `overfall audit`
 #[derive(Debug, Args)]
 pub(super) struct Audit {
-    /// The ledger file, without what is in flight; where none is given, all that the deployment file's data folder holds
-    #[arg(long, value_name = "FILE")]
-    ledger: Option<PathBuf>,
+    /// The ledger, without what is in flight: a file, or the address of a PostgreSQL server. Where none is given, that of
+    /// the deployment file, and all that its data folder holds
+    #[arg(long, value_name = "LEDGER")]
+    ledger: Option<LedgerAt>,
     /// Only what has happened since this instant (RFC 3339, or a day in UTC); what came before is believed
     #[arg(long, value_name = "INSTANT", value_parser = instant)]
     since: Option<Timestamp>,
@@ -48,7 +49,7 @@ impl Audit {
             Some(ledger) => (ledger, None),
             None => {
                 let config = Config::load(&self.config.config)?;
-                (config.ledger_path(), Some(config.data))
+                (config.ledger_at()?, Some(config.data))
             }
         };
         let shows_progress = std::io::stderr().is_terminal();
@@ -58,8 +59,8 @@ impl Audit {
                 super::output::progress(&format!("{rows} of {of} {step}"));
             }
         };
-        let unread = || format!("{} cannot be audited", ledger.display());
-        let books = SqliteBooks::open_ahead(&ledger).with_context(unread)?;
+        let unread = || format!("{ledger} cannot be audited");
+        let books = OpenBooks::whole(&ledger).with_context(unread)?;
         // After the books are opened, so that what is booked meanwhile is not found open.
         let in_flight = match &data {
             Some(data) => {
@@ -82,9 +83,9 @@ impl Audit {
         };
         let scope = Scope { since: self.since, account, checkpoint };
         let read_policy = |text: &str| load::parse("a policy in the books", text).ok().map(Arc::new);
-        let mut report = audit(&books, &read_policy, scope, &mut progress).with_context(unread)?;
+        let mut report = audit(books.books(), &read_policy, scope, &mut progress).with_context(unread)?;
         if let Some(in_flight) = in_flight {
-            in_flight.check(&books, account, &mut report).with_context(unread)?;
+            in_flight.check(books.books(), account, &mut report).with_context(unread)?;
         }
         if shows_progress {
             super::output::progress("");

@@ -16,11 +16,11 @@ use clap::{Args, Subcommand};
 use ring::rand::SystemRandom;
 use ring::signature::{Ed25519KeyPair, KeyPair};
 
+use super::books::OpenBooks;
 use super::output::{say, say_json};
 use super::{ConfigFile, Format};
 use crate::audit::checkpoint::{Checkpoint, Signed};
 use crate::config::Config;
-use crate::ledger::sqlite::SqliteBooks;
 use crate::units::Timestamp;
 use crate::units::time::Clock;
 
@@ -47,8 +47,7 @@ pub(super) struct Of {
 /// The checkpoints of one data folder.
 #[derive(Clone, Debug)]
 pub(super) struct Checkpoints {
-    data: PathBuf,
-    ledger: PathBuf,
+    config: Config,
 }
 
 impl CheckpointVerb {
@@ -104,14 +103,15 @@ impl Made {
 impl Checkpoints {
     /// Those of a deployment.
     pub(super) fn of(config: &Config) -> Self {
-        Self { data: config.data.clone(), ledger: config.ledger_path() }
+        Self { config: config.clone() }
     }
 
     /// Takes, signs and keeps one.
     pub(super) fn make(&self, now: Timestamp) -> anyhow::Result<Made> {
-        let unread = || format!("{} cannot be read", self.ledger.display());
-        let books = SqliteBooks::open(&self.ledger).with_context(unread)?;
-        let signed = Checkpoint::take(&books, now).with_context(unread)?.sign(&self.key()?);
+        let ledger = self.config.ledger_at()?;
+        let unread = || format!("{ledger} cannot be read");
+        let books = OpenBooks::at(&ledger).with_context(unread)?;
+        let signed = Checkpoint::take(books.books(), now).with_context(unread)?.sign(&self.key()?);
         let folder = self.folder();
         std::fs::create_dir_all(&folder).with_context(|| format!("{} cannot be made", folder.display()))?;
         let path = folder.join(format!("{:015}.json", now.ms()));
@@ -155,8 +155,7 @@ impl Checkpoints {
         last: Option<crate::ledger::books::Extent>,
         now: Timestamp,
     ) -> anyhow::Result<Option<Made>> {
-        use crate::ledger::books::Books as _;
-        let extent = SqliteBooks::open(&self.ledger)?.extent()?;
+        let extent = OpenBooks::at(&self.config.ledger_at()?)?.books().extent()?;
         if last == Some(extent) { Ok(None) } else { self.make(now).map(Some) }
     }
 
@@ -178,13 +177,13 @@ impl Checkpoints {
 
     /// The key, made where there is none.
     pub(super) fn key(&self) -> anyhow::Result<Ed25519KeyPair> {
-        let path = self.data.join("checkpoint-key");
+        let path = self.config.data.join("checkpoint-key");
         let unread = || format!("the key {} cannot be read", path.display());
         if !path.exists() {
             let made = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new())
                 .map_err(|_| anyhow::anyhow!("the machine gives no random numbers"))?;
             let unkept = || format!("the key {} cannot be made", path.display());
-            std::fs::create_dir_all(&self.data).with_context(unkept)?;
+            std::fs::create_dir_all(&self.config.data).with_context(unkept)?;
             let file = std::fs::File::options().write(true).create_new(true).mode(0o600).open(&path);
             let mut file = file.with_context(unkept)?;
             file.write_all(made.as_ref()).and_then(|()| file.sync_all()).with_context(unkept)?;
@@ -194,6 +193,6 @@ impl Checkpoints {
     }
 
     fn folder(&self) -> PathBuf {
-        self.data.join("checkpoints")
+        self.config.data.join("checkpoints")
     }
 }

@@ -14,7 +14,8 @@ use rand::Rng;
 use super::output::say;
 use super::serve::{Deployment, Gateway};
 use crate::config::{
-    self, Breaker, Config, Durability, Limits, Listen, OnStoreFailure, Secret, SecretSource, Upstream,
+    self, Breaker, Config, Durability, LedgerStore, Limits, Listen, OnStoreFailure, Secret, SecretSource,
+    Upstream,
 };
 use crate::idempotency;
 use crate::simulate;
@@ -76,7 +77,6 @@ impl Demo {
     fn config(&self, data: &Path, upstream: SocketAddr) -> anyhow::Result<Config> {
         Ok(Config {
             meter: None,
-            ledger: None,
             policy: data.join("policy.yaml"),
             listen: Listen {
                 gateway: SocketAddr::from((Ipv4Addr::LOCALHOST, self.port)),
@@ -95,6 +95,7 @@ impl Demo {
                 health: None,
             }],
             data: data.join("state"),
+            ledger: LedgerStore::Embedded,
             durability: Durability::Strict,
             on_store_failure: OnStoreFailure::Refuse,
             admin_token: SecretSource::File(data.join("admin-token")),

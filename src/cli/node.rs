@@ -15,11 +15,12 @@ use std::time::Duration;
 use tokio::sync::{Notify, watch};
 
 use crate::admin::{Operator, Readiness};
-use crate::config::Secret;
+use crate::config::{LedgerAt, Secret};
 
 use crate::access::record::MadeRecord;
 use crate::journal::{self, Frame, Journal};
 use crate::ledger::directory::Directory;
+use crate::ledger::postgres::PostgresLedger;
 use crate::ledger::sqlite::SqliteLedger;
 use crate::ledger::{Ledger, LedgerError};
 use crate::meter::memory::{RecoverError, Recovered, Restoring};
@@ -40,8 +41,10 @@ const FORGET_EVERY: Duration = Duration::from_mins(1);
 /// Where a node keeps its state.
 #[derive(Clone, Debug)]
 pub struct Stores {
-    /// The folder of journal and ledger. One process at a time.
+    /// The folder of the journal and of embedded stores. One process at a time.
     pub data: PathBuf,
+    /// Where the books are.
+    pub ledger: LedgerAt,
     /// How the journal is kept.
     pub journal: journal::Options,
     /// How long it is known whose a thing made upstream is.
@@ -77,6 +80,9 @@ pub enum OpenError {
     /// The ledger did not open.
     #[error("the ledger did not open")]
     Ledger(#[from] crate::ledger::sqlite::OpenError),
+    /// The ledger on a server did not open.
+    #[error("the ledger did not open")]
+    Server(#[from] crate::ledger::postgres::OpenError),
     /// The ledger could not be read.
     #[error("the ledger could not be read")]
     Restore(#[from] LedgerError),
@@ -190,19 +196,11 @@ impl Parts {
 }
 
 impl Node {
-    /// Opens the stores – the books in a file of the data folder, unless others are given – and restores live state: the books, then what the journal has beyond them, then the holds that
+    /// Opens the stores and restores live state: the books, then what the journal has beyond them, then the holds that
     /// were open, which end at their floor.
-    pub async fn open(
-        stores: &Stores,
-        books: Option<Arc<dyn Ledger>>,
-        policy: Arc<Policy>,
-        clock: Clock,
-    ) -> Result<Self, OpenError> {
+    pub async fn open(stores: &Stores, policy: Arc<Policy>, clock: Clock) -> Result<Self, OpenError> {
         let lock = FolderLock::take(&stores.data)?;
-        let ledger = match books {
-            Some(books) => books,
-            None => Arc::new(SqliteLedger::open(&stores.data.join("ledger.sqlite"))?),
-        };
+        let ledger = open_ledger(&stores.ledger).await?;
         ledger.keep_policy(policy.version, &policy.text).await?;
         let policies = Arc::new(Policies::new(policy));
         let directory = Arc::new(Directory::default());
@@ -328,13 +326,22 @@ impl Workers {
     }
 }
 
+/// Opens the books: the one place that knows the stores by their types.
+async fn open_ledger(at: &LedgerAt) -> Result<Arc<dyn Ledger>, OpenError> {
+    Ok(match at {
+        LedgerAt::File(path) => Arc::new(SqliteLedger::open(path)?),
+        LedgerAt::Server(address) => Arc::new(PostgresLedger::open(address.as_address()).await?),
+    })
+}
+
 /// Keeps a data folder to one process.
-struct FolderLock {
+pub(super) struct FolderLock {
     _file: File,
 }
 
 impl FolderLock {
-    fn take(data: &Path) -> Result<Self, OpenError> {
+    /// Takes it, or tells who has it.
+    pub(super) fn take(data: &Path) -> Result<Self, OpenError> {
         let folder = |source| OpenError::Folder { path: data.to_owned(), source };
         std::fs::create_dir_all(data).map_err(folder)?;
         let path = data.join("lock");

@@ -7,12 +7,12 @@ use std::sync::Arc;
 use anyhow::Context;
 use clap::{Args, Subcommand};
 
+use super::books::OpenBooks;
 use super::checkpoint::Checkpoints;
 use super::output::{say, say_json};
 use super::{ConfigFile, Format};
 use crate::audit::receipt::{Receipt, Told};
 use crate::config::Config;
-use crate::ledger::sqlite::SqliteBooks;
 use crate::policy::load;
 use crate::units::DecisionId;
 use crate::units::time::Clock;
@@ -60,9 +60,9 @@ impl ReceiptOf {
         }
         let decision = self.decision.context("which decision?")?;
         let config = Config::load(&self.config.config)?;
-        let books = SqliteBooks::open(&config.ledger_path()).context("the books cannot be read")?;
+        let books = OpenBooks::at(&config.ledger_at()?).context("the books cannot be read")?;
         let (key, now) = (Checkpoints::of(&config).key()?, Clock::machine().now());
-        let receipt = Receipt::make(&books, decision, &key, now, !self.without_policy)
+        let receipt = Receipt::make(books.books(), decision, &key, now, !self.without_policy)
             .with_context(|| format!("there is no receipt of {decision}"))?;
         match &self.output {
             None => say_json(&receipt)?,

@@ -8,10 +8,10 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::Args;
 
+use super::books::OpenBooks;
 use super::output::{say, say_json};
 use super::{Format, LedgerFile};
 use crate::audit::reconcile::{Export, reconcile};
-use crate::ledger::sqlite::SqliteBooks;
 
 /// `overfall reconcile`
 #[derive(Debug, Args)]
@@ -30,10 +30,9 @@ impl Reconcile {
         let unread = || format!("{} cannot be reconciled", self.export.display());
         let export = BufReader::new(File::open(&self.export).with_context(unread)?);
         let export = Export::read(export).with_context(unread)?;
-        let ledger = self.ledger.clone().path()?;
-        let books =
-            SqliteBooks::open(&ledger).with_context(|| format!("{} cannot be read", ledger.display()))?;
-        let told = reconcile(&export, &books).with_context(unread)?;
+        let ledger = self.ledger.clone().at()?;
+        let books = OpenBooks::at(&ledger).with_context(|| format!("{ledger} cannot be read"))?;
+        let told = reconcile(&export, books.recorded()).with_context(unread)?;
         if self.format.json {
             say_json(&told)?;
         } else {

@@ -9,10 +9,10 @@ use anyhow::Context;
 use clap::Args;
 
 use super::audit::instant;
+use super::books::OpenBooks;
 use super::output::{say, say_json};
 use super::{Format, LedgerFile};
 use crate::audit::replay::{replay, what_if};
-use crate::ledger::sqlite::SqliteBooks;
 use crate::policy::load;
 use crate::units::Timestamp;
 
@@ -33,15 +33,15 @@ pub(super) struct Replay {
 
 impl Replay {
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
-        let ledger = self.ledger.path()?;
+        let ledger = self.ledger.at()?;
         let shows_progress = !self.format.json && std::io::stderr().is_terminal();
         let mut progress = |rows: u64| {
             if shows_progress {
                 super::output::progress(&format!("replayed: {rows}"));
             }
         };
-        let unread = || format!("{} cannot be replayed", ledger.display());
-        let books = SqliteBooks::open(&ledger).with_context(unread)?;
+        let unread = || format!("{ledger} cannot be replayed");
+        let books = OpenBooks::at(&ledger).with_context(unread)?;
         let (text, json, is_same) = if let Some(file) = &self.policy {
             let name = file.display().to_string();
             let text = std::fs::read_to_string(file).with_context(|| format!("{name} cannot be read"))?;
@@ -49,11 +49,12 @@ impl Replay {
                 Ok(policy) => Arc::new(policy),
                 Err(problems) => anyhow::bail!("{name} is no policy\n{}", problems.to_string().trim_end()),
             };
-            let told = what_if::what_if(&books, &policy, self.since, &mut progress).with_context(unread)?;
+            let told = what_if::what_if(books.recorded(), &policy, self.since, &mut progress)
+                .with_context(unread)?;
             (told.to_string(), serde_json::to_value(&told)?, true)
         } else {
             let read_policy = |text: &str| load::parse("a policy in the books", text).ok().map(Arc::new);
-            let report = replay(&books, &read_policy, &mut progress).with_context(unread)?;
+            let report = replay(books.recorded(), &read_policy, &mut progress).with_context(unread)?;
             (report.to_string(), serde_json::to_value(&report)?, report.is_same())
         };
         if shows_progress {

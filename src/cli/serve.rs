@@ -19,7 +19,7 @@ use super::checkpoint::Checkpoints;
 use super::node::{Node, Shared, Stores};
 use super::reload::Reloader;
 use crate::admin::{self, Operator};
-use crate::config::{Config, Durability, Secret};
+use crate::config::{Config, Durability, LedgerAt, Secret};
 use crate::idempotency::sqlite::{self, SqliteAnswers};
 use crate::journal;
 use crate::ledger::postgres::PostgresLedger;
@@ -85,13 +85,15 @@ impl Serve {
             config,
         };
         let told = deployment.config.clone();
+        let books = told.ledger_at()?;
         let gateway = Gateway::open(deployment, runtime()?)?;
         gateway.run(move || {
             tracing::info!(
                 gateway.address = %told.listen.gateway,
                 admin.address = %told.listen.admin,
                 upstreams = ?told.upstreams.iter().map(|upstream| upstream.base_url.to_string()).collect::<Vec<_>>(),
-                stores = stores_of(&told),
+                meter = stores_of(&told),
+                ledger = %books,
                 data.path = %told.data.display(),
                 durability = ?told.durability,
                 "the gateway serves"
@@ -118,36 +120,38 @@ pub(super) async fn open(config: &Config) -> anyhow::Result<Node> {
         durability,
         ..journal::Options::default()
     };
-    let stores = Stores { data: config.data.clone(), journal: options, owned: config.limits.owned };
+    let stores = Stores {
+        data: config.data.clone(),
+        ledger: config.ledger_at()?,
+        journal: options,
+        owned: config.limits.owned,
+    };
     let clock = Clock::machine();
-    let Some(postgres) = open_postgres(config).await? else {
-        return Ok(Node::open(&stores, None, policy, clock).await?);
-    };
-    let Some(addresses) = config.meter_addresses()? else {
-        return Ok(Node::open(&stores, Some(Arc::new(postgres)), policy, clock).await?);
-    };
-    let shared = Shared {
-        redis: addresses.iter().map(|address| address.reveal().to_owned()).collect(),
-        is_cluster: config.meter.as_ref().is_some_and(|meter| meter.is_cluster),
-        ledger: Arc::new(postgres),
+    let Some(shared) = open_shared(config).await? else {
+        return Ok(Node::open(&stores, policy, clock).await?);
     };
     Ok(Node::open_shared(&stores, shared, policy, clock).await?)
 }
 
-/// The books that others reach, if the deployment names them.
-pub(super) async fn open_postgres(config: &Config) -> anyhow::Result<Option<PostgresLedger>> {
-    let Some(address) = config.ledger_address()? else { return Ok(None) };
-    let ledger = PostgresLedger::open(address.reveal()).await.context("the ledger did not open")?;
-    Ok(Some(ledger))
+/// The stores that several gateways share, if the deployment names them.
+pub(super) async fn open_shared(config: &Config) -> anyhow::Result<Option<Shared>> {
+    let (Some(addresses), LedgerAt::Server(books)) = (config.meter_addresses()?, config.ledger_at()?) else {
+        return Ok(None);
+    };
+    let ledger = PostgresLedger::open(books.as_address()).await.context("the ledger did not open")?;
+    Ok(Some(Shared {
+        redis: addresses.iter().map(|address| address.as_address().to_owned()).collect(),
+        is_cluster: config.meter.as_ref().is_some_and(|meter| meter.is_cluster),
+        ledger: Arc::new(ledger),
+    }))
 }
 
-/// Which stores a deployment names, for people.
+/// Which store has live counts, for people.
 fn stores_of(config: &Config) -> &'static str {
-    match (&config.meter, &config.ledger) {
-        (Some(meter), _) if meter.is_cluster => "redis cluster, postgres",
-        (Some(_), _) => "redis, postgres",
-        (None, Some(_)) => "memory, postgres",
-        (None, None) => "embedded",
+    match &config.meter {
+        Some(meter) if meter.is_cluster => "redis cluster",
+        Some(_) => "redis",
+        None => "embedded",
     }
 }
 

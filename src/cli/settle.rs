@@ -8,8 +8,8 @@ use clap::Args;
 use tokio::sync::watch;
 
 use super::ConfigFile;
-use super::node::worker_name;
-use super::serve::{open_postgres, runtime};
+use super::node::{Shared, worker_name};
+use super::serve::{open_shared, runtime};
 use crate::config::Config;
 use crate::meter::redis::{Store, Streams};
 use crate::proxy::server::signalled;
@@ -36,20 +36,18 @@ impl Settle {
 }
 
 async fn settle(config: &Config) -> anyhow::Result<()> {
-    let (Some(ledger), Some(addresses)) = (open_postgres(config).await?, config.meter_addresses()?) else {
+    let Some(Shared { redis, is_cluster, ledger }) = open_shared(config).await? else {
         anyhow::bail!(
-            "there is nothing to settle by itself: the deployment names no `stores.meter` and `stores.ledger`, \
-             and a gateway with stores of its own settles in its own process"
+            "there is nothing to settle by itself: the deployment names no `stores.meter`, \
+             and a gateway with counts of its own settles in its own process"
         );
     };
     let clock = Clock::machine();
-    let addresses: Vec<_> = addresses.iter().map(|address| address.reveal().to_owned()).collect();
-    let is_cluster = config.meter.as_ref().is_some_and(|meter| meter.is_cluster);
-    let store = Store::connect(&addresses, is_cluster, clock.clone()).await.context("redis does not answer")?;
+    let store = Store::connect(&redis, is_cluster, clock.clone()).await.context("redis does not answer")?;
     let worker = Worker {
         name: worker_name(),
         queue: Arc::new(Streams::new(store)),
-        ledger: Arc::new(ledger),
+        ledger,
         stats: Arc::default(),
         clock,
     };

@@ -125,11 +125,11 @@ record! {
 record! {
     /// Where state is kept: all in one folder, unless it is shared with other gateways.
     Stores {
-        /// The folder of the journal, and of what has no place of its own below. One process at a time.
+        /// The folder of journal, idempotency keys and, unless they are elsewhere, the books. One process at a time.
         data: At<Text>,
-        /// Where live counts are that several gateways share; in memory where none is named.
+        /// Where live counts are that several gateways share; in memory unless it says otherwise.
         meter: Option<At<MeterStore>>,
-        /// Where the books are that others reach; a file in the folder where none is named.
+        /// Where the books are; in the folder unless it says otherwise.
         ledger: Option<LedgerStore>,
     }
 }
@@ -145,9 +145,9 @@ record! {
 }
 
 record! {
-    /// Books in PostgreSQL.
+    /// Books that are not in the folder.
     LedgerStore {
-        /// Where it is: `postgres://user:password@host/database`.
+        /// The address of a PostgreSQL server, `postgres://user:password@host:port/database`.
         postgres: SecretSource,
     }
 }

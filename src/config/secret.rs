@@ -71,8 +71,8 @@ impl Secret {
         self.0.split(mark).map(str::trim).filter(|part| !part.is_empty()).map(|part| Self(part.to_owned()))
     }
 
-    /// The text, for whoever has to say it. It goes nowhere else.
-    pub fn reveal(&self) -> &str {
+    /// As the address of a server, which may hold a password.
+    pub fn as_address(&self) -> &str {
         &self.0
     }
 

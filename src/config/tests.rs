@@ -27,7 +27,23 @@ fn what_is_left_out_has_the_documented_default_and_paths_are_relative_to_the_fil
     assert_eq!(config.limits.body_bytes, 32 << 20);
     assert_eq!(config.policy, Path::new("/etc/overfall/policy.yaml"));
     assert_eq!(config.admin_token, SecretSource::File("/etc/overfall/token".into()));
-    assert_eq!(config.ledger_path(), Path::new("/var/lib/overfall/ledger.sqlite"));
+    let LedgerAt::File(path) = config.ledger_at().unwrap() else { panic!("a server") };
+    assert_eq!(path, Path::new("/var/lib/overfall/ledger.sqlite"));
+}
+
+#[test]
+fn the_books_may_be_on_a_server_whose_address_is_a_secret() {
+    let address = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(address.path(), "postgres://ada:secret@db.example/books\n").unwrap();
+    let ledger = format!("ledger: {{postgres: {{file: {}}}}}", address.path().display());
+    let text = LEAST.replacen("stores: {", &format!("stores: {{{ledger}, "), 1);
+    assert_ne!(text, LEAST);
+    let config = Config::parse("overfall.yaml", &text, Path::new("/etc/overfall")).unwrap();
+    let at = config.ledger_at().unwrap();
+    assert_eq!(at.to_string(), "postgres://db.example/books");
+    assert!(!format!("{config:?} {at:?}").contains("ada:"));
+    let wrong = text.replace("postgres: {file", "mysql: {file");
+    assert!(Config::parse("overfall.yaml", &wrong, Path::new("")).is_err());
 }
 
 #[test]
@@ -137,11 +153,13 @@ fn what_is_not_built_yet_is_an_error() {
 #[test]
 fn stores_that_several_gateways_share_are_named_by_where_their_addresses_stand() {
     let of = |stores: &str| LEAST.replace("stores: {data: /var/lib/overfall}", stores);
-    let text = of("stores: {data: x, meter: {redis: {env: REDIS}, cluster: true}, ledger: {postgres: {file: pg}}}");
+    let text =
+        of("stores: {data: x, meter: {redis: {env: REDIS}, cluster: true}, ledger: {postgres: {file: pg}}}");
     let config = Config::parse("overfall.yaml", &text, Path::new("/etc/overfall")).unwrap();
     let meter = config.meter.unwrap();
     assert_eq!((meter.address, meter.is_cluster), (SecretSource::Env("REDIS".into()), true));
-    assert_eq!(config.ledger, Some(SecretSource::File("/etc/overfall/pg".into())));
+    let postgres = SecretSource::File("/etc/overfall/pg".into());
+    assert_eq!(config.ledger, LedgerStore::Postgres(postgres));
     let alone = of("stores: {data: x, ledger: {postgres: {env: PG}}}");
     assert!(Config::parse("overfall.yaml", &alone, Path::new("")).unwrap().meter.is_none());
     let told = problems(&of("stores: {data: x, meter: {redis: {env: REDIS}}}"));

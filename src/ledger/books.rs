@@ -272,8 +272,9 @@ pub trait Books {
     fn sizes(&self) -> Result<Sizes, LedgerError>;
     /// How far the books go.
     fn extent(&self) -> Result<Extent, LedgerError>;
-    /// The first place of each table that grows; 1 where it is empty.
-    fn first_places(&self) -> Result<Extent, LedgerError>;
+    /// The first place of each table that grows; 1 where it is empty. `None` where batches that were never booked leave
+    /// places empty: then the chains and the heads alone say whether a row is missing.
+    fn first_places(&self) -> Result<Option<Extent>, LedgerError>;
     /// Policy snapshots, by their versions.
     fn policies(&self, visit: &mut dyn FnMut(PolicyVersion, &str)) -> Result<(), LedgerError>;
     /// The heads of the next accounts after one, in the order of their ids.

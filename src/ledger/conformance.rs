@@ -19,7 +19,7 @@ macro_rules! conformance {
     ($open:path: $($behaviour:ident),+ $(,)?) => {$(
         #[tokio::test]
         async fn $behaviour() {
-            let (ledger, _keeps) = $open();
+            let (ledger, _keeps) = $open().await;
             $crate::ledger::conformance::$behaviour(ledger).await;
         }
     )+};

@@ -53,9 +53,9 @@ pub enum Booking {
     Fenced,
 }
 
-/// How far changes of the directory are known.
+/// A change of the directory: all up to it are known.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Known(pub i64);
+pub struct Change(pub i64);
 
 /// Books that many nodes share.
 #[async_trait]
@@ -72,10 +72,10 @@ pub trait SharedLedger: Ledger {
 
     /// What has changed in the directory since, by whomever: accounts, users and keys as they are now. What is known may
     /// be told again.
-    async fn changes(&self, since: Known) -> Result<(Known, Vec<Restored>), LedgerError>;
+    async fn changes(&self, since: Change) -> Result<(Change, Vec<Restored>), LedgerError>;
 
     /// How far they are known before anything is read.
-    async fn newest_change(&self) -> Result<Known, LedgerError>;
+    async fn newest_change(&self) -> Result<Change, LedgerError>;
 
     /// The newest record of each of these accounts that is booked.
     async fn heads(&self, accounts: &[AccountId]) -> Result<Vec<(AccountId, Seq)>, LedgerError>;

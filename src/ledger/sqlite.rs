@@ -38,7 +38,6 @@ mod directory;
 mod failure;
 mod history;
 mod insert;
-mod merge;
 mod readers;
 mod recorded;
 mod resources;

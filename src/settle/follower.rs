@@ -10,7 +10,7 @@ use tokio::sync::watch;
 
 use crate::ledger::LedgerError;
 use crate::ledger::directory::Directory;
-use crate::ledger::shared::{Known, SharedLedger};
+use crate::ledger::shared::{Change, SharedLedger};
 
 /// How often it asks. A change is known everywhere within a second, one question that fails included.
 const ASK_EVERY: Duration = Duration::from_millis(250);
@@ -22,7 +22,7 @@ pub struct Follower {
     /// The node's directory.
     pub directory: Arc<Directory>,
     /// How far it knew when it was read.
-    pub known: Known,
+    pub known: Change,
 }
 
 impl Follower {

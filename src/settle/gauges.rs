@@ -50,7 +50,10 @@ pub fn describe() {
         "Revisions of the money of ended calls, by what made them: truth, refund, rerate."
     );
     describe_counter!("overfall_adjustments_total", "Balances that an operator adjusted.");
-    describe_gauge!("overfall_directory_behind", "1 while changes of accounts and keys by other nodes are not heard.");
+    describe_gauge!(
+        "overfall_directory_behind",
+        "1 while changes of accounts and keys by other nodes are not heard."
+    );
     describe_gauge!("overfall_worker_queues", "Queues that this worker has leased.");
     describe_gauge!("overfall_queue_records", "Records that wait in them.");
     describe_gauge!("overfall_queue_oldest_seconds", Unit::Seconds, "The age of the oldest of those.");

@@ -9,6 +9,8 @@ pub(crate) mod gateway;
 pub(crate) mod packages;
 pub(crate) mod policies;
 pub(crate) mod ports;
+#[path = "../../benches/support/postgres.rs"]
+pub(crate) mod postgres;
 pub(crate) mod process;
 pub(crate) mod shared;
 pub(crate) mod tap;

@@ -32,6 +32,7 @@ mod keys;
 mod lifecycle;
 mod operator;
 mod ownership;
+mod postgres;
 mod readme;
 mod replay;
 mod requests;

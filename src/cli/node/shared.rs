@@ -106,8 +106,7 @@ impl Node {
             stats: Arc::default(),
             clock: clock.clone(),
         };
-        let follower =
-            Follower { ledger: Arc::clone(&ledger), directory: Arc::clone(&directory), known };
+        let follower = Follower { ledger: Arc::clone(&ledger), directory: Arc::clone(&directory), known };
         let parts = Parts {
             clock,
             policies,

@@ -58,7 +58,7 @@ pub struct Purses<'a> {
 }
 
 impl Purses<'_> {
-    pub(super) fn of(&mut self, scope: Scope) -> &mut Purse {
+    pub(in crate::ledger) fn of(&mut self, scope: Scope) -> &mut Purse {
         match scope {
             Scope::Account => self.shared,
             Scope::User => self.own,

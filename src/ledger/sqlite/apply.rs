@@ -6,12 +6,16 @@ use super::cache::{Cache, Owner};
 use super::insert::Inserts;
 use super::state::States;
 use super::writer::Books;
-use crate::access::record::Record;
+use crate::access::record::{
+    AdjustmentRecord, EndRecord, GrantRecord, JobRecord, MadeRecord, Record, Resource,
+};
 use crate::ledger::LedgerError;
-use crate::ledger::posting::{self, Contradiction, Numbered, Purse};
+use crate::ledger::booking::{self, Head, Shelf, UpdateRow};
+use crate::ledger::chain::rows::{Cell, EVENT, RECORD};
+use crate::ledger::posting::{Numbered, Purse};
 use crate::ledger::rows::Applied;
-use crate::units::AccountId;
-use crate::units::planted::{Bug, planted};
+use crate::policy::compiled::Name;
+use crate::units::{AccountId, Credits, DecisionId};
 
 /// Books all records of a batch, or none.
 pub(super) fn apply(books: &mut Books, batch: &[Record]) -> Result<Applied, LedgerError> {
@@ -25,26 +29,15 @@ pub(super) fn apply(books: &mut Books, batch: &[Record]) -> Result<Applied, Ledg
 
 fn attempt(books: &mut Books, batch: &[Record]) -> Result<Applied, LedgerError> {
     let transaction = books.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    let mut booking = Booking {
+    let mut open = Open {
         inserts: Inserts::prepare(&transaction)?,
         states: States::prepare(&transaction)?,
         cache: &mut books.cache,
         touched: Touched::default(),
-        scratch: Vec::new(),
-        applied: Applied::default(),
     };
-    for record in batch {
-        if let Record::Job(job) = record {
-            booking.inserts.job(job)?;
-        }
-        for numbered in posting::numbered(record) {
-            booking.take(numbered)?;
-        }
-        if let Record::Made(made) = record {
-            booking.inserts.made(made)?;
-        }
-    }
-    let applied = booking.finish()?;
+    let applied = booking::book(&mut open, batch)?;
+    open.states.write(open.cache, &mut open.touched)?;
+    drop(open);
     transaction.commit()?;
     books.cache.age();
     Ok(applied)
@@ -59,86 +52,100 @@ pub(super) struct Touched {
     pub owners: Vec<Owner>,
 }
 
-/// A batch under way.
-struct Booking<'c, 'b> {
+/// The file within a transaction.
+struct Open<'c, 'b> {
     inserts: Inserts<'c>,
     states: States<'c>,
     cache: &'b mut Cache,
     touched: Touched,
-    scratch: Vec<u8>,
-    applied: Applied,
 }
 
-impl Booking<'_, '_> {
-    fn take(&mut self, record: Numbered<'_>) -> Result<(), LedgerError> {
-        let (account, seq) = (record.account(), record.seq());
-        if !self.states.recall_head(self.cache, account)? {
-            self.refuse(record, Contradiction::NoAccount);
-            return Ok(());
-        }
-        let newest = self.cache.heads.young(&account).map(|head| head.seq).unwrap_or_default();
-        if seq <= newest {
-            let digest = record.digest(&mut self.scratch);
-            if self.inserts.booked_digest(&record)? == Some(digest) || planted(Bug::KeyConflictApplied) {
-                self.applied.repeated += 1;
-            } else {
-                self.refuse(record, Contradiction::Other);
-            }
-        } else if seq != newest.next() && !planted(Bug::GapBooked) {
-            self.applied.waiting.push((account, seq));
-        } else if let Err(contradiction) = self.book(record)? {
-            self.refuse(record, contradiction);
-        } else {
-            self.applied.booked += 1;
-        }
-        Ok(())
+impl Shelf for Open<'_, '_> {
+    fn head(&mut self, account: AccountId) -> Result<Option<Head>, LedgerError> {
+        let is_there = self.states.recall_head(self.cache, account)?;
+        Ok(self.cache.heads.young(&account).filter(|_| is_there).copied())
     }
 
-    fn book(&mut self, record: Numbered<'_>) -> Result<Result<(), Contradiction>, LedgerError> {
-        let (account, user) = (record.account(), record.user());
-        self.states.recall_purse(self.cache, (account, None))?;
-        if user.is_some() {
-            self.states.recall_purse(self.cache, (account, user))?;
+    fn set_head(&mut self, account: AccountId, head: Head) {
+        if let Some(kept) = self.cache.heads.young(&account) {
+            if !kept.changed {
+                self.touched.accounts.push(account);
+            }
+            *kept = head;
         }
-        let mut nobody = Purse::default();
-        let purses = self.cache.purses.pair(account, user, &mut nobody);
-        let (Some(mut purses), Some(head)) = (purses, self.cache.heads.young(&account)) else {
-            return Err(LedgerError::Corrupt { what: format!("what was just read of {account} is gone") });
-        };
-        let plan = match posting::plan(record, &mut purses) {
-            Ok(plan) => plan,
-            Err(contradiction) => return Ok(Err(contradiction)),
-        };
-        let digest = record.digest(&mut self.scratch);
-        if !self.inserts.record(&record, &digest, head, &mut purses)? {
-            return Ok(Err(Contradiction::Taken));
-        }
-        for update in plan.carry_out(&mut purses) {
-            head.change = Some(self.inserts.update(&record, &update, head.change, &mut purses)?);
-        }
-        head.seq = record.seq();
-        if !std::mem::replace(&mut head.changed, true) {
-            self.touched.accounts.push(account);
-        }
-        for owner in [Some((account, None)), user.map(|user| (account, Some(user)))].into_iter().flatten() {
-            if let Some(kept) = self.cache.purses.young(&owner)
-                && !std::mem::replace(&mut kept.touched, true)
-            {
+    }
+
+    fn take_purse(&mut self, owner: Owner) -> Result<Purse, LedgerError> {
+        self.states.recall_purse(self.cache, owner)?;
+        let kept = self.cache.purses.young(&owner);
+        let gone = || LedgerError::Corrupt { what: format!("what was just read of {} is gone", owner.0) };
+        kept.map(|kept| std::mem::take(&mut kept.purse)).ok_or_else(gone)
+    }
+
+    fn return_purse(&mut self, owner: Owner, purse: Purse, changed: bool) {
+        if let Some(kept) = self.cache.purses.young(&owner) {
+            kept.purse = purse;
+            if changed && !std::mem::replace(&mut kept.touched, true) {
                 self.touched.owners.push(owner);
             }
         }
-        Ok(Ok(()))
     }
 
-    fn refuse(&mut self, record: Numbered<'_>, why: Contradiction) {
-        let (account, seq) = (record.account(), record.seq());
-        tracing::error!(account.id = %account, record.seq = seq.0, reason = %why, "a record contradicts the books");
-        self.applied.conflicts.push((account, seq));
+    fn booked_digest(&mut self, record: &Numbered<'_>) -> Result<Option<[u8; 16]>, LedgerError> {
+        Ok(self.inserts.booked_digest(record)?)
     }
 
-    /// Writes what was touched.
-    fn finish(mut self) -> Result<Applied, LedgerError> {
-        self.states.write(self.cache, &mut self.touched)?;
-        Ok(self.applied)
+    fn charged(
+        &mut self,
+        decision: DecisionId,
+        revision: u32,
+        account: AccountId,
+    ) -> Result<Option<(Credits, Credits)>, LedgerError> {
+        Ok(self.inserts.charged(decision, revision, account)?)
+    }
+
+    fn add_event(
+        &mut self,
+        row: &[Cell<'_>; EVENT.len()],
+        previous: Option<i64>,
+        hash: &[u8; 32],
+    ) -> Result<Option<i64>, LedgerError> {
+        Ok(self.inserts.event(row, previous, hash)?)
+    }
+
+    fn add_money(&mut self, row: &[Cell<'_>]) -> Result<bool, LedgerError> {
+        Ok(self.inserts.money(row)?)
+    }
+
+    fn add_record(&mut self, row: &[Cell<'_>; RECORD.len()], hash: &[u8; 32]) -> Result<(), LedgerError> {
+        Ok(self.inserts.record(row, hash)?)
+    }
+
+    fn add_grant(&mut self, record: &GrantRecord, balance: i64) -> Result<bool, LedgerError> {
+        Ok(self.inserts.grant(record, balance)?)
+    }
+
+    fn add_adjustment(&mut self, record: &AdjustmentRecord, balance: i64) -> Result<bool, LedgerError> {
+        Ok(self.inserts.adjustment(record, balance)?)
+    }
+
+    fn add_balance(&mut self, owner: Owner, name: &Name) -> Result<i64, LedgerError> {
+        Ok(self.inserts.balance(owner, name)?)
+    }
+
+    fn add_update(&mut self, row: &UpdateRow<'_>) -> Result<i64, LedgerError> {
+        Ok(self.inserts.update(row)?)
+    }
+
+    fn own(&mut self, resource: &Resource, end: &EndRecord) -> Result<(), LedgerError> {
+        Ok(self.inserts.own(resource, end)?)
+    }
+
+    fn own_job(&mut self, job: &JobRecord) -> Result<(), LedgerError> {
+        Ok(self.inserts.job(job)?)
+    }
+
+    fn own_made(&mut self, made: &MadeRecord) -> Result<(), LedgerError> {
+        Ok(self.inserts.made(made)?)
     }
 }

@@ -11,24 +11,24 @@ use std::rc::Rc;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::connection;
-use super::history::{ADJUSTMENTS, adjustment_record};
+use super::history::ADJUSTMENTS;
 use crate::ledger::LedgerError;
 use crate::ledger::books::{
     BookedAdjustment, BookedCells, BookedEvent, BookedGrant, BookedHead, BookedRecord, BookedStanding,
     BookedUpdate, Books, Extent, Sizes, Stray,
 };
+use crate::ledger::chain::rows::Cell;
+use crate::ledger::fields::Fields as _;
+use crate::ledger::told::{self, booked};
 use crate::units::{AccountId, DecisionId, GrantId, OrderId, PolicyVersion, Seq, Timestamp};
 
 mod ahead;
 mod pages;
 mod paths;
-mod rows;
 mod strays;
-mod words;
 
 use ahead::Ahead;
 use pages::{Pages, extent, newest};
-use rows::{booked_grant, seq, standing};
 
 /// Memory for pages.
 const CACHE_KIB: i64 = 32 * 1024;
@@ -98,6 +98,22 @@ impl SqliteBooks {
         Ok(found.map(|account| account.id))
     }
 
+    /// Every row of a query, cell by cell.
+    pub(in crate::ledger) fn each_cells(
+        &self,
+        sql: &str,
+        columns: usize,
+        visit: &mut dyn FnMut(&[Cell<'_>]) -> Result<(), LedgerError>,
+    ) -> Result<(), LedgerError> {
+        let mut select = self.connection.prepare(sql)?;
+        let mut rows = select.query([])?;
+        while let Some(row) = rows.next()? {
+            let cells = (0..columns).map(|place| row.cell_at(place));
+            visit(&cells.collect::<Result<Vec<_>, _>>()?)?;
+        }
+        Ok(())
+    }
+
     fn each(
         &self,
         sql: &str,
@@ -164,16 +180,16 @@ impl Books for SqliteBooks {
         extent(&self.connection)
     }
 
-    fn first_places(&self) -> Result<Extent, LedgerError> {
+    fn first_places(&self) -> Result<Option<Extent>, LedgerError> {
         let first = |table: &str| {
             let sql = format!("SELECT coalesce(min(place), 1) FROM {table}");
             self.connection.query_row(&sql, [], |row| row.get(0))
         };
-        Ok(Extent {
+        Ok(Some(Extent {
             events: first("usage_events")?,
             records: first("records")?,
             updates: first("balance_updates")?,
-        })
+        }))
     }
 
     fn policies(&self, visit: &mut dyn FnMut(PolicyVersion, &str)) -> Result<(), LedgerError> {
@@ -188,10 +204,7 @@ impl Books for SqliteBooks {
             "SELECT account, seq, event, change, hash FROM heads WHERE ?1 IS NULL OR account > ?1 \
              ORDER BY account LIMIT ?2",
         )?;
-        let rows = select.query_map(params![after, limit], |row| {
-            let (event, change) = (row.get(2)?, row.get(3)?);
-            Ok(BookedHead { account: row.get(0)?, seq: seq(row, 1)?, event, change, hash: row.get(4)? })
-        })?;
+        let rows = select.query_map(params![after, limit], |row| Ok(booked::head(row)?))?;
         Ok(rows.collect::<Result<_, _>>()?)
     }
 
@@ -207,7 +220,7 @@ impl Books for SqliteBooks {
         )?;
         let mut rows = select.query(params![after, up_to])?;
         while let Some(row) = rows.next()? {
-            visit(standing(row)?);
+            visit(booked::standing(row)?);
         }
         Ok(())
     }
@@ -216,7 +229,7 @@ impl Books for SqliteBooks {
         let mut select = self.connection.prepare_cached(
             "SELECT id, account, user, name, standing, debt, hash FROM balances WHERE id = ?1",
         )?;
-        Ok(select.query_row([balance], standing).optional()?)
+        Ok(select.query_row([balance], |row| Ok(booked::standing(row)?)).optional()?)
     }
 
     fn has_balance(&self, balance: i64) -> Result<bool, LedgerError> {
@@ -277,7 +290,7 @@ impl Books for SqliteBooks {
             "SELECT grants.id, balance, account, user, name, seq, amount, repaid, priority, expires_at, granted_at, \
              decision, idempotency_key, note FROM grants JOIN balances ON balances.id = balance WHERE grants.id = ?1",
         )?;
-        match select.query_row([grant], booked_grant).optional() {
+        match select.query_row([grant], |row| Ok(booked::booked_grant(row)?)).optional() {
             // What cannot be read is not what was granted.
             Err(
                 rusqlite::Error::FromSqlConversionFailure(..) | rusqlite::Error::IntegralValueOutOfRange(..),
@@ -294,7 +307,7 @@ impl Books for SqliteBooks {
         let mut select =
             self.connection.prepare_cached(&format!("{ADJUSTMENTS} WHERE adjustments.id = ?1"))?;
         let found = select.query_row([order], |row| {
-            Ok(BookedAdjustment { record: adjustment_record(row)?, balance: row.get("balance")? })
+            Ok(BookedAdjustment { record: told::adjustment_record(row)?, balance: row.get("balance")? })
         });
         match found.optional() {
             // What cannot be read is not what was ordered.

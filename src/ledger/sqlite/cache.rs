@@ -7,29 +7,12 @@
 use std::collections::HashMap;
 use std::hash::Hash;
 
-use crate::ledger::posting::{Purse, Purses};
-use crate::units::{AccountId, Seq, UserId};
+pub(super) use crate::ledger::booking::{Head, Owner};
+use crate::ledger::posting::Purse;
+use crate::units::AccountId;
 
 /// Entries of a generation: about 10 MiB of purses in both together.
 const GENERATION: usize = 12_288;
-
-/// An account, or one of its users.
-pub(super) type Owner = (AccountId, Option<UserId>);
-
-/// The newest rows of an account.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Head {
-    /// Its newest record.
-    pub seq: Seq,
-    /// The place of its newest usage event.
-    pub event: Option<i64>,
-    /// The place of its newest balance update.
-    pub change: Option<i64>,
-    /// The hash of its newest record; none where that was booked before there was a chain.
-    pub hash: Option<[u8; 32]>,
-    /// Whether it differs from what is stored.
-    pub changed: bool,
-}
 
 /// A purse, and whether the transaction at hand has it on its list.
 #[derive(Debug, Default)]
@@ -97,25 +80,6 @@ impl<K: Eq + Hash + Copy, V> Generations<K, V> {
     fn age(&mut self) {
         if self.young.len() > GENERATION {
             self.old = std::mem::take(&mut self.young);
-        }
-    }
-}
-
-impl Generations<Owner, Kept> {
-    /// The purses of an account and of one of its users, both young; `nobody` stands where there is no user.
-    pub(super) fn pair<'a>(
-        &'a mut self,
-        account: AccountId,
-        user: Option<UserId>,
-        nobody: &'a mut Purse,
-    ) -> Option<Purses<'a>> {
-        let shared = (account, None);
-        let Some(user) = user else {
-            return Some(Purses { shared: &mut self.young.get_mut(&shared)?.purse, own: nobody });
-        };
-        match self.young.get_disjoint_mut([&shared, &(account, Some(user))]) {
-            [Some(shared), Some(own)] => Some(Purses { shared: &mut shared.purse, own: &mut own.purse }),
-            _ => None,
         }
     }
 }

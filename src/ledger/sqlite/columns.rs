@@ -1,12 +1,11 @@
 //! How our values stand in columns: ids as 16 bytes, money and instants as integers, versions as the bits they are.
 
 use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSql, ToSqlOutput, ValueRef};
-use serde::de::DeserializeOwned;
 
-use crate::access::counter::Slot;
 use crate::ledger::chain::rows::Cell;
-use crate::ledger::text;
-use crate::policy::compiled::CounterKey;
+pub(super) use crate::ledger::fields::{Count, Owned, Slots};
+use crate::ledger::fields::{Fields, Told, Unreadable};
+use crate::ledger::slots;
 use crate::units::{
     AccountId, Credits, DecisionId, GrantId, KeyId, OrderId, PolicyVersion, Seq, SignedCredits, Timestamp,
     UserId,
@@ -54,14 +53,6 @@ integer_column! {
     Count: |count| i64::try_from(count.0).unwrap_or(i64::MAX), |count| u64::try_from(count).ok().map(Count);
 }
 
-/// A count of tokens, seconds or rows.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Count(pub u64);
-
-/// The owner within an account: empty bytes for the account itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Owned(pub Option<UserId>);
-
 impl ToSql for Owned {
     fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
         let bytes = self.0.as_ref().map_or(&[][..], |user| user.as_bytes());
@@ -78,6 +69,23 @@ impl FromSql for Owned {
     }
 }
 
+impl FromSql for Slots {
+    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
+        slots::unpack(value.as_blob()?).map(Self).ok_or(FromSqlError::InvalidType)
+    }
+}
+
+impl ToSql for Cell<'_> {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(ToSqlOutput::Borrowed(match *self {
+            Cell::Null => ValueRef::Null,
+            Cell::Integer(integer) => ValueRef::Integer(integer),
+            Cell::Text(text) => ValueRef::Text(text),
+            Cell::Blob(bytes) => ValueRef::Blob(bytes),
+        }))
+    }
+}
+
 /// A value as the chain of records hashes it. The books have no floats.
 pub(super) fn cell_of(value: ValueRef<'_>) -> rusqlite::Result<Cell<'_>> {
     Ok(match value {
@@ -89,64 +97,20 @@ pub(super) fn cell_of(value: ValueRef<'_>) -> rusqlite::Result<Cell<'_>> {
     })
 }
 
-/// Text that a function of `text` reads.
-pub(super) fn parsed<T>(
-    row: &rusqlite::Row<'_>,
-    column: &str,
-    read: fn(&str) -> Option<T>,
-) -> rusqlite::Result<T> {
-    let value = row.get_ref(column)?;
-    let text = value.as_str()?;
-    read(text).ok_or_else(|| FromSqlError::Other(format!("{column} is not readable: {text}").into()).into())
-}
-
-/// A word of a closed set.
-pub(super) fn word<T: DeserializeOwned>(row: &rusqlite::Row<'_>, column: &str) -> rusqlite::Result<T> {
-    parsed(row, column, text::to_word)
-}
-
-const SLOT_BYTES: usize = 24;
-
-/// Packs counters into one value.
-pub(super) fn pack(slots: &[Slot]) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(slots.len() * SLOT_BYTES);
-    for slot in slots {
-        bytes.extend_from_slice(&slot.key.0.to_be_bytes());
-        bytes.extend_from_slice(&slot.at.ms().to_be_bytes());
-        bytes.extend_from_slice(&slot.used.to_be_bytes());
+impl Fields for rusqlite::Row<'_> {
+    fn cell(&self, column: &str) -> Told<Cell<'_>> {
+        let unreadable = |error: rusqlite::Error| Unreadable { what: format!("{column} ({error})") };
+        cell_of(self.get_ref(column).map_err(unreadable)?).map_err(unreadable)
     }
-    bytes
+
+    fn cell_at(&self, place: usize) -> Told<Cell<'_>> {
+        let unreadable = |error: rusqlite::Error| Unreadable { what: format!("column {place} ({error})") };
+        cell_of(self.get_ref(place).map_err(unreadable)?).map_err(unreadable)
+    }
 }
 
-/// Unpacks counters.
-pub(super) fn unpack(bytes: &[u8]) -> FromSqlResult<Vec<Slot>> {
-    let (slots, []) = bytes.as_chunks::<SLOT_BYTES>() else {
-        let expected_size = bytes.len().next_multiple_of(SLOT_BYTES);
-        return Err(FromSqlError::InvalidBlobSize { expected_size, blob_size: bytes.len() });
-    };
-    let word = |slot: &[u8; SLOT_BYTES], place: usize| {
-        let mut word = [0; 8];
-        word.copy_from_slice(&slot[place * 8..][..8]);
-        u64::from_be_bytes(word)
-    };
-    let slot = |slot: &[u8; SLOT_BYTES]| Slot {
-        key: CounterKey(word(slot, 0)),
-        at: Timestamp::from_ms(word(slot, 1).cast_signed()),
-        used: word(slot, 2),
-        held: 0,
-    };
-    Ok(slots.iter().map(slot).collect())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn counters_are_packed_and_unpacked_as_they_were() {
-        let slot = |key, ms, used| Slot { key: CounterKey(key), at: Timestamp::from_ms(ms), used, held: 0 };
-        let slots = vec![slot(1, -5, 7), slot(u64::MAX, i64::MAX, u64::MAX)];
-        assert_eq!(unpack(&pack(&slots)).unwrap(), slots);
-        assert!(unpack(&[0; 25]).is_err());
+impl From<Unreadable> for rusqlite::Error {
+    fn from(error: Unreadable) -> Self {
+        FromSqlError::Other(Box::new(error)).into()
     }
 }

@@ -1,12 +1,11 @@
 //! Accounts, users, keys and policies.
 
-use rusqlite::{Connection, OptionalExtension, Row, TransactionBehavior, params};
+use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 
-use super::columns::word;
 use super::failure;
 use super::writer::Books;
-use crate::ledger::LedgerError;
 use crate::ledger::rows::{AccountRow, KeyRow, Page, UserRow};
+use crate::ledger::{LedgerError, told};
 use crate::units::{AccountId, KeyId, PolicyVersion, Timestamp, UserId};
 
 pub(super) fn add_account(books: &mut Books, account: &AccountRow) -> Result<(), LedgerError> {
@@ -80,18 +79,8 @@ pub(super) fn accounts(
     let mut select = connection.prepare_cached(
         "SELECT id, name, plan, status, created_at FROM accounts WHERE ?1 IS NULL OR id > ?1 ORDER BY id LIMIT ?2",
     )?;
-    let rows = select.query_map(params![after, page.0], account)?;
+    let rows = select.query_map(params![after, page.0], |row| Ok(told::account(row)?))?;
     Ok(rows.collect::<Result<_, _>>()?)
-}
-
-pub(super) fn account(row: &Row<'_>) -> rusqlite::Result<AccountRow> {
-    Ok(AccountRow {
-        id: row.get("id")?,
-        name: row.get("name")?,
-        plan: row.get("plan")?,
-        status: word(row, "status")?,
-        created_at: row.get("created_at")?,
-    })
 }
 
 pub(super) fn users(
@@ -104,17 +93,8 @@ pub(super) fn users(
         "SELECT account, id, name, created_at FROM users WHERE account = ?1 AND (?2 IS NULL OR id > ?2) \
          ORDER BY id LIMIT ?3",
     )?;
-    let rows = select.query_map(params![account, after, page.0], user)?;
+    let rows = select.query_map(params![account, after, page.0], |row| Ok(told::user(row)?))?;
     Ok(rows.collect::<Result<_, _>>()?)
-}
-
-pub(super) fn user(row: &Row<'_>) -> rusqlite::Result<UserRow> {
-    Ok(UserRow {
-        id: row.get("id")?,
-        account: row.get("account")?,
-        name: row.get("name")?,
-        created_at: row.get("created_at")?,
-    })
 }
 
 pub(super) fn keys(
@@ -127,21 +107,8 @@ pub(super) fn keys(
         "SELECT account, id, user, hash, hint, created_at, expires_at, revoked_at FROM keys \
          WHERE account = ?1 AND (?2 IS NULL OR id > ?2) ORDER BY id LIMIT ?3",
     )?;
-    let rows = select.query_map(params![account, after, page.0], key)?;
+    let rows = select.query_map(params![account, after, page.0], |row| Ok(told::key(row)?))?;
     Ok(rows.collect::<Result<_, _>>()?)
-}
-
-pub(super) fn key(row: &Row<'_>) -> rusqlite::Result<KeyRow> {
-    Ok(KeyRow {
-        id: row.get("id")?,
-        user: row.get("user")?,
-        account: row.get("account")?,
-        hash: row.get("hash")?,
-        hint: row.get("hint")?,
-        created_at: row.get("created_at")?,
-        expires_at: row.get("expires_at")?,
-        revoked_at: row.get("revoked_at")?,
-    })
 }
 
 pub(super) fn keep_policy(books: &mut Books, version: PolicyVersion, text: &str) -> Result<(), LedgerError> {
@@ -167,7 +134,7 @@ pub(super) fn find_account(
     let mut select = connection.prepare_cached(
         "SELECT id, name, plan, status, created_at FROM accounts WHERE id = ?1 OR name = ?2",
     )?;
-    Ok(select.query_row(params![id, id_or_name], account).optional()?)
+    Ok(select.query_row(params![id, id_or_name], |row| Ok(told::account(row)?)).optional()?)
 }
 
 /// A user of an account by its id or its name.
@@ -180,5 +147,5 @@ pub(super) fn find_user(
     let mut select = connection.prepare_cached(
         "SELECT id, account, name, created_at FROM users WHERE account = ?1 AND (id = ?2 OR name = ?3)",
     )?;
-    Ok(select.query_row(params![owner, id, id_or_name], user).optional()?)
+    Ok(select.query_row(params![owner, id, id_or_name], |row| Ok(told::user(row)?)).optional()?)
 }

@@ -1,22 +1,18 @@
 //! The rows that a record adds to the books.
 
-use rusqlite::types::{Null, ToSqlOutput};
 use rusqlite::{CachedStatement, Connection, OptionalExtension, ToSql, ffi, params};
 use smallvec::SmallVec;
 
-use super::cache::Head;
-use super::columns::{Count, Owned, cell_of};
+use super::columns::{Count, Owned};
 use crate::access::record::{
-    AdjustmentRecord, CorrectionRecord, EndRecord, GrantOrigin, GrantRecord, JobRecord, MadeRecord, Resource,
-    RevisionOrder, RevisionRecord,
+    AdjustmentRecord, EndRecord, GrantOrigin, GrantRecord, JobRecord, MadeRecord, Resource,
 };
-use crate::ledger::LedgerError;
-use crate::ledger::chain;
-use crate::ledger::chain::rows::{EVENT, MONEY, ORDER, RECORD, RowBytes, RowKind};
-use crate::ledger::posting::{BookedBalance, Numbered, Purses, Update};
-use crate::ledger::text;
-use crate::policy::compiled::Scope;
-use crate::units::Credits;
+use crate::ledger::booking::{Owner, UpdateRow};
+use crate::ledger::chain::START;
+use crate::ledger::chain::rows::{Cell, EVENT, MONEY, ORDER, RECORD};
+use crate::ledger::posting::Numbered;
+use crate::policy::compiled::Name;
+use crate::units::{AccountId, Credits, DecisionId};
 
 const KEY_TAKEN: [std::ffi::c_int; 3] =
     [ffi::SQLITE_CONSTRAINT_TRIGGER, ffi::SQLITE_CONSTRAINT_UNIQUE, ffi::SQLITE_CONSTRAINT_PRIMARYKEY];
@@ -38,7 +34,6 @@ pub(super) struct Inserts<'c> {
     made: CachedStatement<'c>,
     event_digest: CachedStatement<'c>,
     record_digest: CachedStatement<'c>,
-    bytes: RowBytes,
 }
 
 impl<'c> Inserts<'c> {
@@ -95,7 +90,6 @@ impl<'c> Inserts<'c> {
             )?,
             record_digest: connection
                 .prepare_cached("SELECT digest FROM records WHERE account = ?1 AND seq = ?2")?,
-            bytes: RowBytes::default(),
         })
     }
 
@@ -111,38 +105,46 @@ impl<'c> Inserts<'c> {
         }
     }
 
-    /// Adds what a record says beside its balance updates. `false` where its decision or grant is booked already.
-    pub(super) fn record(
+    /// What a revision of an account's decision has charged, and what operators have given back by then.
+    pub(super) fn charged(
         &mut self,
-        record: &Numbered<'_>,
-        digest: &[u8; 16],
-        head: &mut Head,
-        purses: &mut Purses<'_>,
-    ) -> Result<bool, LedgerError> {
-        let (kind, money) = match record {
-            Numbered::End(end) if end.ending.reached_upstream => return self.call(end, digest, head),
-            Numbered::Correction(correction) => match self.correction(correction, None, digest)? {
-                Some(money) => ("correction", Some(money)),
-                None => return Ok(false),
-            },
-            Numbered::Revision(revision) => {
-                match self.correction(&revision.correction, Some(revision), digest)? {
-                    Some(money) => ("correction", Some(money)),
-                    None => return Ok(false),
-                }
-            }
-            Numbered::Adjustment(adjustment) if self.adjustment(adjustment, purses)? => ("adjustment", None),
-            Numbered::Adjustment(_) => return Ok(false),
-            Numbered::End(_) => ("void", None),
-            Numbered::Grant(grant) if self.grant(grant, purses)? => ("grant", None),
-            Numbered::Grant(_) => return Ok(false),
-            Numbered::Expiry(_) => ("expiry", None),
-        };
-        let (account, seq) = (record.account(), record.seq());
-        let row: [&dyn ToSql; RECORD.len()] = [&account, &seq, &kind, digest];
-        let hash = linked(head, &hash_of(&mut self.bytes, RowKind::Record, &row, money.as_ref())?);
-        self.record.execute(&with(&row, &[&hash])[..])?;
-        Ok(true)
+        decision: DecisionId,
+        revision: u32,
+        account: AccountId,
+    ) -> rusqlite::Result<Option<(Credits, Credits)>> {
+        let of = params![decision, revision, account];
+        self.charged.query_row(of, |row| Ok((row.get(0)?, row.get(1)?))).optional()
+    }
+
+    /// Adds a usage event and tells its place; `None` where its decision is booked already.
+    pub(super) fn event(
+        &mut self,
+        row: &[Cell<'_>; EVENT.len()],
+        previous: Option<i64>,
+        hash: &[u8; 32],
+    ) -> rusqlite::Result<Option<i64>> {
+        let added = self.event.execute(&with(row, &[&previous, hash])[..]);
+        Ok(is_new(added)?.then(|| self.connection.last_insert_rowid()))
+    }
+
+    /// Adds a monetization event; `false` where its revision is booked already.
+    pub(super) fn money(&mut self, row: &[Cell<'_>]) -> rusqlite::Result<bool> {
+        let money = if row.len() == MONEY.len() { &mut self.money } else { &mut self.revision };
+        is_new(money.execute(&with(row, &[])[..]))
+    }
+
+    /// Adds any other record.
+    pub(super) fn record(&mut self, row: &[Cell<'_>; RECORD.len()], hash: &[u8; 32]) -> rusqlite::Result<()> {
+        self.record.execute(&with(row, &[hash])[..])?;
+        Ok(())
+    }
+
+    /// Notes whose a response is.
+    pub(super) fn own(&mut self, resource: &Resource, end: &EndRecord) -> rusqlite::Result<()> {
+        let Resource { id, upstream } = resource;
+        let tokens = Count(end.used.quantities.tokens());
+        self.resource.execute(params![id, end.account, end.user, tokens, upstream, end.ended_at])?;
+        Ok(())
     }
 
     /// Books whose a job's resource is, before its end is known. Again is a no-op.
@@ -150,78 +152,6 @@ impl<'c> Inserts<'c> {
         let Resource { id, upstream } = &job.resource;
         self.job.execute(params![id, job.account, job.user, job.decision, upstream, job.began_at])?;
         Ok(())
-    }
-
-    fn call(&mut self, end: &EndRecord, digest: &[u8; 16], head: &mut Head) -> Result<bool, LedgerError> {
-        let used = &end.used.quantities;
-        let calls = (!used.tool_calls.is_empty()).then(|| serde_json::to_string(&used.tool_calls));
-        let (unit, price) = (end.unit.as_str(), text::of_price(end.used.price));
-        let (outcome, grade) = (end.ending.outcome.as_str(), end.ending.grade.as_str());
-        let row: [&dyn ToSql; EVENT.len()] = [
-            &end.decision,
-            &end.account,
-            &end.seq,
-            &end.user,
-            &end.feature,
-            &end.plan,
-            &end.model,
-            &end.size,
-            &end.ending.tier,
-            &end.policy,
-            &unit,
-            &end.held_at,
-            &end.ended_at,
-            &outcome,
-            &grade,
-            &end.ending.status,
-            &Count(used.input_tokens),
-            &Count(used.cached_input_tokens),
-            &Count(used.cache_write_tokens),
-            &Count(used.output_tokens),
-            &Count(used.seconds),
-            &calls.transpose().ok().flatten(),
-            &text::of_quantities(&end.estimate.quantities),
-            &text::of_draws(&end.held),
-            &text::of_draws(&end.draws),
-            digest,
-        ];
-        let no = &Null;
-        let charge = &end.charge;
-        let [gross, covered, forgiven] = [&charge.gross, &charge.covered, &charge.forgiven];
-        let money: [&dyn ToSql; MONEY.len()] = [
-            &end.decision,
-            &1,
-            &end.policy,
-            &price,
-            gross,
-            covered,
-            forgiven,
-            &charge.excess,
-            &charge.charged,
-            no,
-            no,
-            no,
-            no,
-            no,
-            no,
-            no,
-            no,
-            no,
-        ];
-        let money_hash = hash_of(&mut self.bytes, RowKind::Money, &money, None)?;
-        let row_hash = hash_of(&mut self.bytes, RowKind::Event, &row, Some(&money_hash))?;
-        let mut linked_head = *head;
-        let hash = linked(&mut linked_head, &row_hash);
-        if !is_new(self.event.execute(&with(&row, &[&head.event, &hash])[..]))? {
-            return Ok(false);
-        }
-        *head = Head { event: Some(self.connection.last_insert_rowid()), ..linked_head };
-        self.money.execute(&money[..])?;
-        if let Some(Resource { id, upstream }) = &end.ending.resource {
-            let tokens = Count(used.tokens());
-            self.resource.execute(params![id, end.account, end.user, tokens, upstream, end.ended_at])?;
-        }
-        Ok(true)
     }
 
     /// Notes whose a thing made upstream is.
@@ -241,95 +171,15 @@ impl<'c> Inserts<'c> {
         Ok(())
     }
 
-    /// Adds the next revision and tells its hash. `None` where the one before it is not there, or says something else
-    /// was charged or given back.
-    fn correction(
-        &mut self,
-        record: &CorrectionRecord,
-        ordered: Option<&RevisionRecord>,
-        digest: &[u8; 16],
-    ) -> Result<Option<[u8; 32]>, LedgerError> {
-        let before = params![record.decision, record.revision.saturating_sub(1), record.account];
-        let before = self.charged.query_row(before, |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
-        let fits = |(charged, refunded): (Credits, Credits)| {
-            charged == record.charged_before && is_given_back(refunded, record, ordered)
-        };
-        if !before.is_some_and(fits) {
-            return Ok(None);
-        }
-        let refunded = ordered.map(|ordered| ordered.refunded);
-        let order = ordered.map(|ordered| &ordered.order);
-        let key = order.and_then(RevisionOrder::key);
-        let charge = &record.charge;
-        let row: [&dyn ToSql; MONEY.len() + ORDER.len()] = [
-            &record.decision,
-            &record.revision,
-            &record.policy,
-            &text::of_price(record.used.price),
-            &charge.gross,
-            &charge.covered,
-            &charge.forgiven,
-            &charge.excess,
-            &charge.charged,
-            &record.account,
-            &record.seq,
-            &record.corrected_at,
-            &record.ending.outcome.as_str(),
-            &record.ending.grade.as_str(),
-            &record.ending.tier,
-            &text::of_quantities(&record.used.quantities),
-            &text::of_draws(&record.draws),
-            digest,
-            &refunded,
-            &order.map(RevisionOrder::as_str),
-            &key.map(|(id, _)| id),
-            &key.map(|(_, key)| key),
-            &order.map(RevisionOrder::reason),
-        ];
-        let hash = match ordered {
-            Some(_) => hash_of(&mut self.bytes, RowKind::Ordered, &row, None)?,
-            None => hash_of(&mut self.bytes, RowKind::Money, &row[..MONEY.len()], None)?,
-        };
-        Ok(is_new(self.revision.execute(&row[..]))?.then_some(hash))
-    }
-
-    fn adjustment(
-        &mut self,
-        record: &AdjustmentRecord,
-        purses: &mut Purses<'_>,
-    ) -> Result<bool, LedgerError> {
-        let owner = Owned(record.user);
-        let purse = if record.user.is_some() { &mut *purses.own } else { &mut *purses.shared };
-        let balance = purse.balances.iter_mut().find(|balance| balance.name == record.balance);
-        let Some(balance) = balance else { return Ok(false) };
-        let row = self.balance_row(balance, record.account, owner)?;
-        let added = self.adjustment.execute(params![
-            record.id,
-            row,
-            record.seq,
-            record.grant,
-            record.amount,
-            record.repaid,
-            record.adjusted_at,
-            record.idempotency_key,
-            record.reason,
-        ]);
-        Ok(is_new(added)?)
-    }
-
-    fn grant(&mut self, record: &GrantRecord, purses: &mut Purses<'_>) -> Result<bool, LedgerError> {
-        let owner = Owned(record.user);
-        let purse = if record.user.is_some() { &mut *purses.own } else { &mut *purses.shared };
-        let balance = purse.balances.iter_mut().find(|balance| balance.name == record.balance);
-        let Some(balance) = balance else { return Ok(false) };
-        let row = self.balance_row(balance, record.account, owner)?;
+    /// Adds a grant of a balance; `false` where it is booked already.
+    pub(super) fn grant(&mut self, record: &GrantRecord, balance: i64) -> rusqlite::Result<bool> {
         let (decision, key, note) = match &record.origin {
             GrantOrigin::Operator { idempotency_key, note } => (None, Some(idempotency_key), note.as_ref()),
             GrantOrigin::Issue { decision } => (Some(decision), None, None),
         };
         let added = self.grant.execute(params![
             record.grant,
-            row,
+            balance,
             record.seq,
             record.amount,
             record.repaid,
@@ -340,26 +190,31 @@ impl<'c> Inserts<'c> {
             key,
             note,
         ]);
-        Ok(is_new(added)?)
+        is_new(added)
     }
 
-    /// Adds a balance update behind the account's newest, and tells its place.
-    pub(super) fn update(
-        &mut self,
-        record: &Numbered<'_>,
-        update: &Update,
-        previous: Option<i64>,
-        purses: &mut Purses<'_>,
-    ) -> Result<i64, LedgerError> {
-        let (purse, owner) = match update.scope {
-            Scope::Account => (&mut *purses.shared, Owned(None)),
-            Scope::User => (&mut *purses.own, Owned(record.user())),
-        };
-        let row = self.balance_row(&mut purse.balances[update.balance], record.account(), owner)?;
-        let cause = record.cause(update);
+    /// Adds an adjustment of a balance; `false` where it is booked already.
+    pub(super) fn adjustment(&mut self, record: &AdjustmentRecord, balance: i64) -> rusqlite::Result<bool> {
+        let added = self.adjustment.execute(params![
+            record.id,
+            balance,
+            record.seq,
+            record.grant,
+            record.amount,
+            record.repaid,
+            record.adjusted_at,
+            record.idempotency_key,
+            record.reason,
+        ]);
+        is_new(added)
+    }
+
+    /// Adds a balance update and tells its place.
+    pub(super) fn update(&mut self, row: &UpdateRow<'_>) -> rusqlite::Result<i64> {
+        let UpdateRow { balance, seq, previous, cause, at, update } = row;
         self.update.execute(params![
-            row,
-            record.seq(),
+            balance,
+            seq,
             previous,
             update.kind.as_str(),
             cause.kind(),
@@ -368,38 +223,16 @@ impl<'c> Inserts<'c> {
             update.amount,
             update.before,
             update.after,
-            record.at(),
+            at,
             update.hash,
         ])?;
         Ok(self.connection.last_insert_rowid())
     }
 
-    /// The row of a balance; a new one is added at zero, and gets its state at the end of the batch.
-    fn balance_row(
-        &mut self,
-        balance: &mut BookedBalance,
-        account: crate::units::AccountId,
-        owner: Owned,
-    ) -> rusqlite::Result<i64> {
-        if let Some(row) = balance.row {
-            return Ok(row);
-        }
-        self.balance.execute(params![account, owner, balance.name, crate::ledger::chain::START])?;
-        let row = self.connection.last_insert_rowid();
-        balance.row = Some(row);
-        Ok(row)
-    }
-}
-
-/// Whether what a revision says is given back follows from what was before.
-fn is_given_back(before: Credits, record: &CorrectionRecord, ordered: Option<&RevisionRecord>) -> bool {
-    let Some(RevisionRecord { refunded, order, .. }) = ordered else { return before.is_zero() };
-    match order {
-        RevisionOrder::Refund { .. } => {
-            let back = record.charged_before.checked_sub(record.charge.charged);
-            back.and_then(|back| before.checked_add(back)) == Some(*refunded)
-        }
-        RevisionOrder::Rerate { .. } => *refunded <= before,
+    /// Adds a balance at zero and tells its row.
+    pub(super) fn balance(&mut self, (account, user): Owner, name: &Name) -> rusqlite::Result<i64> {
+        self.balance.execute(params![account, Owned(user), name, START])?;
+        Ok(self.connection.last_insert_rowid())
     }
 }
 
@@ -411,35 +244,8 @@ fn insert<'a>(table: &str, columns: impl Iterator<Item = &'a str> + Clone) -> St
 }
 
 /// The cells of a row with those that are not hashed behind them.
-fn with<'a>(row: &[&'a dyn ToSql], more: &[&'a dyn ToSql]) -> SmallVec<[&'a dyn ToSql; 32]> {
-    row.iter().chain(more).copied().collect()
-}
-
-/// The hash of a row, of what is bound for it.
-fn hash_of(
-    bytes: &mut RowBytes,
-    kind: RowKind,
-    row: &[&dyn ToSql],
-    money: Option<&[u8; 32]>,
-) -> rusqlite::Result<[u8; 32]> {
-    bytes.begin(kind);
-    for cell in row {
-        let bound = cell.to_sql()?;
-        let value = match &bound {
-            ToSqlOutput::Borrowed(value) => *value,
-            ToSqlOutput::Owned(value) => value.into(),
-            _ => return Err(rusqlite::Error::InvalidQuery),
-        };
-        bytes.put(cell_of(value)?);
-    }
-    Ok(bytes.hash(money))
-}
-
-/// Puts a row behind the account's newest record. A chain that had not begun begins here.
-fn linked(head: &mut Head, row: &[u8; 32]) -> [u8; 32] {
-    let hash = chain::rows::link(&head.hash.unwrap_or(chain::START), row);
-    head.hash = Some(hash);
-    hash
+fn with<'a>(row: &'a [Cell<'a>], more: &[&'a dyn ToSql]) -> SmallVec<[&'a dyn ToSql; 32]> {
+    row.iter().map(|cell| cell as &dyn ToSql).chain(more.iter().copied()).collect()
 }
 
 /// Whether a row was added; `false` where its key is taken, which is refused by a trigger or by the key itself.

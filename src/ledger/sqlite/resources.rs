@@ -4,35 +4,17 @@ use std::sync::Arc;
 
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::columns::Count;
 use super::writer::Books;
-use crate::access::record::{JobKind, JobRecord, MadeVideo, Resource};
-use crate::ledger::LedgerError;
-use crate::ledger::rows::{Owned, Owner, Page, VideosFrom};
+use crate::access::record::JobRecord;
+use crate::ledger::rows::{Owner, Page, VideosFrom};
+use crate::ledger::{LedgerError, told};
 use crate::units::{Timestamp, UserId};
 
 pub(super) fn owner_of(connection: &Connection, resource: &str) -> Result<Option<Owner>, LedgerError> {
     let mut select = connection.prepare_cached(
         "SELECT account, user, made_at, kind, context_tokens, model, seconds, size, upstream FROM resources WHERE id = ?1",
     )?;
-    let owner = select.query_row([resource], |row| {
-        let Count(context_tokens) = row.get("context_tokens")?;
-        let what = match row.get_ref("kind")?.as_str()? {
-            "video" => {
-                let Count(seconds) = row.get("seconds")?;
-                Owned::Video(MadeVideo { model: row.get("model")?, seconds, size: row.get("size")? })
-            }
-            "character" => Owned::Character,
-            _ => Owned::Response { context_tokens },
-        };
-        Ok(Owner {
-            account: row.get("account")?,
-            user: row.get("user")?,
-            made_at: row.get("made_at")?,
-            what,
-            upstream: row.get("upstream")?,
-        })
-    });
+    let owner = select.query_row([resource], |row| Ok(told::owner(row)?));
     Ok(owner.optional()?)
 }
 
@@ -78,18 +60,7 @@ pub(super) fn late_jobs(
          AND NOT EXISTS (SELECT 1 FROM monetization_events AS money \
          WHERE money.decision = event.decision AND (true_outcome <> 'expired' OR refunded > 0)) ORDER BY ended_at DESC LIMIT ?2",
     )?;
-    let rows = select.query_map(params![since, page.0], |row| {
-        let is_video = row.get_ref("kind")?.as_str()? == "video";
-        Ok(JobRecord {
-            decision: row.get("decision")?,
-            account: row.get("account")?,
-            user: row.get("user")?,
-            kind: if is_video { JobKind::Video } else { JobKind::Response },
-            resource: Resource { id: row.get("id")?, upstream: row.get("upstream")? },
-            began_at: row.get("held_at")?,
-            expires_at: row.get("ended_at")?,
-        })
-    })?;
+    let rows = select.query_map(params![since, page.0], |row| Ok(told::late_job(row)?))?;
     Ok(rows.collect::<Result<_, _>>()?)
 }
 

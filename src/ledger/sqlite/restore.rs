@@ -6,12 +6,12 @@
 use rusqlite::{Connection, Row};
 use tokio::sync::mpsc;
 
-use super::columns::{self, Owned};
-use super::directory;
-use super::history::{self, GRANTS};
+use super::columns::{Owned, Slots};
+use super::history::GRANTS;
 use crate::access::record::CounterEntry;
 use crate::ledger::LedgerError;
 use crate::ledger::rows::Restored;
+use crate::ledger::told;
 use crate::policy::compiled::Scope;
 use crate::units::{AccountId, SignedCredits, UserId};
 
@@ -47,13 +47,11 @@ pub(super) fn restore(connection: &Connection, mut teller: Teller) -> Result<(),
         "SELECT id, name, plan, status, created_at, seq FROM accounts JOIN heads ON heads.account = id";
     let grants = format!("{GRANTS} WHERE remaining <> 0 OR decision IS NOT NULL ORDER BY grants.id");
     let steps: [(&str, Tell); 6] = [
-        (accounts, |row, tell| Ok(tell(Restored::Account(directory::account(row)?, row.get("seq")?)))),
-        ("SELECT * FROM users", |row, tell| Ok(tell(Restored::User(directory::user(row)?)))),
-        ("SELECT * FROM keys WHERE revoked_at IS NULL", |row, tell| {
-            Ok(tell(Restored::Key(directory::key(row)?)))
-        }),
+        (accounts, |row, tell| Ok(tell(Restored::Account(told::account(row)?, row.get("seq")?)))),
+        ("SELECT * FROM users", |row, tell| Ok(tell(Restored::User(told::user(row)?)))),
+        ("SELECT * FROM keys WHERE revoked_at IS NULL", |row, tell| Ok(tell(Restored::Key(told::key(row)?)))),
         ("SELECT account, user, slots FROM counters", counters),
-        (&grants, |row, tell| Ok(tell(Restored::Grant(history::grant_row(row)?)))),
+        (&grants, |row, tell| Ok(tell(Restored::Grant(told::grant_row(row)?)))),
         ("SELECT account, user, name, debt FROM balances WHERE debt > 0", debt),
     ];
     for (sql, step) in steps {
@@ -76,7 +74,7 @@ fn counters(row: &Row<'_>, tell: &mut dyn FnMut(Restored) -> bool) -> rusqlite::
     let account: AccountId = row.get("account")?;
     let Owned(user) = row.get("user")?;
     let scope = if user.is_some() { Scope::User } else { Scope::Account };
-    let slots = columns::unpack(row.get_ref("slots")?.as_blob()?)?;
+    let Slots(slots) = row.get("slots")?;
     let entry = |slot| Restored::Counter(account, user.unwrap_or(UserId::MIN), CounterEntry { scope, slot });
     Ok(slots.into_iter().all(|slot| tell(entry(slot))))
 }

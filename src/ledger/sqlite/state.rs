@@ -4,9 +4,9 @@ use rusqlite::{CachedStatement, Connection, OptionalExtension, params};
 
 use super::apply::Touched;
 use super::cache::{Cache, Head, Kept, Owner};
-use super::columns::{self, Owned};
-use crate::ledger::LedgerError;
+use super::columns::{Owned, Slots};
 use crate::ledger::posting::{BookedBalance, Purse, Remainder};
+use crate::ledger::{LedgerError, slots};
 use crate::units::{AccountId, SignedCredits};
 
 /// The statements, prepared once for a batch.
@@ -78,7 +78,7 @@ impl<'c> States<'c> {
 
     fn purse(&mut self, (account, user): Owner) -> Result<Purse, LedgerError> {
         let owner = params![account, Owned(user)];
-        let slots = self.slots.query_row(owner, |row| Ok(columns::unpack(row.get_ref(0)?.as_blob()?)?));
+        let slots = self.slots.query_row(owner, |row| row.get(0).map(|Slots(slots)| slots));
         let balances = self.balances.query_map(owner, |row| {
             Ok(BookedBalance {
                 row: row.get(0)?,
@@ -122,7 +122,7 @@ impl<'c> States<'c> {
 
     fn write_purse(&mut self, (account, user): Owner, purse: &mut Purse) -> Result<(), LedgerError> {
         if std::mem::take(&mut purse.slots_changed) {
-            self.set_slots.execute(params![account, Owned(user), columns::pack(&purse.slots)])?;
+            self.set_slots.execute(params![account, Owned(user), slots::pack(&purse.slots)])?;
         }
         for balance in purse.balances.iter_mut().filter(|balance| balance.changed) {
             balance.changed = false;

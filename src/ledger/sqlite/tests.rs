@@ -9,7 +9,8 @@ use super::*;
 use crate::ledger::conformance::conformance;
 use crate::ledger::samples::Sample;
 
-fn open() -> (Arc<dyn Ledger>, TempDir) {
+#[expect(clippy::unused_async, reason = "other stores are opened over a network")]
+async fn open() -> (Arc<dyn Ledger>, TempDir) {
     let folder = tempfile::tempdir().unwrap();
     let ledger = SqliteLedger::open(&folder.path().join("ledger.db")).unwrap();
     (Arc::new(ledger), folder)

@@ -34,7 +34,7 @@ pub(crate) struct Setup {
     spares: String,
     /// Further settings of the listeners.
     listen_settings: String,
-    /// Where state is kept.
+    /// Further settings of the stores.
     stores: String,
     /// Further variables of the environment.
     variables: Vec<(String, String)>,
@@ -63,7 +63,7 @@ impl Default for Setup {
             upstream_settings: String::new(),
             spares: String::new(),
             listen_settings: String::new(),
-            stores: "data: data".to_owned(),
+            stores: String::new(),
             variables: Vec::new(),
         }
     }
@@ -107,6 +107,11 @@ impl Setup {
     /// Lets it speak TLS to clients.
     pub(crate) fn tls(self, settings: &str) -> Self {
         Self { listen_settings: format!(", tls: {settings}"), ..self }
+    }
+
+    /// Keeps the books on a server, whose address stands in a file.
+    pub(crate) fn ledger_at(self, address: &Path) -> Self {
+        Self { stores: format!(", ledger: {{postgres: {{file: {}}}}}", address.display()), ..self }
     }
 
     /// Adds an upstream behind the others.
@@ -170,7 +175,7 @@ impl Setup {
              policy: policy.yaml\n\
              listen: {{gateway: \"{addr}\", admin: \"{admin}\"{}}}\n\
              upstreams: [{{name: simulated, base_url: \"{base_url}\", key: {{env: TEST_UPSTREAM_KEY}}{}}}{}]\n\
-             stores: {{{}}}\n\
+             stores: {{data: data{}}}\n\
              admin: {{token: {{env: TEST_ADMIN_TOKEN}}}}\n\
              {}",
             self.listen_settings, self.upstream_settings, self.spares, self.stores, self.deployment
@@ -228,6 +233,19 @@ impl Gateway {
         command.args(words).arg("-c").arg(deployment_in(self.folder.path()));
         self.setup.environment(&mut command);
         command.output().expect("it runs")
+    }
+
+    /// Any command of the same binary.
+    pub(crate) fn run(&self, words: &[&str]) -> Output {
+        let mut command = Command::new(BINARY);
+        command.args(words);
+        self.setup.environment(&mut command);
+        command.output().expect("it runs")
+    }
+
+    /// Has the next start keep the books on a server, whose address stands in a file.
+    pub(crate) fn keep_books_at(&mut self, address: &Path) {
+        self.setup = std::mem::take(&mut self.setup).ledger_at(address);
     }
 
     /// Proves the books: the audit's report. What they say can be made anew (I11).

@@ -1,13 +1,11 @@
 //! Stores that several gateways share: a Redis and a PostgreSQL of a test's own.
 
+use super::postgres::PostgresServer;
 use super::{Gateway, Setup};
 
-#[path = "../../../src/ledger/postgres/server.rs"]
-mod postgres;
 #[path = "../../../src/meter/redis/tests/server.rs"]
 mod redis;
 
-pub(crate) use postgres::PostgresServer;
 pub(crate) use redis::Server as RedisServer;
 
 /// A Redis and a PostgreSQL.

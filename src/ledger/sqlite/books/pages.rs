@@ -1,13 +1,13 @@
 //! Pages of what is read whole, in the order of booking: rows after a place, decoded and hashed.
 
-use rusqlite::{Connection, Params, Row, params};
+use rusqlite::{Connection, Params, params};
 use smallvec::SmallVec;
 
-use super::rows::{event, hashed, money_event, seq, update, words};
-use super::words::Words;
 use crate::ledger::LedgerError;
 use crate::ledger::books::{BookedEvent, BookedRecord, BookedUpdate, Extent};
-use crate::ledger::chain::rows::{EVENT, MONEY, ORDER, RECORD, RowBytes, RowKind};
+use crate::ledger::chain::rows::{EVENT, MONEY, ORDER, RECORD, RowBytes};
+use crate::ledger::told::booked::{event, money_event, record, update};
+use crate::ledger::told::words::Words;
 use crate::units::{AccountId, DecisionId, Seq};
 
 /// The monetization events of a decision.
@@ -81,7 +81,7 @@ impl Pages {
             "SELECT place, balance, previous, seq, kind, cause_kind, cause, grant_id, amount, before, after, at, hash \
              FROM balance_updates WHERE place > ?1 ORDER BY place LIMIT ?2",
         )?;
-        let rows = select.query_map(params![after, limit], update)?;
+        let rows = select.query_map(params![after, limit], |row| Ok(update(row)?))?;
         Ok(rows.collect::<Result<_, _>>()?)
     }
 
@@ -117,22 +117,8 @@ fn each_record(
     words: &mut Words,
 ) -> Result<Vec<BookedRecord>, LedgerError> {
     let mut select = connection.prepare_cached(sql)?;
-    let rows = select.query_map(bounds, |row| record(row, words))?;
+    let rows = select.query_map(bounds, |row| Ok(record(row, words)?))?;
     Ok(rows.collect::<Result<_, _>>()?)
-}
-
-fn record(row: &Row<'_>, shared: &mut Words) -> rusqlite::Result<BookedRecord> {
-    let mut bytes = RowBytes::default();
-    hashed(row, RowKind::Record, RECORD.len(), &mut bytes)?;
-    Ok(BookedRecord {
-        account: row.get(0)?,
-        seq: seq(row, 1)?,
-        kind: words(row, 2, shared)?.unwrap_or_else(|| shared.shared("")),
-        digest: row.get(3)?,
-        place: row.get(4)?,
-        bytes,
-        hash: row.get(5)?,
-    })
 }
 
 /// How far the books go.

@@ -2,15 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use rusqlite::{Connection, OptionalExtension, Row};
+use rusqlite::{Connection, OptionalExtension};
 
-use super::super::columns::cell_of;
 use super::SqliteBooks;
 use super::pages::{money_columns, money_of};
-use super::rows::{money_hash, update};
 use crate::ledger::LedgerError;
 use crate::ledger::books::{BookedCells, BookedUpdate, Books};
-use crate::ledger::chain::rows::{EVENT, MONEY, ORDER, OwnedCell, RowBytes};
+use crate::ledger::chain::rows::{EVENT, MONEY, ORDER, RowBytes};
+use crate::ledger::told::booked::{money_hash, owned, update};
 use crate::units::{AccountId, DecisionId, Seq};
 
 /// A call cell by cell.
@@ -19,15 +18,11 @@ pub(super) fn cells(
     decision: DecisionId,
 ) -> Result<Option<BookedCells>, LedgerError> {
     let sql = format!("SELECT {} FROM usage_events WHERE decision = ?1", EVENT.join(", "));
-    let event = connection.query_row(&sql, [decision], |row| owned(row, EVENT.len())).optional()?;
+    let event = connection.query_row(&sql, [decision], |row| Ok(owned(row, EVENT.len())?)).optional()?;
     let Some(event) = event else { return Ok(None) };
     let mut select = connection.prepare_cached(&money_of())?;
-    let money = select.query_map([decision], |row| owned(row, MONEY.len() + ORDER.len()))?;
+    let money = select.query_map([decision], |row| Ok(owned(row, MONEY.len() + ORDER.len())?))?;
     Ok(Some(BookedCells { event, money: money.collect::<Result<_, _>>()? }))
-}
-
-fn owned(row: &Row<'_>, cells: usize) -> rusqlite::Result<Vec<OwnedCell>> {
-    (0..cells).map(|place| Ok(cell_of(row.get_ref(place)?)?.into())).collect()
 }
 
 /// The hashes of an account's rows after a record.
@@ -61,7 +56,7 @@ pub(super) fn revision_row(
     let sql = format!("SELECT {} FROM monetization_events WHERE account = ?1 AND seq = ?2", money_columns());
     let mut bytes = RowBytes::default();
     let mut select = books.connection.prepare_cached(&sql)?;
-    let found = select.query_row(rusqlite::params![account, seq], |row| money_hash(row, &mut bytes));
+    let found = select.query_row(rusqlite::params![account, seq], |row| Ok(money_hash(row, &mut bytes)?));
     Ok(found.optional()?)
 }
 
@@ -78,7 +73,8 @@ pub(super) fn updates_from(
     let mut updates = Vec::new();
     let mut next = newest(books, account, "change")?;
     while let Some(place) = next {
-        let found = select.query_row([place], update).optional()?.filter(|update| update.seq >= seq);
+        let found =
+            select.query_row([place], |row| Ok(update(row)?)).optional()?.filter(|update| update.seq >= seq);
         next = found.and_then(|update| update.previous.filter(|previous| *previous < place));
         updates.extend(found);
     }

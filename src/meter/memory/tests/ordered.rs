@@ -78,7 +78,7 @@ async fn each_revision_of_a_call_is_made_once_whatever_was_read_of_the_books() {
         let again = revised(stale.clone(), refund(nth, "10")).await.unwrap();
         assert!(matches!(again, Revised::Behind), "{again:?}");
     }
-    assert!(rig.meter.is_ordered(OrderId::from_bytes([1; 16])).await.unwrap());
+    assert!(rig.meter.is_ordered(rig.account, OrderId::from_bytes([1; 16])).await.unwrap());
     assert_eq!(rig.left().await.1, "80");
     rig.settle().await;
     assert!(matches!(revised(stale, refund(2, "10")).await.unwrap(), Revised::Behind));
@@ -126,7 +126,7 @@ async fn what_was_ordered_survives_a_crash_between_the_meter_and_the_books() {
     assert_eq!(rig.ledger.grants(rig.account).await.unwrap()[0].remaining.to_string(), "85");
     for nth in [1, 2] {
         rig.meter.booked(Booked::Order(OrderId::from_bytes([nth; 16])));
-        assert!(!rig.meter.is_ordered(OrderId::from_bytes([nth; 16])).await.unwrap());
+        assert!(!rig.meter.is_ordered(rig.account, OrderId::from_bytes([nth; 16])).await.unwrap());
     }
     rig.journal.close().unwrap();
     drop(rig);

@@ -9,11 +9,11 @@ const KEPT_MAX: usize = 4_096;
 
 /// The words of the rows so far.
 #[derive(Debug, Default)]
-pub(super) struct Words(HashSet<Name>);
+pub(in crate::ledger) struct Words(HashSet<Name>);
 
 impl Words {
     /// The word, shared with all that say the same.
-    pub(super) fn shared(&mut self, word: &str) -> Name {
+    pub(in crate::ledger) fn shared(&mut self, word: &str) -> Name {
         if let Some(known) = self.0.get(word) {
             return Name::clone(known);
         }
