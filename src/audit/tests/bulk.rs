@@ -1,5 +1,4 @@
-//! Books that were made in bulk: 100,000 usage events, or as many as `OVERFALL_AUDIT_EVENTS` asks for; `make prove` asks
-//! for a million.
+//! Books that were made in bulk: 100,000 usage events, or as many as `OVERFALL_AUDIT_EVENTS` asks for.
 
 use super::super::life::fill;
 use super::*;
