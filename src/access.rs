@@ -10,11 +10,13 @@
 //! | `account`, `counter`, `balance` | the live state |
 //! | `walk`, `decide`, `reason` | the waterfall; allow or block; why, and when again |
 //! | `hold`, `finish`, `untold`, `correct` | taking, extending, ending; ends that nobody told; a truth that comes after one |
+//! | `revise`, `refund`, `adjust` | the next revision of a call's money; a charge given back; a balance changed by an operator |
 //! | `ledgered` | grants, expiry, and restoring from the books |
 //! | `standing` | what is left, for headers and look-ups |
 //! | `record`, `entries`, `draw` | what is written down |
 
 pub mod account;
+pub mod adjust;
 pub mod balance;
 pub mod correct;
 pub mod counter;
@@ -27,17 +29,22 @@ pub mod hold;
 pub mod ledgered;
 pub mod reason;
 pub mod record;
+pub mod refund;
+pub mod revise;
 pub mod standing;
 pub mod terms;
 mod untold;
 pub mod walk;
 
 pub use account::Account;
-pub use correct::{Prior, Uncorrectable};
+pub use adjust::{Adjusted, AdjustmentOrder, Unadjustable};
+pub use correct::{Prior, Repriced, Uncorrectable};
 pub use demand::Demand;
 pub use hold::{Ask, Extended, Held, Hold, NoSuchHold, Proposal};
 pub use ledgered::{GrantOrder, TooMuch};
 pub use reason::{Block, Reason};
+pub use refund::{RefundOrder, Unrefundable};
+pub use revise::{Revision, Unrevisable};
 pub use standing::Standing;
 pub use terms::Terms;
 

@@ -1,4 +1,4 @@
-//! The operator's API: accounts, users, keys, grants, decisions, policy; health and metrics.
+//! The operator's API: accounts, users, keys, grants, corrections, decisions, policy; health and metrics.
 //!
 //! It has a listener of its own. What changes or tells anything about customers stands under `/admin/v1/` and wants the
 //! operator's token; `/healthz`, `/readyz` and `/metrics` are for probes and scrapers, which have none. Their
@@ -9,12 +9,14 @@ mod accounts;
 mod asked;
 mod auth;
 mod books;
+mod corrections;
 mod error;
 mod explain;
 mod grants;
 mod health;
 mod keys;
 mod policy;
+mod rerate;
 mod views;
 
 use std::sync::Arc;
@@ -70,7 +72,7 @@ pub struct Operator {
 #[derive(OpenApi)]
 #[openapi(info(
     title = "Overfall operator's API",
-    description = "Accounts, users, keys, grants, decisions and policy. Every call carries `Authorization: Bearer` and the operator's token. Amounts of credits are decimal strings."
+    description = "Accounts, users, keys, grants, corrections, decisions and policy. Every call carries `Authorization: Bearer` and the operator's token. Amounts of credits are decimal strings."
 ))]
 struct Document;
 
@@ -86,6 +88,9 @@ pub fn router(operator: Arc<Operator>) -> Router {
         .routes(routes!(keys::list))
         .routes(routes!(keys::revoke))
         .routes(routes!(grants::grant, grants::list))
+        .routes(routes!(corrections::adjust, corrections::adjustments))
+        .routes(routes!(corrections::refund))
+        .routes(routes!(rerate::rerate))
         .routes(routes!(books::balance_updates))
         .routes(routes!(books::decisions))
         .routes(routes!(books::blocks))

@@ -8,7 +8,7 @@
 //! | `walk` | usage events and the records between them: no gap, no broken link, each with its balance updates (I7, I6) |
 //! | `stream` | balance updates, grouped by the record that they belong to |
 //! | `balances` | balances and grants, followed update by update (I5, I8, I12) |
-//! | `regenerate`, `money` | the money of each call, computed again from its policy snapshot (I11, I6) |
+//! | `regenerate`, `money`, `refund` | the money of each call, computed again from its policy snapshot (I11, I6) |
 //! | `holds` | what is open in a node's journal, if it is at hand (I9, I10) |
 //!
 //! # Bounds
@@ -24,7 +24,7 @@ use std::sync::Arc;
 
 use crate::ledger::LedgerError;
 use crate::ledger::books::{Books, Extent, Sizes};
-use crate::policy::compiled::{Name, Policy, Source};
+use crate::policy::compiled::{Name, Policy};
 use crate::units::{AccountId, Credits, PolicyVersion, Timestamp};
 use checkpoint::PolicyMark;
 use checkpoint::tree::Tree;
@@ -36,6 +36,7 @@ mod invariant;
 mod money;
 pub mod receipt;
 pub mod reconcile;
+mod refund;
 pub mod regenerate;
 pub mod replay;
 mod report;
@@ -205,20 +206,11 @@ fn snapshots(
     Ok(snapshots)
 }
 
-/// Debt stands on the last balance layer of a waterfall, up to what the feature's overage allows.
+/// The most that any policy lends on each balance.
 fn debt_limits(policy: &Policy, limits: &mut HashMap<Name, Credits>) {
-    for plan in &policy.plans {
-        for (feature, waterfall) in policy.features.iter().zip(&plan.waterfalls) {
-            let layers = waterfall.iter().flat_map(|waterfall| waterfall.layers.iter().rev());
-            let last = layers.filter_map(|layer| match layer.source {
-                Source::Balance(index) => Some(&policy[index]),
-                Source::Window(_) => None,
-            });
-            if let Some(balance) = last.into_iter().next() {
-                let limit = limits.entry(balance.name.clone()).or_default();
-                *limit = (*limit).max(feature.overage.debt);
-            }
-        }
+    for balance in &policy.balances {
+        let limit = limits.entry(balance.name.clone()).or_default();
+        *limit = (*limit).max(policy.lent_on(&balance.name));
     }
 }
 

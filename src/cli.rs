@@ -1,11 +1,12 @@
-//! The command line: `overfall demo`, `serve`, `policy`, `account`, `user`, `key`, `grant`, `audit`, `checkpoint`,
-//! `receipt`, `replay`, `reconcile`.
+//! The command line: `overfall demo`, `serve`, `policy`, `account`, `user`, `key`, `grant`, `refund`, `rerate`, `audit`,
+//! `checkpoint`, `receipt`, `replay`, `reconcile`.
 //!
 //! Output is for people by default and for programs with `--json`; what went wrong goes to standard error with the way
 //! out, and the exit code says it too: 0 done, 1 it did not go as asked, 2 the words of the command were wrong.
 
 mod audit;
 mod checkpoint;
+mod correct;
 mod demo;
 mod node;
 mod operate;
@@ -50,9 +51,13 @@ enum Verb {
     /// Make, show and revoke the API keys of an account's users
     #[command(subcommand)]
     Key(operate::KeyVerb),
-    /// Grant credits, and show grants
+    /// Grant credits, adjust and show grants
     #[command(subcommand)]
     Grant(operate::GrantVerb),
+    /// Give back what a call was charged, or a part of it
+    Refund(correct::Refund),
+    /// Price booked calls anew by a corrected policy: show what would change, or change it
+    Rerate(correct::Rerate),
     /// Prove the books; exit with 1 and a list where they do not hold
     Audit(audit::Audit),
     /// Sign what the books say now, for others to keep; show the newest, and the key
@@ -112,6 +117,8 @@ pub fn run(command: Command) -> ExitCode {
         Verb::User(verb) => verb.run(),
         Verb::Key(verb) => verb.run(),
         Verb::Grant(verb) => verb.run(),
+        Verb::Refund(refund) => refund.run(),
+        Verb::Rerate(rerate) => rerate.run(),
         Verb::Audit(audit) => audit.run(),
         Verb::Checkpoint(verb) => verb.run(),
         Verb::Receipt(receipt) => receipt.run(),

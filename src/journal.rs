@@ -57,6 +57,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
+#[cfg(test)]
+use std::time::Instant;
 
 use crate::units::Span;
 
@@ -70,7 +72,7 @@ use queue::{Bounds, Queue};
 use recover::Recovered;
 use storage::{Folder, Lock, Storage};
 use ticket::{Progress, Wish};
-use writer::{Start, Writer};
+use writer::{Monotonic, Start, Writer};
 
 /// Names a hold.
 pub type Id = [u8; 16];
@@ -270,34 +272,41 @@ impl Journal {
         options: Options,
         each: recover::Each<'_>,
     ) -> Result<(Self, Recovery), OpenError> {
-        let (shared, writer, recovery) =
-            Self::prepare(&storage, lock, &options, each, (queue::LINGER, queue::GATHER_MAX))?;
+        let (shared, writer, recovery) = Self::prepare(
+            &storage,
+            lock,
+            &options,
+            each,
+            (queue::LINGER, queue::GATHER_MAX, Box::new(writer::monotonic)),
+        )?;
         let thread = std::thread::Builder::new().name("journal".to_owned()).spawn(move || writer.run());
         let thread =
             thread.map_err(|source| OpenError::Io { doing: "start the journal's thread", source })?;
         Ok((Self::of(shared, storage, options, Some(thread)), recovery))
     }
 
-    /// A journal whose writer moves only when it is told to, and never sleeps.
+    /// A journal whose writer moves only when it is told to, never sleeps, and paces its syncs by `time`.
     #[cfg(test)]
     pub(crate) fn open_by_hand(
         storage: &tests::disk::Disk,
         options: Options,
         each: recover::Each<'_>,
+        time: impl Fn() -> Instant + Send + 'static,
     ) -> Result<(Self, Recovery, ByHand), OpenError> {
         let storage: Arc<dyn Storage> = Arc::new(storage.clone());
         let (shared, writer, recovery) =
-            Self::prepare(&storage, None, &options, each, (Duration::ZERO, Duration::ZERO))?;
+            Self::prepare(&storage, None, &options, each, (Duration::ZERO, Duration::ZERO, Box::new(time)))?;
         Ok((Self::of(shared, storage, options, None), recovery, ByHand(writer)))
     }
 
-    /// Recovers what there is, and makes the writer that goes on from there. `pauses`: see [`Bounds`].
+    /// Recovers what there is, and makes the writer that goes on from there. For what `linger` and
+    /// `gather` are, see [`Bounds`]; `time` paces syncs.
     fn prepare(
         storage: &Arc<dyn Storage>,
         lock: Option<Lock>,
         options: &Options,
         each: recover::Each<'_>,
-        (linger, gather): (Duration, Duration),
+        (linger, gather, time): (Duration, Duration, Monotonic),
     ) -> Result<(Arc<Shared>, Writer, Recovery), OpenError> {
         let Recovered { catalog, next, next_number, used, frames, torn_bytes } =
             recover::recover(&**storage, each)?;
@@ -322,7 +331,7 @@ impl Journal {
             catalog: Mutex::new(catalog),
             counters: Counters::default(),
         });
-        let start = Start { options: options.clone(), limits, next_number, used, lock };
+        let start = Start { options: options.clone(), limits, next_number, used, lock, time };
         let writer = Writer::new(Arc::clone(&shared), Arc::clone(storage), start);
         Ok((shared, writer, recovery))
     }

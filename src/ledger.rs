@@ -29,10 +29,11 @@ pub mod text;
 
 use async_trait::async_trait;
 
-use crate::access::record::{JobRecord, Record};
-use crate::units::{AccountId, DecisionId, GrantId, KeyId, PolicyVersion, Timestamp, UserId};
+use crate::access::record::{AdjustmentRecord, JobRecord, Record};
+use crate::units::{AccountId, DecisionId, GrantId, KeyId, OrderId, PolicyVersion, Timestamp, UserId};
 use rows::{
-    AccountRow, Applied, BalanceUpdateRow, BlockRow, DecisionRow, GrantRow, KeyRow, Page, Restored, UserRow,
+    AccountRow, Applied, BalanceUpdateRow, BlockRow, DecisionRow, GrantRow, KeyRow, Page, RefundRow,
+    Restored, UserRow,
 };
 
 /// Why the ledger could not do a thing.
@@ -120,6 +121,13 @@ pub trait Ledger: Send + Sync + 'static {
         page: Page,
     ) -> Result<Vec<BalanceUpdateRow>, LedgerError>;
 
+    /// A booked adjustment.
+    async fn adjustment(&self, order: OrderId) -> Result<Option<AdjustmentRecord>, LedgerError>;
+    /// The adjustments of an account, in the order in which they were made.
+    async fn adjustments(&self, account: AccountId) -> Result<Vec<AdjustmentRecord>, LedgerError>;
+    /// A booked refund.
+    async fn refund(&self, order: OrderId) -> Result<Option<RefundRow>, LedgerError>;
+
     /// A booked decision.
     async fn decision(&self, decision: DecisionId) -> Result<Option<DecisionRow>, LedgerError>;
     /// The booked decisions of an account, newest first, before one.
@@ -144,7 +152,8 @@ pub trait Ledger: Send + Sync + 'static {
     /// Forgets whose things are that were made before an instant: the oldest, at most `most`, together. What an open job
     /// makes stays, and so do all books. Tells how many it were; fewer than `most`: there are no more.
     async fn forget_made(&self, before: Timestamp, most: Page) -> Result<u64, LedgerError>;
-    /// The jobs that their deadline has ended since an instant and that no truth has corrected, newest first; their end
+    /// The jobs that their deadline has ended since an instant and that no truth has corrected and no operator has paid
+    /// back, newest first; their end
     /// is their `expires_at`. What was deleted or forgotten is not among them.
     async fn late_jobs(&self, since: Timestamp, page: Page) -> Result<Vec<JobRecord>, LedgerError>;
 

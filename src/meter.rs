@@ -7,7 +7,9 @@
 //!
 //! - **Atomic**: a verb does all of what it says to an account, or nothing, and no other verb sees it half done.
 //! - **Idempotent**: `hold` of a decision that is held answers with that hold. The first end of a decision wins; a
-//!   later `finish` or `void` finds no hold and changes nothing. `grant` of a grant that is known changes nothing.
+//!   later `finish` or `void` finds no hold and changes nothing. `grant` of a grant that is known changes nothing, nor
+//!   does `adjust` or `revise` by an order that is. Of a call's revisions each number is given once: `revise` with a
+//!   prior that is not the newest changes nothing.
 //! - **Numbered**: every record of an account gets the next `seq`, and reaches the journal in that order.
 //! - **Durable**: a verb returns when the change is made; its [`Ticket`] resolves when the journal has it. Whoever
 //!   promises something to the outside waits for the ticket first.
@@ -17,11 +19,14 @@ pub mod memory;
 
 use async_trait::async_trait;
 
-use crate::access::record::{CorrectionRecord, EndRecord, Ending, GrantRecord, JobRecord};
-use crate::access::{Ask, Block, Demand, Extended, GrantOrder, Held, Prior, Standing, Terms, Uncorrectable};
+use crate::access::record::{AdjustmentRecord, CorrectionRecord, EndRecord, Ending, GrantRecord, JobRecord};
+use crate::access::{
+    AdjustmentOrder, Ask, Block, Demand, Extended, GrantOrder, Held, Prior, Revision, Standing, Terms,
+    Unadjustable, Unrevisable,
+};
 use crate::journal::Ticket;
 use crate::policy::compiled::{FeatureIndex, PlanIndex, Policy};
-use crate::units::{AccountId, DecisionId, GrantId, Timestamp, UserId};
+use crate::units::{AccountId, DecisionId, GrantId, OrderId, Timestamp, UserId};
 
 /// Why the meter could not answer. What it did, if anything, is undone or ends by itself.
 #[derive(Debug, thiserror::Error)]
@@ -47,15 +52,35 @@ pub enum Verdict {
     Block(Block),
 }
 
-/// What came of a correction.
+/// What came of a revision.
 #[derive(Debug)]
-pub enum Corrected {
+pub enum Revised {
     /// It is made; the ticket tells when it is durable.
     Now(Box<CorrectionRecord>, Ticket),
-    /// One was made before.
-    Already,
-    /// Its money stays as it is.
-    Not(Uncorrectable),
+    /// A newer revision than the prior was made, or this order carried out, and the books do not have it yet.
+    Behind,
+    /// The call's money stays as it is.
+    Not(Unrevisable),
+}
+
+/// What came of an adjustment.
+#[derive(Debug)]
+pub enum Adjusting {
+    /// It is made; the ticket tells when it is durable.
+    Now(AdjustmentRecord, Ticket),
+    /// This order was carried out, and the books do not have it yet.
+    Behind,
+    /// The balance stays as it is.
+    Not(Unadjustable),
+}
+
+/// Something that the books have, so that nobody need ask the meter for it any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Booked {
+    /// A grant.
+    Grant(GrantId),
+    /// An adjustment or a refund.
+    Order(OrderId),
 }
 
 /// Live counts.
@@ -110,14 +135,26 @@ pub trait Meter: Send + Sync + 'static {
         self.finish(account, decision, Demand::nothing(), ending).await
     }
 
-    /// Settles a call again that its deadline had ended, with a truth that came after it. The first truth counts.
-    async fn correct(
+    /// Makes the next revision of a call's money: a truth after its deadline, another price, a refund.
+    async fn revise(
         &self,
         account: AccountId,
         prior: Prior,
-        used: Demand,
-        ending: Ending,
-    ) -> Result<Corrected, MeterError>;
+        revision: Revision,
+    ) -> Result<Revised, MeterError>;
+
+    /// What revisions of calls of an account would be, one after the other, as of now. Changes nothing.
+    async fn rehearse(
+        &self,
+        account: AccountId,
+        revisions: Vec<(Prior, Revision)>,
+    ) -> Result<Vec<Result<CorrectionRecord, Unrevisable>>, MeterError>;
+
+    /// Changes what is left of a grant, or what a balance owes, seen by the very next request.
+    async fn adjust(&self, account: AccountId, order: AdjustmentOrder) -> Result<Adjusting, MeterError>;
+
+    /// Whether an adjustment or refund was made and is still on its way to the books.
+    async fn is_ordered(&self, order: OrderId) -> Result<bool, MeterError>;
 
     /// Grants credits, seen by the very next request. `None` where the grant is live already.
     async fn grant(

@@ -20,6 +20,7 @@ mod progress;
 mod retention;
 mod settler;
 mod sweeper;
+pub mod truths;
 
 pub use blocks::{BlockLog, BlockSender};
 pub use gauges::{describe, record_gauges};
@@ -28,6 +29,7 @@ pub use progress::Progress;
 pub use retention::Retention;
 pub use settler::{Settler, SettlerStats};
 pub use sweeper::Sweeper;
+pub use truths::Truths;
 
 /// Resolves when `shutdown` is true, or nobody can set it any more. Keeps nothing locked.
 async fn stopped(shutdown: &mut tokio::sync::watch::Receiver<bool>) {

@@ -11,7 +11,7 @@ pub mod quantity;
 pub mod time;
 
 pub use credits::{Credits, SignedCredits};
-pub use id::{AccountId, DecisionId, GrantId, IdMap, KeyId, PolicyVersion, Seq, UserId};
+pub use id::{AccountId, DecisionId, GrantId, IdMap, KeyId, OrderId, PolicyVersion, Seq, UserId};
 pub use price::{Decimal, Price};
 pub use quantity::{Amount, Quantities, ToolCalls, Unit};
 pub use time::{Span, Timestamp};

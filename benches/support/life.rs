@@ -7,14 +7,20 @@ use std::sync::Arc;
 use overfall::access::balance::GrantState;
 use overfall::access::ledgered::BookedGrant;
 use overfall::access::record::{
-    EndRecord, Ending, Grade, GrantOrigin, GrantRecord, OriginEntry, Outcome, Record,
+    EndRecord, Ending, Grade, GrantOrigin, GrantRecord, Outcome, Record, RevisionOrder,
 };
-use overfall::access::{Account, Ask, Demand, GrantOrder, Prior, Terms};
+use overfall::access::terms::priced;
+use overfall::access::{
+    Account, Adjusted, AdjustmentOrder, Ask, Demand, GrantOrder, Prior, RefundOrder, Repriced, Revision,
+    Terms,
+};
 use overfall::ledger::Ledger;
 use overfall::ledger::rows::{AccountRow, AccountStatus, UserRow};
 use overfall::policy::compiled::{CounterKey, Policy};
 use overfall::policy::load;
-use overfall::units::{AccountId, Credits, DecisionId, GrantId, Quantities, Span, Timestamp, UserId};
+use overfall::units::{
+    AccountId, Credits, DecisionId, GrantId, OrderId, Quantities, SignedCredits, Span, Timestamp, UserId,
+};
 
 /// The policy of all lives: small limits, so that every layer is drawn from, and debts and gifts are made.
 pub(crate) const POLICY: &str = r#"
@@ -47,6 +53,13 @@ plans:
         - {name: daily, kind: free_tier, per: account, windows: [{allow: 6, every: day, starts: calendar, time_zone: Europe/Berlin}]}
         - {name: credits, kind: prepaid, balance: wallet}
 "#;
+
+/// The same at other prices: what an operator corrects a wrong price by.
+#[cfg(test)]
+pub(crate) fn repriced() -> String {
+    POLICY
+        .replace("input: 43.75, cached_input: 4.375, output: 350", "input: 60, cached_input: 3, output: 250")
+}
 
 /// Where lives begin: midnight of a Monday.
 pub(crate) const START: Timestamp = Timestamp::from_ms(1_793_577_600_000);
@@ -110,6 +123,11 @@ pub(crate) struct Life {
     grants: Vec<GrantRecord>,
     granted: u64,
     corrects: bool,
+    /// What an operator prices calls anew by, in a life in which one sets things right.
+    repriced: Option<Arc<Policy>>,
+    /// What ended, as of its newest revision.
+    ended: Vec<Prior>,
+    ordered: u64,
 }
 
 impl Life {
@@ -134,7 +152,16 @@ impl Life {
             grants: Vec::new(),
             granted: 0,
             corrects,
+            repriced: None,
+            ended: Vec::new(),
+            ordered: 0,
         }
+    }
+
+    /// One in which an operator sets things right: adjusts balances, refunds calls, and prices them by another policy.
+    #[cfg(test)]
+    pub(crate) fn set_right(nth: u64, policy: &Arc<Policy>, repriced: &Arc<Policy>) -> Self {
+        Self { repriced: Some(Arc::clone(repriced)), ..Self::new(nth, policy, true) }
     }
 
     /// Does the next thing, at `now` or later, and tells its records.
@@ -147,6 +174,7 @@ impl Life {
             3 => self.end(Some(Outcome::NotSent), records),
             4 => self.expire_a_job(records),
             5 | 6 if self.open.len() < 4 => self.begin(records),
+            7 | 8 if self.repriced.is_some() => self.order(records),
             _ => self.end(None, records),
         }
     }
@@ -226,7 +254,108 @@ impl Life {
             [Outcome::Completed, Outcome::Completed, Outcome::Incomplete, Outcome::Cut, Outcome::Failed];
         let outcome = as_what.unwrap_or(outcomes[usize::try_from(self.pick(5)).unwrap_or(0)]);
         if let Some(end) = self.end_with(outcome) {
+            self.remember(&end);
             records.push(Record::End(end));
+        }
+    }
+
+    fn remember(&mut self, end: &EndRecord) {
+        if self.repriced.is_some() && end.ending.reached_upstream {
+            let prior = self.prior(end);
+            self.ended.push(prior);
+        }
+    }
+
+    /// An operator orders something.
+    fn order(&mut self, records: &mut Vec<Record>) {
+        self.ordered += 1;
+        let id = OrderId::derived(&[self.account.id.as_bytes(), &self.ordered.to_be_bytes()]);
+        let key: Arc<str> = format!("order {}", self.ordered).into();
+        if self.pick(3) == 0 {
+            return self.adjust(id, key, records);
+        }
+        let place = usize::try_from(self.pick(self.ended.len().max(1) as u64)).unwrap_or(0);
+        let Some(mut prior) = self.ended.get(place).cloned() else { return };
+        prior.grants = self.grants.iter().map(booked).collect();
+        let charged = prior.charge.charged.micros();
+        let revision = if self.pick(2) == 0 {
+            let amount = (self.pick(2) == 0).then(|| 1 + self.pick(charged.max(1)));
+            let amount = amount.and_then(Credits::from_micros);
+            Revision::Refund(RefundOrder { id, amount, idempotency_key: key, reason: "an outage".into() })
+        } else {
+            let Some(policy) = self.repriced.clone() else { return };
+            let priced = policy.prices.row(&prior.terms.model).and_then(|row| {
+                let (unit, used) = (prior.terms.feature().unit, prior.used.quantities.clone());
+                let tier = prior.ending.tier.as_deref();
+                priced(row, unit, used, prior.terms.size.as_deref(), tier).ok()
+            });
+            let Some((used, _)) = priced.filter(|_| !prior.used.whole.is_zero()) else { return };
+            let reason = "a wrong price".into();
+            Revision::Price(Repriced { used, policy: policy.version, reason })
+        };
+        let Ok(record) = self.state.revise(&prior, revision, self.now) else { return };
+        if let Record::Revision(told) = &record {
+            let correction = &told.correction;
+            let settles = matches!(told.order, RevisionOrder::Rerate { .. });
+            self.ended[place] = Prior {
+                revision: correction.revision,
+                priced_by: correction.policy,
+                ended_at: if settles { correction.corrected_at } else { prior.ended_at },
+                used: correction.used.clone(),
+                draws: correction.draws.clone(),
+                charge: correction.charge,
+                refunded: told.refunded,
+                ..prior
+            };
+        }
+        records.push(record);
+    }
+
+    fn adjust(&mut self, id: OrderId, idempotency_key: Arc<str>, records: &mut Vec<Record>) {
+        let place = usize::try_from(self.pick(self.grants.len().max(1) as u64)).unwrap_or(0);
+        let Some(grant) = self.grants.get(place) else { return };
+        let (user, balance, state) = (grant.user, grant.balance.clone(), booked(grant).state);
+        let amount = SignedCredits::from_micros(self.pick(400_000).cast_signed() - 200_000);
+        let what = match self.pick(4) {
+            // The wallet alone is the last of a waterfall that lends.
+            0 if user.is_none() => {
+                Adjusted::Debt { most: Credits::from_micros(400_000).unwrap_or(Credits::ZERO) }
+            }
+            _ => Adjusted::Grant(state),
+        };
+        let key = CounterKey::of_balance(&balance);
+        let (amount, reason) = (amount.unwrap_or_default(), "a complaint".into());
+        let order = AdjustmentOrder { id, user, balance, key, what, amount, idempotency_key, reason };
+        if let Ok(record) = self.state.adjust(&order, self.now) {
+            self.state.adjusted(&record, key);
+            records.push(Record::Adjustment(record));
+        }
+    }
+
+    fn prior(&self, end: &EndRecord) -> Prior {
+        Prior {
+            decision: end.decision,
+            user: end.user,
+            terms: Terms {
+                policy: Arc::clone(&self.policy),
+                plan: self.policy.plan(&end.plan).unwrap_or(overfall::policy::compiled::PlanIndex(0)),
+                feature: self
+                    .policy
+                    .feature(&end.feature)
+                    .unwrap_or(overfall::policy::compiled::FeatureIndex(0)),
+                model: end.model.clone(),
+                tier: end.ending.tier.clone(),
+                size: end.size.clone(),
+            },
+            revision: 1,
+            priced_by: end.policy,
+            ended_at: end.ended_at,
+            ending: end.ending.clone(),
+            used: end.used.clone(),
+            draws: end.draws.clone(),
+            charge: end.charge,
+            refunded: Credits::ZERO,
+            grants: self.grants.iter().map(booked).collect(),
         }
     }
 
@@ -275,21 +404,7 @@ impl Life {
         let Some(end) = self.end_with(Outcome::Expired) else { return };
         records.push(Record::End(end.clone()));
         self.now = self.now.plus(Span::from_seconds(1 + self.pick(90_000)));
-        let named = |grant: &GrantRecord| {
-            end.draws.iter().any(
-                |draw| matches!(&draw.origin, OriginEntry::Grant { grant: id, .. } if *id == grant.grant),
-            )
-        };
-        let prior = Prior {
-            decision: end.decision,
-            user: end.user,
-            terms: terms.clone(),
-            ended_at: end.ended_at,
-            used: end.used.clone(),
-            draws: end.draws.clone(),
-            charge: end.charge,
-            grants: self.grants.iter().filter(|grant| named(grant)).map(booked).collect(),
-        };
+        let prior = self.prior(&end);
         let (used, tier) = if end.used.quantities.seconds > 0 {
             (Demand::nothing(), None)
         } else {
@@ -304,8 +419,24 @@ impl Life {
             tier,
             resource: None,
         };
-        if let Ok(correction) = self.state.correct(&prior, used, ending, self.now) {
-            records.push(Record::Correction(correction));
+        let prior = match self.state.correct(&prior, used, ending, self.now) {
+            Ok(correction) => {
+                let told = Prior {
+                    revision: correction.revision,
+                    ended_at: correction.corrected_at,
+                    ending: correction.ending.clone(),
+                    used: correction.used.clone(),
+                    draws: correction.draws.clone(),
+                    charge: correction.charge,
+                    ..prior
+                };
+                records.push(Record::Correction(correction));
+                told
+            }
+            Err(_) => prior,
+        };
+        if self.repriced.is_some() {
+            self.ended.push(prior);
         }
     }
 

@@ -1,24 +1,34 @@
-//! A truth that comes after the end: the money of a call that its deadline had ended is done again.
+//! The money of an ended call, done again: for a truth that comes after its deadline, or for another price.
 //!
-//! What the end drew is reopened, as if it were still held, and settled with the truth: by the same walk, at the same
-//! policy. So a draw that stays is no change, what is not needed goes back to where it came from, and what is needed
-//! beyond is drawn from what there is now. What the end had forgiven in the present month is forgiven anew.
+//! What the call drew is reopened, as if it were still held, and settled anew: by the same walk, through the waterfall
+//! that decided. So a draw that stays is no change, what is not needed goes back to where it came from, and what is
+//! needed beyond is drawn from what there is now. What it had forgiven in the present month is forgiven anew.
+//!
+//! The money follows from three things: what was used, the policy that prices it, what operators have given back
+//! (`refund`). A revision changes one of them, and the others stay. So another price charges nobody for what was
+//! forgiven or given back before. Once something was given back, no later truth changes the call's money.
 //!
 //! What goes back to a window instance that has ended is dropped, as ever; what goes back to a grant that has expired
 //! expires at once. A debt that has been repaid since is nobody's to give back: such a call is not corrected
 //! ([`Uncorrectable`]).
 
+use std::sync::Arc;
+
 use super::account::Account;
 use super::demand::Demand;
 use super::draw::{Draw, Draws, GuardCharge, GuardCharges, Origin, Starts, Taken};
-use super::finish::Settled;
+use super::finish::{Kept, Settled};
 use super::hold::{Hold, guards_of};
 use super::ledgered::BookedGrant;
-use super::record::{Charge, CorrectionRecord, DrawEntry, Ending, GrantEntry, MoveEntry, OriginEntry};
+use super::record::{
+    Charge, CorrectionRecord, DrawEntry, Ending, GrantEntry, MoveEntry, OriginEntry, RevisionOrder,
+    RevisionRecord,
+};
 use super::terms::Terms;
 use super::walk::place_of;
 use crate::policy::compiled::{CalendarUnit, CounterKey, GuardRule, Name, Period, Scope, Source};
-use crate::units::{Amount, Credits, DecisionId, GrantId, SignedCredits, Timestamp, UserId};
+use crate::units::planted::{Bug, planted};
+use crate::units::{Amount, Credits, DecisionId, GrantId, PolicyVersion, SignedCredits, Timestamp, UserId};
 
 /// What a call ended with, as the books have it.
 #[derive(Clone, Debug)]
@@ -27,18 +37,37 @@ pub struct Prior {
     pub decision: DecisionId,
     /// Who called.
     pub user: UserId,
-    /// What it was decided and priced by.
+    /// What it was decided by.
     pub terms: Terms,
-    /// When it ended.
+    /// The newest revision of its money; that of the end is 1. What follows is as of it.
+    pub revision: u32,
+    /// The policy that priced it.
+    pub priced_by: PolicyVersion,
+    /// When it was settled: at its end, by a truth or a price; a refund settles nothing.
     pub ended_at: Timestamp,
-    /// What it was said to have used.
+    /// How it is said to have ended.
+    pub ending: Ending,
+    /// What it is said to have used.
     pub used: Demand,
     /// Where that was drawn from.
     pub draws: Vec<DrawEntry>,
     /// The money of it.
     pub charge: Charge,
+    /// The part of what it forgives that operators have given back.
+    pub refunded: Credits,
     /// The grants that its draws name; what remains of them is not looked at.
     pub grants: Vec<BookedGrant>,
+}
+
+/// Another price of a call.
+#[derive(Clone, Debug)]
+pub struct Repriced {
+    /// What was used, priced anew.
+    pub used: Demand,
+    /// The policy that prices it.
+    pub policy: PolicyVersion,
+    /// What the operator wrote about it.
+    pub reason: Arc<str>,
 }
 
 /// Why the money of a call stays as it is.
@@ -47,6 +76,9 @@ pub enum Uncorrectable {
     /// It was owed, and the debt has been repaid since.
     #[error("what it owed has been repaid since")]
     Repaid,
+    /// A truth came after an operator had given something back.
+    #[error("an operator has given back a part of it")]
+    Refunded,
     /// It names a layer or a grant that is not told.
     #[error("it names what is not known")]
     Unknown,
@@ -61,23 +93,57 @@ impl Account {
         ending: Ending,
         now: Timestamp,
     ) -> Result<Box<CorrectionRecord>, Uncorrectable> {
+        if !prior.refunded.is_zero() {
+            return Err(Uncorrectable::Refunded);
+        }
+        let (correction, _) = self.settle_again(prior, used, prior.priced_by, Kept::default(), now)?;
+        Ok(Box::new(CorrectionRecord { ending, ..correction }))
+    }
+
+    /// Settles an ended call again, at another price. Nothing is changed by an error.
+    pub fn reprice(
+        &mut self,
+        prior: &Prior,
+        repriced: Repriced,
+        now: Timestamp,
+    ) -> Result<Box<RevisionRecord>, Uncorrectable> {
+        let Repriced { used, policy, reason } = repriced;
+        let forgets = planted(Bug::RerateChargesRefunded);
+        let kept = Kept {
+            refunded: if forgets { Credits::ZERO } else { prior.refunded },
+            forgiven: prior.charge.forgiven.saturating_sub(prior.refunded),
+            charged: prior.charge.charged,
+        };
+        let (correction, refunded) = self.settle_again(prior, used, policy, kept, now)?;
+        Ok(Box::new(RevisionRecord { correction, refunded, order: RevisionOrder::Rerate { reason } }))
+    }
+
+    /// Settles what was drawn anew, and tells how much of what was given back stays so.
+    fn settle_again(
+        &mut self,
+        prior: &Prior,
+        used: Demand,
+        policy: PolicyVersion,
+        kept: Kept,
+        now: Timestamp,
+    ) -> Result<(CorrectionRecord, Credits), Uncorrectable> {
         let hold = self.reopened(prior)?;
         self.reopen(prior, &hold, now);
-        let Settled { draws, charge, repaid, expired } = self.settle(&hold, &used, now);
+        let Settled { draws, charge, repaid, expired, refunded } = self.settle(&hold, &used, kept, now);
         let draws_named = super::entries::Names::of(&hold.terms).draws(&draws);
         let counters = super::entries::counters(self, &hold, &draws, now);
         // Told first: what is forgotten is not told.
         let forgiven = hold.terms.feature().forgiven_key;
         self.purse_mut(Scope::Account, prior.user).counters.close_if_empty(forgiven);
-        Ok(Box::new(CorrectionRecord {
+        let correction = CorrectionRecord {
             seq: self.next_seq(),
             decision: prior.decision,
             account: self.id,
             user: prior.user,
             corrected_at: now,
-            policy: hold.terms.policy.version,
-            revision: 2,
-            ending,
+            policy,
+            revision: prior.revision.saturating_add(1),
+            ending: prior.ending.clone(),
             used,
             moves: moves(prior, &draws_named),
             counters,
@@ -86,7 +152,30 @@ impl Account {
             charged_before: prior.charge.charged,
             repaid,
             expired,
-        }))
+        };
+        Ok((correction, refunded))
+    }
+
+    /// Gives back to a grant or debt what a revision moves, or takes it.
+    pub(super) fn move_back(&mut self, entry: &MoveEntry, user: UserId, key: CounterKey) {
+        let (back, taken) = (entry.amount.available(), entry.amount.owed());
+        let state = self.purse_mut(entry.scope, user).balance_mut(key);
+        match entry.grant {
+            None => state.debt = state.debt.saturating_sub(back).saturating_add(taken),
+            Some(id) => match state.grant_mut(id) {
+                Some(grant) => {
+                    grant.remaining = grant.remaining.saturating_add(back).saturating_sub(taken);
+                }
+                None if planted(Bug::SpentGrantLost) => {}
+                None => state.insert(super::balance::GrantState {
+                    id,
+                    priority: entry.priority,
+                    expires_at: entry.expires_at.unwrap_or(Timestamp::NEVER),
+                    remaining: back,
+                    held: Credits::ZERO,
+                }),
+            },
+        }
     }
 
     /// The end's draws as a hold. Debts are no part of it: they are taken back, and owed anew where need be.
@@ -208,6 +297,7 @@ impl Account {
 
     fn unforgive(&mut self, prior: &Prior, now: Timestamp) {
         let forgiven = prior.charge.forgiven.saturating_sub(prior.charge.excess);
+        let forgiven = forgiven.saturating_sub(prior.refunded);
         let month = Period::Calendar(CalendarUnit::Month, jiff::tz::TimeZone::UTC);
         let then = month.instance_at(prior.ended_at).start;
         if forgiven.is_zero() || month.instance_at(now).start != then {
@@ -239,7 +329,7 @@ fn credits_in(entry: &DrawEntry) -> Credits {
 }
 
 /// By grant or debt: what was drawn before, less what is drawn now.
-fn moves(prior: &Prior, now: &[DrawEntry]) -> Vec<MoveEntry> {
+pub(super) fn moves(prior: &Prior, now: &[DrawEntry]) -> Vec<MoveEntry> {
     let mut moves: Vec<MoveEntry> = Vec::new();
     for (entries, sign) in [(&prior.draws[..], 1), (now, -1)] {
         for entry in entries {

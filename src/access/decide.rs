@@ -10,6 +10,7 @@ use super::reason::{Block, Question, Reason};
 use super::terms::Terms;
 use super::walk::{Stopped, Subject, Walk};
 use crate::policy::compiled::{GuardRule, Source, Waterfall};
+use crate::units::planted::{Bug, planted};
 use crate::units::{Amount, Credits, Quantities, Timestamp, UserId};
 
 /// What an allowed request would take.
@@ -104,7 +105,8 @@ impl Subject<'_> {
 
     /// The demand with the least output that policy allows cutting it down to.
     fn least(&self, terms: &Terms, estimate: &Demand) -> Option<Demand> {
-        let minimum = self.feature().clamp?.minimum_output_tokens;
+        let clamp = self.feature().clamp?;
+        let minimum = if planted(Bug::ClampPastMinimum) { 1 } else { clamp.minimum_output_tokens };
         let shorter = minimum < estimate.quantities.output_tokens;
         if shorter { with_output(terms, estimate, minimum) } else { None }
     }
@@ -120,7 +122,7 @@ impl Subject<'_> {
         let mut best = attempt(least.clone())?;
         let mut affordable = least.quantities.output_tokens;
         let mut too_much = estimate.quantities.output_tokens;
-        while too_much - affordable > 1 {
+        while too_much - affordable > 1 && !planted(Bug::ClampTooShort) {
             let middle = affordable + (too_much - affordable) / 2;
             match with_output(terms, estimate, middle).and_then(attempt) {
                 Some(draft) => (affordable, best) = (middle, draft),

@@ -22,11 +22,25 @@ use crate::units::{Amount, Credits, DecisionId, GrantId, Timestamp, UserId};
 struct Settling<'a> {
     account: &'a mut Account,
     hold: &'a Hold,
+    kept: Kept,
     now: Timestamp,
     draws: Draws,
     charge: Charge,
     repaid: Vec<GrantEntry>,
     expired: Vec<GrantEntry>,
+    refunded: Credits,
+    owed_most: Credits,
+}
+
+/// What a call that is priced anew keeps of its money. Nothing of a call that ends, or whose truth is told.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Kept {
+    /// What operators have given back: that much is not drawn again.
+    pub(super) refunded: Credits,
+    /// What else was forgiven: balances give and owe for it only what they did before.
+    pub(super) forgiven: Credits,
+    /// What they gave before.
+    pub(super) charged: Credits,
 }
 
 /// What the truth draws, and what that did.
@@ -35,6 +49,8 @@ pub(super) struct Settled {
     pub(super) charge: Charge,
     pub(super) repaid: Vec<GrantEntry>,
     pub(super) expired: Vec<GrantEntry>,
+    /// What stays given back.
+    pub(super) refunded: Credits,
 }
 
 impl Account {
@@ -47,7 +63,8 @@ impl Account {
         now: Timestamp,
     ) -> Result<Box<EndRecord>, NoSuchHold> {
         let hold = self.holds.take(decision).ok_or(NoSuchHold)?;
-        let Settled { draws, charge, repaid, expired } = self.settle(&hold, &used, now);
+        let settled = self.settle(&hold, &used, Kept::default(), now);
+        let Settled { draws, charge, repaid, expired, .. } = settled;
         let seq = self.next_seq();
         let counters = super::entries::counters(self, &hold, &draws, now);
         let names = super::entries::Names::of(&hold.terms);
@@ -80,20 +97,30 @@ impl Account {
 
 impl Account {
     /// Turns what a hold reserves into what was really used. The hold is over after it.
-    pub(super) fn settle(&mut self, hold: &Hold, used: &Demand, now: Timestamp) -> Settled {
+    pub(super) fn settle(&mut self, hold: &Hold, used: &Demand, kept: Kept, now: Timestamp) -> Settled {
         let mut settling = Settling {
             account: self,
             hold,
+            kept,
             now,
             draws: Draws::new(),
             charge: Charge::default(),
             repaid: Vec::new(),
             expired: Vec::new(),
+            refunded: Credits::ZERO,
+            owed_most: Credits::ZERO,
         };
         settling.layers(used);
         settling.guards(used);
-        let Settling { draws, charge, repaid, expired, .. } = settling;
-        Settled { draws, charge, repaid, expired }
+        let Settling { draws, charge, repaid, expired, refunded, .. } = settling;
+        Settled { draws, charge, repaid, expired, refunded }
+    }
+}
+
+impl Kept {
+    /// The most that balances give and owe for a cost.
+    fn most(&self, cost: Credits) -> Credits {
+        cost.saturating_sub(self.forgiven).max(self.charged).min(cost)
     }
 }
 
@@ -108,20 +135,28 @@ impl Settling<'_> {
                 rest = rest.saturating_sub(self.windows(place, windows, rest));
             }
         }
-        let mut cost = if rest.is_zero() {
+        let cost = if rest.is_zero() {
             Credits::ZERO
         } else {
             used.price.ceil_share(rest, used.whole).unwrap_or(self.charge.gross)
         };
         self.charge.covered = self.charge.gross.saturating_sub(cost);
+        self.refunded = cost.min(self.kept.refunded);
+        let cost = cost.saturating_sub(self.refunded);
+        let most = self.kept.most(cost);
+        let mut rest = most;
+        let mut shortage = cost.saturating_sub(rest);
         for (place, layer) in layers.iter().enumerate() {
             if let Source::Balance(index) = layer.source {
-                let given = self.balance(place, index, cost);
+                let given = self.balance(place, index, rest);
                 self.charge.charged = self.charge.charged.saturating_add(given);
-                cost = cost.saturating_sub(given);
+                rest = rest.saturating_sub(given);
             }
         }
-        self.overage(cost);
+        shortage = shortage.saturating_add(rest);
+        self.owed_most = most.saturating_sub(self.charge.charged);
+        self.overage(shortage);
+        self.charge.forgiven = self.charge.forgiven.saturating_add(self.refunded);
     }
 
     /// Gives `rest` out of a layer's own hold first, then out of what its windows have now. Says how much it covered.
@@ -190,7 +225,7 @@ impl Settling<'_> {
         }
         let hold = self.hold;
         let forgiven = forgive(self.account, hold.terms.feature(), hold.user, shortage, self.now);
-        let owed = self.owe(shortage.saturating_sub(forgiven));
+        let owed = self.owe(shortage.saturating_sub(forgiven).min(self.owed_most));
         let excess = shortage.saturating_sub(forgiven).saturating_sub(owed);
         self.charge.charged = self.charge.charged.saturating_add(owed);
         self.charge.forgiven = forgiven.saturating_add(excess);
@@ -260,12 +295,12 @@ impl Settling<'_> {
         let counters = &mut self.account.purse_mut(guard.per, hold.user).counters;
         for charge in hold.charges.iter().filter(|charge| usize::from(charge.guard) == place) {
             if let Taken::Spend(held, start) = charge.taken {
-                let kept = rest.min(held);
+                let kept = if planted(Bug::CapKeepsReserved) { held } else { rest.min(held) };
                 counters.settle_window(window.key, start, held, kept);
                 rest = rest.saturating_sub(kept);
             }
         }
-        if !rest.is_zero() {
+        if !rest.is_zero() && !planted(Bug::CapForgetsRest) {
             let start = counters.window(window, now).instance.start;
             if let Some(slot) = counters.instance(window.key, start) {
                 slot.used = slot.used.saturating_add(rest.get());

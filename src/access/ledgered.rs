@@ -200,24 +200,9 @@ impl Account {
             self.restore_counter(user, entry);
         }
         for entry in &correction.moves {
-            let (back, taken) = (entry.amount.available(), entry.amount.owed());
-            let state = self.purse_mut(entry.scope, user).balance_mut(key_of(&entry.balance));
-            match entry.grant {
-                None => state.debt = state.debt.saturating_sub(back).saturating_add(taken),
-                Some(id) => match state.grant_mut(id) {
-                    Some(grant) => {
-                        grant.remaining = grant.remaining.saturating_add(back).saturating_sub(taken);
-                    }
-                    None => state.insert(GrantState {
-                        id,
-                        priority: entry.priority,
-                        expires_at: entry.expires_at.unwrap_or(Timestamp::NEVER),
-                        remaining: back,
-                        held: Credits::ZERO,
-                    }),
-                },
-            }
-            state.prune();
+            let key = key_of(&entry.balance);
+            self.move_back(entry, user, key);
+            self.purse_mut(entry.scope, user).balance_mut(key).prune();
         }
         self.replay_returns(&correction.expired, &correction.repaid, user);
         Ok(())
@@ -255,7 +240,7 @@ impl Account {
     }
 
     /// Whether a record is the next one; `false` for one that is applied already.
-    fn follows(&mut self, seq: Seq) -> Result<bool, Gap> {
+    pub(super) fn follows(&mut self, seq: Seq) -> Result<bool, Gap> {
         if seq <= self.seq {
             return Ok(seq == self.seq && planted(Bug::ReplayAppliesTwice));
         }

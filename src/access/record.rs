@@ -17,9 +17,11 @@ use crate::units::{
 
 mod job;
 mod made;
+mod ordered;
 
 pub use job::{CorrectionRecord, JobKind, JobRecord, MoveEntry};
 pub use made::{MadeRecord, MadeVideo};
+pub use ordered::{AdjustmentRecord, RevisionOrder, RevisionRecord};
 
 /// What the journal keeps.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,6 +40,10 @@ pub enum Record {
     Correction(Box<CorrectionRecord>),
     /// Something was made upstream, which belongs to its account from then on.
     Made(MadeRecord),
+    /// An operator ordered the next revision of a call's money.
+    Revision(Box<RevisionRecord>),
+    /// An operator adjusted a balance.
+    Adjustment(AdjustmentRecord),
 }
 
 /// Reservations of a request in flight.
@@ -415,6 +421,8 @@ impl Record {
             Self::Grant(grant) => grant.granted_at,
             Self::Expiry(expiry) => expiry.expired_at,
             Self::Made(made) => made.made_at,
+            Self::Revision(revision) => revision.correction.corrected_at,
+            Self::Adjustment(adjustment) => adjustment.adjusted_at,
         }
     }
 
@@ -426,6 +434,8 @@ impl Record {
             Self::Grant(grant) => Some(grant.seq),
             Self::Expiry(expiry) => Some(expiry.seq),
             Self::Correction(correction) => Some(correction.seq),
+            Self::Revision(revision) => Some(revision.correction.seq),
+            Self::Adjustment(adjustment) => Some(adjustment.seq),
         }
     }
 
@@ -439,6 +449,8 @@ impl Record {
             Self::Grant(grant) => grant.account,
             Self::Expiry(expiry) => expiry.account,
             Self::Made(made) => made.account,
+            Self::Revision(revision) => revision.correction.account,
+            Self::Adjustment(adjustment) => adjustment.account,
         }
     }
 }

@@ -10,6 +10,7 @@ mod estimate;
 mod extend;
 mod guards;
 mod ledgered;
+mod ordered;
 mod overage;
 mod properties;
 mod reasons;
@@ -330,8 +331,13 @@ fn rebuilt(id: AccountId, records: &[Record]) -> Account {
                 }
                 Record::Expiry(expiry) => account.replay_expiry(expiry).unwrap(),
                 Record::Job(_) | Record::Made(_) => {}
-                Record::Correction(correction) => {
-                    account.replay_correction(correction, CounterKey::of_balance).unwrap();
+                Record::Correction(_) | Record::Revision(_) => {
+                    let revision = record.revision().unwrap();
+                    account.replay_correction(revision, CounterKey::of_balance).unwrap();
+                }
+                Record::Adjustment(adjustment) => {
+                    let key = CounterKey::of_balance(&adjustment.balance);
+                    account.replay_adjustment(adjustment, key).unwrap();
                 }
             }
         }

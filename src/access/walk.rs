@@ -245,7 +245,8 @@ impl<'a> Subject<'a> {
             }
             GuardRule::Spend { window } => {
                 let state = self.window(guard.per, window, now);
-                let left = state.left(window.allow, Holds::Count);
+                let holds = if planted(Bug::CapOverlooksHolds) { Holds::Ignore } else { Holds::Count };
+                let left = state.left(window.allow, holds);
                 let amount = Amount::clamped(cost.micros());
                 if amount <= left {
                     return Ok(Taken::Spend(amount, state.instance.start));

@@ -55,7 +55,7 @@ pub(super) async fn decisions(
     let account = operator.account(&account).await?;
     let paging = back.paging();
     let rows = operator.ledger.decisions(account.id, paging.after()?, paging.page()).await?;
-    Ok(Json(Items::of(rows.iter().map(DecisionView::ended))))
+    Ok(Json(Items::of(rows.iter().map(DecisionView::ended_for_operators))))
 }
 
 /// Blocked decisions of an account, newest first, from the bounded decision log
@@ -83,7 +83,7 @@ pub(super) async fn decision(
         || Refused::missing(format!("decision {decision}, among those booked and the blocks still logged,"));
     let id: DecisionId = decision.parse().map_err(|_| unknown())?;
     if let Some(row) = operator.ledger.decision(id).await? {
-        return Ok(Json(DecisionView::ended(&row)));
+        return Ok(Json(DecisionView::ended_for_operators(&row)));
     }
     let block = operator.ledger.block(id).await?;
     block.map(|row| Json(DecisionView::blocked(&row))).ok_or_else(unknown)

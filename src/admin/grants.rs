@@ -161,7 +161,7 @@ fn row_of(record: GrantRecord) -> GrantRow {
 }
 
 /// The key in the header, bare or as a structured-field string, or in the body.
-fn idempotency_key(headers: &HeaderMap, member: Option<&str>) -> Result<String, Refused> {
+pub(super) fn idempotency_key(headers: &HeaderMap, member: Option<&str>) -> Result<String, Refused> {
     let header = headers.get("idempotency-key").and_then(|value| value.to_str().ok());
     let key = header.map(|value| value.trim_matches('"')).or(member).unwrap_or_default();
     let fits = (1..=255).contains(&key.len()) && key.bytes().all(|byte| byte.is_ascii_graphic());

@@ -3,9 +3,9 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::access::record::GrantOrigin;
+use crate::access::record::{AdjustmentRecord, GrantOrigin};
 use crate::ledger::rows::{
-    AccountRow, AccountStatus, BalanceUpdateRow, GrantRow, KeyRow, UpdateKind, UserRow,
+    AccountRow, AccountStatus, BalanceUpdateRow, GrantRow, KeyRow, RefundRow, UpdateKind, UserRow,
 };
 use crate::units::Timestamp;
 
@@ -171,6 +171,73 @@ impl BalanceUpdateView {
             after: row.after.to_string(),
             at: row.at.to_string(),
             hash: hex::encode(row.hash),
+        }
+    }
+}
+
+/// A change of a balance by an operator.
+#[derive(Serialize, Deserialize, ToSchema)]
+pub(crate) struct AdjustmentView {
+    pub(crate) id: String,
+    pub(crate) account: String,
+    pub(crate) user: Option<String>,
+    pub(crate) balance: String,
+    /// The grant; none where it is what the balance owes.
+    pub(crate) grant: Option<String>,
+    /// How many credits were added; with a minus, how many were taken out.
+    pub(crate) amount: String,
+    /// How much of what was added paid a debt at once.
+    pub(crate) repaid: String,
+    pub(crate) at: String,
+    pub(crate) idempotency_key: String,
+    pub(crate) reason: String,
+}
+
+impl AdjustmentView {
+    pub(super) fn of(record: &AdjustmentRecord) -> Self {
+        Self {
+            id: record.id.to_string(),
+            account: record.account.to_string(),
+            user: record.user.map(|user| user.to_string()),
+            balance: record.balance.to_string(),
+            grant: record.grant.map(|grant| grant.to_string()),
+            amount: record.amount.to_string(),
+            repaid: record.repaid.to_string(),
+            at: record.adjusted_at.to_string(),
+            idempotency_key: record.idempotency_key.to_string(),
+            reason: record.reason.to_string(),
+        }
+    }
+}
+
+/// A part of a charge that was given back.
+#[derive(Serialize, Deserialize, ToSchema)]
+pub(crate) struct RefundView {
+    pub(crate) id: String,
+    pub(crate) account: String,
+    pub(crate) decision: String,
+    /// The revision of the call's money.
+    pub(crate) revision: u32,
+    pub(crate) amount: String,
+    /// What is charged since then.
+    pub(crate) charged: String,
+    pub(crate) at: String,
+    pub(crate) idempotency_key: String,
+    pub(crate) reason: String,
+}
+
+impl RefundView {
+    pub(super) fn of(row: &RefundRow) -> Self {
+        Self {
+            id: row.id.to_string(),
+            account: row.account.to_string(),
+            decision: row.decision.to_string(),
+            revision: row.revision,
+            amount: row.amount.to_string(),
+            charged: row.charged.to_string(),
+            at: row.refunded_at.to_string(),
+            idempotency_key: row.idempotency_key.to_string(),
+            reason: row.reason.to_string(),
         }
     }
 }

@@ -146,7 +146,12 @@ fn note(holds: &mut Holds, frame: Frame<'_>) -> Result<(), Box<dyn std::error::E
         Record::End(end) => {
             holds.remove(&end.decision);
         }
-        Record::Correction(_) | Record::Made(_) | Record::Grant(_) | Record::Expiry(_) => {}
+        Record::Correction(_)
+        | Record::Made(_)
+        | Record::Grant(_)
+        | Record::Expiry(_)
+        | Record::Revision(_)
+        | Record::Adjustment(_) => {}
     }
     Ok(())
 }

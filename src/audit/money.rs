@@ -19,12 +19,18 @@ pub(super) struct Case<'a> {
     pub(super) money: &'a BookedMoney,
     /// The policy that its usage event names.
     pub(super) version: PolicyVersion,
+    /// The policy that must have priced it; none where an operator chose it.
+    pub(super) priced_by: Option<PolicyVersion>,
     /// What it is regenerated from; `None` where a word of it cannot be read.
     pub(super) usage: Option<Usage<'a>>,
     /// Where the revision before it was drawn from; nothing before the first.
     pub(super) drawn_before: &'a [DrawEntry],
     /// What that charged, in micro-credits.
     pub(super) charged_before: i64,
+    /// What operators had given back of that, in micro-credits.
+    pub(super) refunded_before: i64,
+    /// What else was forgiven, where it was priced anew, in micro-credits.
+    pub(super) kept_forgiven: i64,
 }
 
 /// A change of a balance as it must be booked.
@@ -57,15 +63,25 @@ impl Case<'_> {
             let expected = "no part below zero, excess within forgiven";
             report.violated(Invariant::I6, subject, "money", expected, found);
         }
-        report.compare(Invariant::I6, subject, "policy that priced", &self.version, &money.policy);
+        let priced_by = self.priced_by.unwrap_or(money.policy);
+        report.compare(Invariant::I6, subject, "policy that priced", &priced_by, &money.policy);
+        if !(0..=money.forgiven.saturating_sub(money.excess)).contains(&money.refunded) {
+            let expected = "within what is forgiven and no excess";
+            report.violated(Invariant::I6, subject, "given back", expected, money.refunded);
+        }
         if self.usage.is_none() {
             report.violated(Invariant::I11, subject, "usage", "readable", "not readable");
         }
     }
 
     /// Prices it, and checks its draws (I11).
-    pub(super) fn weigh<'p>(&self, policy: &'p Policy, report: &mut AuditReport) -> Option<Weighed<'p>> {
-        match weigh(self.usage.as_ref()?, policy) {
+    pub(super) fn weigh<'p>(
+        &self,
+        policy: &'p Policy,
+        prices: &Policy,
+        report: &mut AuditReport,
+    ) -> Option<Weighed<'p>> {
+        match weigh(self.usage.as_ref()?, policy, prices) {
             Ok(weighed) => Some(weighed),
             Err(why) => {
                 report.violated(Invariant::I11, || self.subject(), "draws and price", why, "otherwise");
@@ -84,6 +100,7 @@ impl Case<'_> {
             ("forgiven", charge.forgiven, money.forgiven),
             ("excess", charge.excess, money.excess),
             ("charged", charge.charged, money.charged),
+            ("given back", regenerated.refunded, money.refunded),
         ] {
             report.compare(Invariant::I11, subject, what, &expected.signed().micros(), &found);
         }
@@ -167,9 +184,15 @@ impl Case<'_> {
     }
 
     /// What the account must have stood at before, with what it owed then.
-    pub(super) fn before(forgiven: u64, debt: i64) -> Before {
-        let debt = u64::try_from(debt).ok().and_then(Credits::from_micros);
-        Before { forgiven, debt: debt.unwrap_or(Credits::ZERO) }
+    pub(super) fn before(&self, forgiven: u64, debt: i64) -> Before {
+        let credits = |micros| u64::try_from(micros).ok().and_then(Credits::from_micros).unwrap_or_default();
+        Before {
+            forgiven,
+            debt: credits(debt),
+            refunded: credits(self.refunded_before),
+            kept_forgiven: credits(self.kept_forgiven),
+            kept_charged: if self.priced_by.is_none() { credits(self.charged_before) } else { Credits::ZERO },
+        }
     }
 }
 

@@ -14,7 +14,7 @@ use super::checkpoint::tree::{Step, Tree};
 use super::checkpoint::{Checkpoint, Leaf, Signed, each_leaf};
 use crate::ledger::LedgerError;
 use crate::ledger::books::{BookedStanding, BookedUpdate, Books};
-use crate::ledger::chain::rows::{EVENT, MONEY, OwnedCell};
+use crate::ledger::chain::rows::{EVENT, MONEY, ORDER, OwnedCell};
 use crate::ledger::chain::{self, Link};
 use crate::ledger::rows::UpdateKind;
 use crate::units::{
@@ -151,7 +151,8 @@ impl Receipt {
             columns.iter().map(|column| (*column).to_owned()).zip(cells).collect()
         };
         let usage_event = named(&EVENT, call.event);
-        let monetization_events: Vec<_> = call.money.into_iter().map(|cells| named(&MONEY, cells)).collect();
+        let monetization_events: Vec<_> =
+            call.money.into_iter().map(|cells| named(&[&MONEY[..], &ORDER[..]].concat(), cells)).collect();
         let row = Row(&usage_event);
         let unreadable = |_| Unmade::NoChain;
         let account = AccountId::from_bytes(row.id("account").map_err(unreadable)?);

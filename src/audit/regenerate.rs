@@ -55,6 +55,12 @@ pub struct Before {
     pub forgiven: u64,
     /// What it owes on the balance that would owe.
     pub debt: Credits,
+    /// What operators have given back of the call; nothing of one that was not corrected.
+    pub refunded: Credits,
+    /// Of a call that was priced anew, what else was forgiven before: balances give and owe for it only what they did.
+    pub kept_forgiven: Credits,
+    /// What it was charged before that.
+    pub kept_charged: Credits,
 }
 
 /// Why a usage event cannot have come about under its policy.
@@ -125,6 +131,8 @@ pub struct Regenerated {
     pub charge: Charge,
     /// What it owes, a part of `charge.charged`.
     pub owed: Credits,
+    /// What stays given back, a part of `charge.forgiven`.
+    pub refunded: Credits,
     /// Its debits, in the order in which they are booked.
     pub moves: Moves,
 }
@@ -145,13 +153,17 @@ pub struct Move {
     pub amount: Credits,
 }
 
-/// Prices a call, and checks its draws against the policy that it names.
-pub fn weigh<'a>(usage: &Usage<'_>, policy: &'a Policy) -> Result<Weighed<'a>, Inadmissible> {
+/// Prices a call by one policy, and checks its draws against the one that decided.
+pub fn weigh<'a>(
+    usage: &Usage<'_>,
+    policy: &'a Policy,
+    prices: &Policy,
+) -> Result<Weighed<'a>, Inadmissible> {
     let (feature, waterfall) = waterfall_of(usage, policy).ok_or(Inadmissible::NoWaterfall)?;
     if feature.unit != usage.unit {
         return Err(Inadmissible::Unit);
     }
-    let demand = demand(usage, policy)?;
+    let demand = demand(usage, prices)?;
     let gross = demand.price.ceil().unwrap_or(Credits::MAX);
     let mut walk =
         Walk { usage, policy, feature, rest: demand.whole, granted: Credits::ZERO, owed: Credits::ZERO };
@@ -220,16 +232,22 @@ impl Weighed<'_> {
         self.feature.forgiven_key
     }
 
-    /// The money: what was short is forgiven within policy, then owed within policy, then forgiven as excess.
+    /// The money: of what was short stays given back what was; the rest is forgiven within policy, then owed within
+    /// policy, then forgiven as excess.
     pub fn settle(self, before: Before) -> Regenerated {
         let limits = &self.feature.overage;
         let left = Credits::from_micros(limits.forgive.micros().saturating_sub(before.forgiven));
-        let forgiven = self.shortage.min(left.unwrap_or(Credits::ZERO));
-        let rest = self.shortage.saturating_sub(forgiven);
+        let refunded = before.refunded.min(self.granted.saturating_add(self.shortage));
+        let shortage = self.shortage.saturating_sub(refunded);
+        let cost = self.granted.saturating_add(shortage);
+        let most = cost.saturating_sub(before.kept_forgiven).max(before.kept_charged).min(cost);
+        let forgiven = shortage.min(left.unwrap_or(Credits::ZERO));
+        let rest = shortage.saturating_sub(forgiven);
         let mut moves = self.moves;
         let owed = match self.owes_on {
             Some((scope, name)) => {
                 let owed = rest.min(limits.debt.saturating_sub(before.debt));
+                let owed = owed.min(most.saturating_sub(self.granted));
                 join(&mut moves, Move { scope, balance: Arc::clone(name), grant: None, amount: owed });
                 owed
             }
@@ -239,11 +257,11 @@ impl Weighed<'_> {
         let charge = Charge {
             gross: self.gross,
             covered: self.covered,
-            forgiven: forgiven.saturating_add(excess),
+            forgiven: forgiven.saturating_add(excess).saturating_add(refunded),
             excess,
             charged: self.granted.saturating_add(owed),
         };
-        Regenerated { demand: self.demand, charge, owed, moves }
+        Regenerated { demand: self.demand, charge, owed, refunded, moves }
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use rusqlite::Connection;
 use tempfile::TempDir;
 
-use super::life::{Life, POLICY, START};
+use super::life::{Life, POLICY, START, repriced};
 use super::*;
 use crate::access::record::Record;
 use crate::ledger::Ledger;
@@ -31,9 +31,11 @@ pub(super) async fn books(lives: std::ops::Range<u64>, steps: u64) -> (PathBuf, 
 }
 
 pub(super) async fn live(ledger: &SqliteLedger, lives: std::ops::Range<u64>, steps: u64) {
-    let policy = read(POLICY).unwrap();
-    ledger.keep_policy(policy.version, POLICY).await.unwrap();
-    let mut lives: Vec<_> = lives.map(|nth| Life::new(nth, &policy, true)).collect();
+    let [policy, corrected] = policies();
+    for policy in [&policy, &corrected] {
+        ledger.keep_policy(policy.version, &policy.text).await.unwrap();
+    }
+    let mut lives: Vec<_> = lives.map(|nth| Life::set_right(nth, &policy, &corrected)).collect();
     for life in &lives {
         ledger.add_account(&life.account).await.unwrap();
         for user in &life.users {
@@ -44,6 +46,11 @@ pub(super) async fn live(ledger: &SqliteLedger, lives: std::ops::Range<u64>, ste
         let applied = ledger.apply(batch.to_vec()).await.unwrap();
         assert!(applied.conflicts.is_empty() && applied.waiting.is_empty(), "{applied:?}");
     }
+}
+
+/// What lives are decided by, and what an operator prices them by afterwards.
+fn policies() -> [Arc<Policy>; 2] {
+    [read(POLICY).unwrap(), read(&repriced()).unwrap()]
 }
 
 /// What lives do, in turns, in so many hours.

@@ -4,15 +4,18 @@
 use super::checkpoint::Leaf;
 use super::checkpoint::tree::Tree;
 use super::invariant::Invariant;
+use super::refund::Amounts;
 use super::report::AuditReport;
 use super::stream::Stream;
 use super::{Scope, Snapshots, Steps};
-use crate::access::record::DrawEntry;
+use crate::access::record::{DrawEntry, Outcome};
 use crate::ledger::LedgerError;
 use crate::ledger::books::{BookedEvent, BookedHead, BookedMoney, Books, Extent, Sizes};
 use crate::ledger::chain::{self, rows::link};
 use crate::policy::compiled::{CounterKey, Name};
-use crate::units::{AccountId, DecisionId, IdMap, PolicyVersion, Seq, Timestamp, Unit, UserId};
+use crate::units::{
+    AccountId, DecisionId, IdMap, PolicyVersion, Price, Quantities, Seq, Timestamp, Unit, UserId,
+};
 
 mod calls;
 mod groups;
@@ -47,6 +50,7 @@ pub(super) struct Seen {
     updates: u64,
     records: u64,
     grants: u64,
+    adjustments: u64,
 }
 
 impl Seen {
@@ -57,6 +61,7 @@ impl Seen {
             || self.updates != sizes.balance_updates
             || self.records != sizes.records
             || self.grants != sizes.grants
+            || self.adjustments != sizes.adjustments
     }
 
     /// Every row belongs to something.
@@ -67,6 +72,7 @@ impl Seen {
             ("balance updates of balances", self.updates, sizes.balance_updates),
             ("records of accounts", self.records, sizes.records),
             ("grants that were granted", self.grants, sizes.grants),
+            ("adjustments that were made", self.adjustments, sizes.adjustments),
         ] {
             report.compare(Invariant::Orphans, || "all rows".to_owned(), what, &expected, &found);
         }
@@ -105,11 +111,21 @@ struct Pending {
     unit: Option<Unit>,
     held_at: Timestamp,
     money: BookedMoney,
-    /// The revision before it: its draws, its charge, and when it ended.
-    drawn_before: Vec<DrawEntry>,
-    charged_before: i64,
-    forgiven_before: i64,
-    ended_before: Timestamp,
+    before: Former,
+}
+
+/// What the revision before says.
+#[derive(Clone)]
+struct Former {
+    policy: PolicyVersion,
+    price: Option<Price>,
+    amounts: Amounts,
+    outcome: Option<Outcome>,
+    tier: Option<Name>,
+    used: Option<Quantities>,
+    draws: Vec<DrawEntry>,
+    /// When the call was settled; a refund settles nothing.
+    settled_at: Timestamp,
 }
 
 struct Walk<'a> {

@@ -15,9 +15,9 @@ use super::{ConfigFile, Format};
 #[derive(Debug, Args)]
 pub(super) struct Common {
     #[command(flatten)]
-    config: ConfigFile,
+    pub(super) config: ConfigFile,
     #[command(flatten)]
-    format: Format,
+    pub(super) format: Format,
 }
 
 /// `overfall account …`
@@ -157,12 +157,52 @@ pub(super) enum GrantVerb {
         #[command(flatten)]
         common: Common,
     },
+    /// Add credits to a grant or take some out, or change what a balance owes; never what requests in flight hold
+    #[command(after_help = ADJUST_HELP)]
+    Adjust {
+        /// The account's id or name
+        #[arg(long)]
+        account: String,
+        /// The grant, `grt_…`
+        #[arg(long, required_unless_present = "debt_of", conflicts_with_all = ["debt_of", "user"])]
+        grant: Option<String>,
+        /// The balance whose debt is changed
+        #[arg(long, value_name = "BALANCE")]
+        debt_of: Option<String>,
+        /// The user's id or name, for the debt of a balance of users
+        #[arg(long)]
+        user: Option<String>,
+        /// How many credits are added, as in 2.5; with a minus, how many are taken out
+        #[arg(long, allow_hyphen_values = true)]
+        amount: String,
+        /// Why; kept in the books
+        #[arg(long)]
+        reason: String,
+        /// The same for a repeated order; a new one each time where none is given
+        #[arg(long)]
+        idempotency_key: Option<String>,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// List the adjustments of an account, in the order in which they were made
+    Adjustments {
+        /// The account's id or name
+        #[arg(long)]
+        account: String,
+        #[command(flatten)]
+        common: Common,
+    },
 }
+
+const ADJUST_HELP: &str = "What is added to a grant pays what the balance owes first. A grant is not adjusted once it has \
+expired: grant anew.\n\nExamples:\n  overfall grant adjust --account acme --grant grt_… --amount 5 --reason \"an outage\"\n  \
+overfall grant adjust --account acme --debt-of wallet --amount 3 --reason \"their debt is ours\"";
 
 const ACCOUNT: &[&str] = &["id", "name", "plan", "status"];
 const USER: &[&str] = &["id", "name"];
 const KEY: &[&str] = &["id", "user", "hint", "expires_at", "revoked_at"];
 const GRANT: &[&str] = &["id", "balance", "user", "amount", "remaining", "expires_at"];
+const ADJUSTMENT: &[&str] = &["id", "balance", "grant", "amount", "repaid", "at", "reason"];
 
 impl AccountVerb {
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
@@ -247,13 +287,25 @@ impl GrantVerb {
             Self::List { account, common } => {
                 common.list(&format!("/accounts/{}/grants", escaped(&account)), GRANT)
             }
+            Self::Adjust { account, grant, debt_of, user, amount, reason, idempotency_key, common } => {
+                let key = idempotency_key.unwrap_or_else(|| uuid::Uuid::now_v7().to_string());
+                let order = without_null(json!({
+                    "grant": grant, "debt_of": debt_of, "user": user, "amount": amount, "reason": reason,
+                    "idempotency_key": key,
+                }));
+                let path = format!("/accounts/{}/adjustments", escaped(&account));
+                common.one("POST", &path, Some(order), ADJUSTMENT)
+            }
+            Self::Adjustments { account, common } => {
+                common.list(&format!("/accounts/{}/adjustments", escaped(&account)), ADJUSTMENT)
+            }
         }
     }
 }
 
 impl Common {
     /// One call that answers with one thing.
-    fn one(
+    pub(super) fn one(
         &self,
         method: &str,
         path: &str,
@@ -304,7 +356,7 @@ impl Common {
 }
 
 /// Leaves out members that are null.
-fn without_null(mut value: Value) -> Value {
+pub(super) fn without_null(mut value: Value) -> Value {
     if let Value::Object(members) = &mut value {
         members.retain(|_, member| !member.is_null());
     }
@@ -320,7 +372,7 @@ pub(super) fn escaped(part: &str) -> String {
     part.bytes().map(escape).collect()
 }
 
-fn table(columns: &[&str], items: &[Value]) {
+pub(super) fn table(columns: &[&str], items: &[Value]) {
     let rows: Vec<Vec<String>> =
         items.iter().map(|item| columns.iter().map(|column| text(&item[*column])).collect()).collect();
     let width = |place: usize| {

@@ -118,9 +118,10 @@ impl Catalog {
         }
     }
 
-    /// The segment in which reading goes on at `position`: the first that ends behind it.
+    /// The segment in which reading goes on at `position`: the first with frames that ends behind it. One without any,
+    /// whose first write was torn, has no end that a reader could come to.
     pub(super) fn segment_at(&self, position: u64) -> Option<Segment> {
-        self.segments.values().find(|segment| segment.end > position).copied()
+        self.segments.values().find(|segment| segment.end > position.max(segment.first)).copied()
     }
 
     pub(super) fn contains(&self, number: u64) -> bool {

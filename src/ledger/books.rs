@@ -8,11 +8,11 @@ use smallvec::SmallVec;
 
 use super::LedgerError;
 use super::chain::rows::{OwnedCell, RowBytes};
-use super::rows::{Cause, UpdateKind};
-use crate::access::record::{DrawEntry, GrantRecord, Outcome};
+use super::rows::{Cause, RevisedBy, UpdateKind};
+use crate::access::record::{AdjustmentRecord, DrawEntry, GrantRecord, Outcome};
 use crate::policy::compiled::Name;
 use crate::units::{
-    AccountId, DecisionId, GrantId, PolicyVersion, Price, Quantities, Seq, Timestamp, Unit, UserId,
+    AccountId, DecisionId, GrantId, OrderId, PolicyVersion, Price, Quantities, Seq, Timestamp, Unit, UserId,
 };
 
 /// A usage event with its money.
@@ -81,13 +81,15 @@ pub struct BookedMoney {
     pub excess: i64,
     /// What balances gave.
     pub charged: i64,
+    /// The part of what is not owed that operators have given back.
+    pub refunded: i64,
     /// The hash of its row.
     pub row: [u8; 32],
     /// What a correction says beside its money.
     pub correction: Option<Box<BookedCorrection>>,
 }
 
-/// What the truth about a call was.
+/// What a revision says of a call beside its money.
 #[derive(Debug)]
 pub struct BookedCorrection {
     /// Who pays.
@@ -96,6 +98,8 @@ pub struct BookedCorrection {
     pub seq: Seq,
     /// When it was told.
     pub corrected_at: Timestamp,
+    /// By whom; `None` where it cannot be read, as below.
+    pub by: Option<RevisedBy>,
     /// What became of the call; `None` where it cannot be read, as below.
     pub outcome: Option<Outcome>,
     /// The tier that it was priced in.
@@ -199,6 +203,15 @@ pub struct BookedGrant {
     pub balance: i64,
 }
 
+/// An adjustment as it was made.
+#[derive(Debug)]
+pub struct BookedAdjustment {
+    /// What its record says.
+    pub record: AdjustmentRecord,
+    /// The balance's row.
+    pub balance: i64,
+}
+
 /// A usage event and its monetization events, cell by cell as they are hashed.
 #[derive(Debug)]
 pub struct BookedCells {
@@ -232,6 +245,8 @@ pub struct Sizes {
     pub balances: u64,
     /// Grants.
     pub grants: u64,
+    /// Adjustments.
+    pub adjustments: u64,
     /// What is left of grants.
     pub remainders: u64,
     /// Records that are no usage events.
@@ -297,6 +312,10 @@ pub trait Books {
     fn updates_from(&self, account: AccountId, seq: Seq) -> Result<Vec<BookedUpdate>, LedgerError>;
     /// A grant.
     fn grant(&self, grant: GrantId) -> Result<Option<BookedGrant>, LedgerError>;
+    /// The hash of the monetization event that a record of this place adds to an earlier call.
+    fn revision_row(&self, account: AccountId, seq: Seq) -> Result<Option<[u8; 32]>, LedgerError>;
+    /// An adjustment.
+    fn adjustment(&self, order: OrderId) -> Result<Option<BookedAdjustment>, LedgerError>;
     /// The place after which everything stands that happened since an instant, of usage events and of updates.
     fn before(&self, since: Timestamp) -> Result<Extent, LedgerError>;
     /// The link of the record in this place of an account.

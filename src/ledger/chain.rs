@@ -15,7 +15,7 @@
 //! | 1 + n | the balance's name behind its length |
 //! | 8 | the record's seq |
 //! | 1 | the kind: 0 grant, 1 debit, 2 refund, 3 expiry, 4 adjustment |
-//! | 1 + 16 | the cause: 0 a decision, 1 a grant, and its id |
+//! | 1 + 16 | the cause: 0 a decision, 1 a grant, 2 an adjustment, and its id |
 //! | 1 + 16 | 1 and the grant it touches; 0 and zeros where it touches the debt |
 //! | 8 + 8 + 8 | amount, before, after, in micro-credits, two's complement |
 //! | 8 | the instant, in milliseconds since 1970 UTC |
@@ -76,7 +76,11 @@ impl Link<'_> {
         bytes.extend_from_slice(name);
         bytes.extend_from_slice(&self.seq.0.to_be_bytes());
         bytes.push(kind_byte(self.kind));
-        bytes.push(u8::from(matches!(self.cause, Cause::Grant(_))));
+        bytes.push(match self.cause {
+            Cause::Decision(_) => 0,
+            Cause::Grant(_) => 1,
+            Cause::Adjustment(_) => 2,
+        });
         bytes.extend_from_slice(self.cause.as_bytes());
         bytes.push(u8::from(self.grant.is_some()));
         bytes.extend_from_slice(&self.grant.map_or(NO_ID, |grant| *grant.as_bytes()));
@@ -101,7 +105,7 @@ const fn kind_byte(kind: UpdateKind) -> u8 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::units::DecisionId;
+    use crate::units::{DecisionId, OrderId};
 
     fn link() -> Link<'static> {
         Link {
@@ -136,6 +140,7 @@ mod tests {
             Link { kind: UpdateKind::Refund, ..link() },
             Link { cause: Cause::Decision(DecisionId::MIN), ..link() },
             Link { cause: Cause::Grant(GrantId::from_bytes([2; 16])), ..link() },
+            Link { cause: Cause::Adjustment(OrderId::from_bytes([2; 16])), ..link() },
             Link { grant: None, ..link() },
             Link { grant: Some(GrantId::MIN), ..link() },
             Link { amount: other, ..link() },

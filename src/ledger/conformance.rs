@@ -7,9 +7,11 @@ use super::rows::{Applied, Restored};
 use super::samples::Sample;
 
 mod books;
+mod corrections;
 mod directory;
 
 pub(crate) use books::*;
+pub(crate) use corrections::*;
 pub(crate) use directory::*;
 
 /// Makes a test of each behaviour. `$open` makes an empty ledger, and what must live as long as it does.
@@ -29,6 +31,8 @@ macro_rules! conformance {
             a_decision_is_booked_once_wherever_it_stands,
             a_gap_waits_and_is_filled_in_any_order,
             a_correction_is_the_next_revision_and_is_booked_once,
+            a_refund_and_another_price_are_the_next_revisions,
+            an_adjustment_changes_a_grant_or_a_debt_and_is_booked_once,
             what_does_not_add_up_is_left_out_whole,
             records_of_unknown_accounts_are_left_out,
             a_hold_books_what_it_issues_and_nothing_else,

@@ -14,7 +14,8 @@ use smallvec::SmallVec;
 use super::chain::{self, Link};
 use super::rows::{Cause, UpdateKind};
 use crate::access::record::{
-    Charge, CorrectionRecord, EndRecord, ExpiryRecord, GrantEntry, GrantRecord, OriginEntry, Record,
+    AdjustmentRecord, Charge, CorrectionRecord, EndRecord, ExpiryRecord, GrantEntry, GrantRecord,
+    OriginEntry, Record, RevisionRecord,
 };
 use crate::policy::compiled::Scope;
 use crate::units::planted::{Bug, planted};
@@ -35,6 +36,10 @@ pub enum Numbered<'a> {
     Expiry(&'a ExpiryRecord),
     /// The truth about a call that had ended without it.
     Correction(&'a CorrectionRecord),
+    /// The next revision of a call's money, ordered by an operator.
+    Revision(&'a RevisionRecord),
+    /// A balance adjusted by an operator.
+    Adjustment(&'a AdjustmentRecord),
 }
 
 /// Why a record cannot be booked.
@@ -110,6 +115,8 @@ pub fn numbered(record: &Record) -> impl Iterator<Item = Numbered<'_>> {
         Record::Expiry(expiry) => (&[][..], Some(Numbered::Expiry(expiry))),
         Record::Job(_) | Record::Made(_) => (&[][..], None),
         Record::Correction(correction) => (&[][..], Some(Numbered::Correction(correction))),
+        Record::Revision(revision) => (&[][..], Some(Numbered::Revision(revision))),
+        Record::Adjustment(adjustment) => (&[][..], Some(Numbered::Adjustment(adjustment))),
     };
     issued.iter().map(Numbered::Grant).chain(other)
 }
@@ -122,6 +129,8 @@ impl Numbered<'_> {
             Self::Grant(grant) => grant.account,
             Self::Expiry(expiry) => expiry.account,
             Self::Correction(correction) => correction.account,
+            Self::Revision(revision) => revision.correction.account,
+            Self::Adjustment(adjustment) => adjustment.account,
         }
     }
 
@@ -132,6 +141,8 @@ impl Numbered<'_> {
             Self::Grant(grant) => grant.user,
             Self::Expiry(expiry) => expiry.user,
             Self::Correction(correction) => Some(correction.user),
+            Self::Revision(revision) => Some(revision.correction.user),
+            Self::Adjustment(adjustment) => adjustment.user,
         }
     }
 
@@ -142,6 +153,8 @@ impl Numbered<'_> {
             Self::Grant(grant) => grant.seq,
             Self::Expiry(expiry) => expiry.seq,
             Self::Correction(correction) => correction.seq,
+            Self::Revision(revision) => revision.correction.seq,
+            Self::Adjustment(adjustment) => adjustment.seq,
         }
     }
 
@@ -152,6 +165,8 @@ impl Numbered<'_> {
             Self::Grant(grant) => grant.granted_at,
             Self::Expiry(expiry) => expiry.expired_at,
             Self::Correction(correction) => correction.corrected_at,
+            Self::Revision(revision) => revision.correction.corrected_at,
+            Self::Adjustment(adjustment) => adjustment.adjusted_at,
         }
     }
 
@@ -160,6 +175,8 @@ impl Numbered<'_> {
         match self {
             Self::End(end) => Cause::Decision(end.decision),
             Self::Correction(correction) => Cause::Decision(correction.decision),
+            Self::Revision(revision) => Cause::Decision(revision.correction.decision),
+            Self::Adjustment(adjustment) => Cause::Adjustment(adjustment.id),
             Self::Grant(grant) => Cause::Grant(grant.grant),
             Self::Expiry(_) => Cause::Grant(update.grant.unwrap_or(GrantId::MIN)),
         }
@@ -174,6 +191,8 @@ impl Numbered<'_> {
             Self::Grant(grant) => postcard::to_extend(grant, room),
             Self::Expiry(expiry) => postcard::to_extend(expiry, room),
             Self::Correction(correction) => postcard::to_extend(correction, room),
+            Self::Revision(revision) => postcard::to_extend(revision, room),
+            Self::Adjustment(adjustment) => postcard::to_extend(adjustment, room),
         };
         // Writing into memory has no way to fail; were it to, an empty text would only match itself.
         *scratch = written.unwrap_or_default();
@@ -193,6 +212,15 @@ pub fn plan<'a>(record: Numbered<'a>, purses: &mut Purses<'_>) -> Result<Plan<'a
             expired.collect::<Result<_, _>>()?
         }
         Numbered::Correction(correction) => correction_lines(correction, purses)?,
+        Numbered::Revision(revision) => {
+            let charge = &revision.correction.charge;
+            let within = revision.refunded.checked_add(charge.excess);
+            if within.is_none_or(|within| within > charge.forgiven) {
+                return Err(Contradiction::Sum);
+            }
+            correction_lines(&revision.correction, purses)?
+        }
+        Numbered::Adjustment(adjustment) => adjustment_lines(adjustment, purses)?,
     };
     check_range(&lines, purses)?;
     Ok(Plan { record, lines })
@@ -205,7 +233,8 @@ impl Plan<'_> {
         let counters = match self.record {
             Numbered::End(end) => &end.counters[..],
             Numbered::Correction(correction) => &correction.counters,
-            Numbered::Grant(_) | Numbered::Expiry(_) => &[],
+            Numbered::Revision(revision) => &revision.correction.counters,
+            Numbered::Grant(_) | Numbered::Expiry(_) | Numbered::Adjustment(_) => &[],
         };
         for entry in counters {
             purses.of(entry.scope).set(entry);
@@ -323,6 +352,29 @@ fn grant_lines(record: &GrantRecord, purses: &mut Purses<'_>) -> Result<Lines, C
     if !record.repaid.is_zero() {
         lines.push(line(UpdateKind::Adjustment, None, record.repaid.signed()));
         lines.push(line(UpdateKind::Adjustment, Some(record.grant), minus(record.repaid)));
+    }
+    Ok(lines)
+}
+
+/// What is added to a grant less what pays a debt, then the debt; or the debt alone.
+fn adjustment_lines(record: &AdjustmentRecord, purses: &mut Purses<'_>) -> Result<Lines, Contradiction> {
+    let of_grant = record.grant.is_some();
+    if record.amount == SignedCredits::ZERO
+        || record.repaid > record.amount.available()
+        || !(of_grant || record.repaid.is_zero())
+    {
+        return Err(Contradiction::Sum);
+    }
+    let scope = if record.user.is_some() { Scope::User } else { Scope::Account };
+    let balance = purses.of(scope).place_of(&record.balance);
+    let kind = UpdateKind::Adjustment;
+    let repaid = record.repaid.signed();
+    let rest = record.amount.checked_sub(repaid).ok_or(Contradiction::Overflow)?;
+    let mut lines = Lines::new();
+    for (grant, amount) in [(record.grant, rest), (None, repaid)] {
+        if amount != SignedCredits::ZERO {
+            join(&mut lines, Line { scope, balance, kind, grant, amount })?;
+        }
     }
     Ok(lines)
 }

@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use super::LedgerError;
 use super::books::Books;
-use super::rows::{BlockRow, Cause, DecisionRow, UpdateKind};
-use crate::access::record::{DrawEntry, GrantRecord, Outcome};
+use super::rows::{BlockRow, Cause, DecisionRow, RevisedBy, UpdateKind};
+use crate::access::record::{AdjustmentRecord, DrawEntry, GrantRecord, Outcome};
 use crate::policy::compiled::Name;
 use crate::units::{
     AccountId, DecisionId, GrantId, PolicyVersion, Price, Quantities, Seq, Timestamp, Unit, UserId,
@@ -37,6 +37,8 @@ pub enum EntryKind {
     Correction(Box<RecordedCall>, Box<Replaced>),
     /// A grant.
     Grant(GrantRecord),
+    /// An adjustment.
+    Adjustment(AdjustmentRecord),
     /// Any other record, by the word for its kind.
     Other(String),
     /// Nothing but balance updates.
@@ -54,6 +56,8 @@ pub struct RecordedCall {
     pub feature: Name,
     /// The account's plan then.
     pub plan: Name,
+    /// The policy that decided.
+    pub decided_by: PolicyVersion,
     /// The model as the request named it.
     pub model: Arc<str>,
     /// The size of the video.
@@ -77,7 +81,7 @@ pub struct RecordedCall {
 }
 
 /// A monetization event, in micro-credits.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct RecordedMoney {
     /// The policy that priced.
     pub policy: PolicyVersion,
@@ -93,17 +97,21 @@ pub struct RecordedMoney {
     pub excess: i64,
     /// What balances gave.
     pub charged: i64,
+    /// The part of what is not owed that operators have given back.
+    pub refunded: i64,
 }
 
-/// What a correction took the place of.
+/// What a revision took the place of.
 #[derive(Debug)]
 pub struct Replaced {
-    /// When that was booked.
+    /// Who said so.
+    pub by: RevisedBy,
+    /// When the call was settled before; a refund settles nothing.
     pub at: Timestamp,
     /// Where it was drawn from.
     pub draws: Vec<DrawEntry>,
-    /// What it forgave within policy, in micro-credits.
-    pub forgiven: u64,
+    /// Its monetization event.
+    pub money: RecordedMoney,
 }
 
 /// A balance update.

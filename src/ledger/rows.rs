@@ -9,8 +9,8 @@ use crate::access::reason::Block;
 use crate::access::record::{Charge, CounterEntry, DrawEntry, Grade, GrantOrigin, MadeVideo, Outcome};
 use crate::policy::compiled::Name;
 use crate::units::{
-    AccountId, Credits, DecisionId, GrantId, KeyId, PolicyVersion, Price, Quantities, Seq, SignedCredits,
-    Timestamp, Unit, UserId,
+    AccountId, Credits, DecisionId, GrantId, KeyId, OrderId, PolicyVersion, Price, Quantities, Seq,
+    SignedCredits, Timestamp, Unit, UserId,
 };
 
 /// How many rows to tell at most.
@@ -209,6 +209,8 @@ pub enum Cause {
     Decision(DecisionId),
     /// This grant: that it was given, or that its time ran out.
     Grant(GrantId),
+    /// This adjustment.
+    Adjustment(OrderId),
 }
 
 impl Cause {
@@ -217,6 +219,7 @@ impl Cause {
         match self {
             Self::Decision(_) => "decision",
             Self::Grant(_) => "grant",
+            Self::Adjustment(_) => "adjustment",
         }
     }
 
@@ -225,6 +228,7 @@ impl Cause {
         match self {
             Self::Decision(decision) => decision.as_bytes(),
             Self::Grant(grant) => grant.as_bytes(),
+            Self::Adjustment(order) => order.as_bytes(),
         }
     }
 }
@@ -234,6 +238,7 @@ impl fmt::Display for Cause {
         match self {
             Self::Decision(decision) => decision.fmt(f),
             Self::Grant(grant) => grant.fmt(f),
+            Self::Adjustment(order) => order.fmt(f),
         }
     }
 }
@@ -265,8 +270,14 @@ pub struct DecisionRow {
     pub held_at: Timestamp,
     /// When it ended.
     pub ended_at: Timestamp,
-    /// Of its money, the one that counts: 1, or more where a truth has come after its end. What follows is as of it.
+    /// Of its money, the one that counts: 1, or more where it was corrected. What follows is as of it.
     pub revision: u32,
+    /// The policy that priced it.
+    pub priced_by: PolicyVersion,
+    /// When its money was settled: at its end, by a later truth or by another price; a refund settles nothing.
+    pub settled_at: Timestamp,
+    /// Why there is such a revision; none for the first.
+    pub revised: Option<RevisedRow>,
     /// What became of it.
     pub outcome: Outcome,
     /// How sure the quantities are.
@@ -287,6 +298,65 @@ pub struct DecisionRow {
     pub draws: Vec<DrawEntry>,
     /// The money.
     pub charge: Charge,
+    /// The part of what it forgives that operators have given back.
+    pub refunded: Credits,
+}
+
+/// Why the money of a call became another.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RevisedRow {
+    /// When.
+    pub at: Timestamp,
+    /// Who said so.
+    pub by: RevisedBy,
+    /// What the operator wrote about it; nobody wrote about a truth.
+    pub reason: Option<Arc<str>>,
+}
+
+/// Who said that the money of a call is another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RevisedBy {
+    /// The upstream, after the deadline.
+    Truth,
+    /// An operator, who gave a part back.
+    Refund,
+    /// An operator, who priced it anew.
+    Rerate,
+}
+
+impl RevisedBy {
+    /// The word for it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Truth => "truth",
+            Self::Refund => "refund",
+            Self::Rerate => "rerate",
+        }
+    }
+}
+
+/// A refund that was made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RefundRow {
+    /// What makes it the same.
+    pub id: OrderId,
+    /// Who was paid back.
+    pub account: AccountId,
+    /// The call.
+    pub decision: DecisionId,
+    /// The revision of its money.
+    pub revision: u32,
+    /// How much was given back.
+    pub amount: Credits,
+    /// What is charged since then.
+    pub charged: Credits,
+    /// When.
+    pub refunded_at: Timestamp,
+    /// What the operator made it the same by.
+    pub idempotency_key: Arc<str>,
+    /// What the operator wrote about it.
+    pub reason: Arc<str>,
 }
 
 /// Whose a thing made upstream is.

@@ -19,12 +19,12 @@ use async_trait::async_trait;
 use tokio::sync::mpsc;
 
 use super::rows::{
-    AccountRow, Applied, BalanceUpdateRow, BlockRow, DecisionRow, GrantRow, KeyRow, Owner, Page, Restored,
-    UserRow, VideosFrom,
+    AccountRow, Applied, BalanceUpdateRow, BlockRow, DecisionRow, GrantRow, KeyRow, Owner, Page, RefundRow,
+    Restored, UserRow, VideosFrom,
 };
 use super::{Ledger, LedgerError};
-use crate::access::record::{JobRecord, Record};
-use crate::units::{AccountId, DecisionId, GrantId, KeyId, PolicyVersion, Timestamp, UserId};
+use crate::access::record::{AdjustmentRecord, JobRecord, Record};
+use crate::units::{AccountId, DecisionId, GrantId, KeyId, OrderId, PolicyVersion, Timestamp, UserId};
 use readers::Readers;
 use writer::Writer;
 
@@ -179,6 +179,18 @@ impl Ledger for SqliteLedger {
         page: Page,
     ) -> Result<Vec<BalanceUpdateRow>, LedgerError> {
         self.readers.run(move |connection| history::balance_updates(connection, account, before, page)).await
+    }
+
+    async fn adjustment(&self, order: OrderId) -> Result<Option<AdjustmentRecord>, LedgerError> {
+        self.readers.run(move |connection| history::adjustment(connection, order)).await
+    }
+
+    async fn adjustments(&self, account: AccountId) -> Result<Vec<AdjustmentRecord>, LedgerError> {
+        self.readers.run(move |connection| history::adjustments(connection, account)).await
+    }
+
+    async fn refund(&self, order: OrderId) -> Result<Option<RefundRow>, LedgerError> {
+        self.readers.run(move |connection| history::refund(connection, order)).await
     }
 
     async fn decision(&self, decision: DecisionId) -> Result<Option<DecisionRow>, LedgerError> {

@@ -4,23 +4,29 @@
 //! The lock is held for a microsecond or two and never across an await. Open holds are listed beside the accounts, so
 //! that the sweeper looks at what is in flight and not at everybody.
 
+mod orders;
 mod recover;
 mod sweep;
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashSet};
+use std::collections::{BinaryHeap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 
-use super::{Corrected, Explained, ExplainedAllow, InFlight, Meter, MeterError, MeterStats, Swept, Verdict};
-use crate::access::record::{EndRecord, Ending, GrantRecord, JobRecord, Record};
-use crate::access::{Account, Ask, Demand, Extended, GrantOrder, NoSuchHold, Prior, Standing, TooMuch};
+use super::{
+    Adjusting, Explained, ExplainedAllow, InFlight, Meter, MeterError, MeterStats, Revised, Swept, Verdict,
+};
+use crate::access::record::{CorrectionRecord, EndRecord, Ending, GrantRecord, JobRecord, Record};
+use crate::access::{
+    Account, AdjustmentOrder, Ask, Demand, Extended, GrantOrder, NoSuchHold, Prior, Revision, Standing,
+    TooMuch, Unrevisable,
+};
 use crate::journal::{AppendError, Frame, Journal, Tag, Ticket};
 use crate::policy::compiled::{FeatureIndex, PlanIndex, Policy};
 use crate::units::planted::{Bug, planted};
 use crate::units::time::Clock;
-use crate::units::{AccountId, DecisionId, GrantId, IdMap, Timestamp, UserId};
+use crate::units::{AccountId, DecisionId, GrantId, IdMap, OrderId, Timestamp, UserId};
 
 pub use recover::{RecoverError, Recovered, Restoring};
 
@@ -40,9 +46,12 @@ struct Live {
     expiries: Mutex<BinaryHeap<Reverse<(Timestamp, AccountId)>>>,
     /// Grants that are on their way to the books: what makes `grant` idempotent until the books do.
     pending_grants: Mutex<HashSet<GrantId>>,
-    /// Calls that were corrected by this process, or in what its journal had: one correction each. Few, since only
-    /// what outlives its deadline is corrected.
-    corrected: Mutex<HashSet<DecisionId>>,
+    /// Adjustments and refunds on their way to the books, likewise.
+    pending_orders: Mutex<HashSet<OrderId>>,
+    /// The newest revision of calls that were revised by this process, or in what its journal had: each number is given
+    /// once, whatever the caller has read of the books. Kept for as long as the process lives: what is revised is few,
+    /// and a million of them take 40 MB.
+    revised: Mutex<HashMap<DecisionId, u32>>,
     clock: Clock,
 }
 
@@ -58,7 +67,8 @@ impl Live {
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
             expiries: Mutex::default(),
             pending_grants: Mutex::default(),
-            corrected: Mutex::default(),
+            pending_orders: Mutex::default(),
+            revised: Mutex::default(),
             clock,
         }
     }
@@ -80,11 +90,6 @@ impl Live {
 }
 
 impl MemoryMeter {
-    /// Forgets that a grant is on its way: the books have it.
-    pub fn booked(&self, grant: GrantId) {
-        lock(&self.live.pending_grants).remove(&grant);
-    }
-
     /// Hands a record to the journal. Called under the account's lock, which makes file order the order of `seq`.
     fn journal(&self, record: &Record) -> Result<Ticket, AppendError> {
         let (tag, id) = match record {
@@ -92,9 +97,12 @@ impl MemoryMeter {
             // Kept with the hold's own frame for as long as that is open.
             Record::Job(job) => (Tag::Hold, *job.decision.as_bytes()),
             Record::End(end) => (Tag::End, *end.decision.as_bytes()),
-            Record::Grant(_) | Record::Expiry(_) | Record::Correction(_) | Record::Made(_) => {
-                (Tag::Other, [0; 16])
-            }
+            Record::Grant(_)
+            | Record::Expiry(_)
+            | Record::Correction(_)
+            | Record::Made(_)
+            | Record::Revision(_)
+            | Record::Adjustment(_) => (Tag::Other, [0; 16]),
         };
         // Serialising values made of numbers, strings and lists into memory cannot fail.
         let bytes = postcard::to_extend(record, Vec::with_capacity(RECORD_BYTES)).unwrap_or_default();
@@ -222,27 +230,24 @@ impl Meter for MemoryMeter {
         self.end(&mut account, decision, used, ending, self.live.clock.now())
     }
 
-    async fn correct(
+    async fn revise(&self, id: AccountId, prior: Prior, revision: Revision) -> Result<Revised, MeterError> {
+        self.revise_now(id, &prior, revision)
+    }
+
+    async fn rehearse(
         &self,
         id: AccountId,
-        prior: Prior,
-        used: Demand,
-        ending: Ending,
-    ) -> Result<Corrected, MeterError> {
-        let account = self.live.account(id);
-        let mut account = lock(&account);
-        if lock(&self.live.corrected).contains(&prior.decision) && !planted(Bug::RefundTwice) {
-            return Ok(Corrected::Already);
-        }
-        let correction = match account.correct(&prior, used, ending, self.live.clock.now()) {
-            Ok(correction) => correction,
-            Err(why) => return Ok(Corrected::Not(why)),
-        };
-        lock(&self.live.corrected).insert(prior.decision);
-        self.live.watch_expiry(&account);
-        let record = Record::Correction(correction.clone());
-        let ticket = self.journal(&record).map_err(MeterError::Journal)?;
-        Ok(Corrected::Now(correction, ticket))
+        revisions: Vec<(Prior, Revision)>,
+    ) -> Result<Vec<Result<CorrectionRecord, Unrevisable>>, MeterError> {
+        Ok(self.rehearse_now(id, revisions))
+    }
+
+    async fn adjust(&self, id: AccountId, order: AdjustmentOrder) -> Result<Adjusting, MeterError> {
+        self.adjust_now(id, &order)
+    }
+
+    async fn is_ordered(&self, order: OrderId) -> Result<bool, MeterError> {
+        Ok(lock(&self.live.pending_orders).contains(&order))
     }
 
     async fn grant(

@@ -16,6 +16,7 @@ use crate::access::{Demand, Terms};
 use crate::policy::compiled::Name;
 use crate::policy::prices::TierFit;
 use crate::units::Quantities;
+use crate::units::planted::{Bug, planted};
 
 /// How the gateway saw a call end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,7 +81,8 @@ impl Facts<'_> {
         };
         let quantities = told.unwrap_or_else(|| self.seen());
         let ending = self.ending(outcome(terminal, cause), grade);
-        match self.terms.priced(quantities, ending.tier.as_deref()) {
+        let tier = if planted(Bug::TierIgnored) { &self.terms.tier } else { &ending.tier };
+        match self.terms.priced(quantities, tier.as_deref()) {
             Ok((demand, TierFit::Unlisted)) if grade == Grade::Exact => {
                 (demand, Ending { grade: Grade::Estimated, ..ending })
             }

@@ -334,6 +334,25 @@ impl Policy {
         u16::try_from(place).ok().map(FeatureIndex)
     }
 
+    /// The most that may be owed on a balance: debt stands on the last balance layer of a waterfall, up to what the
+    /// feature's overage lends.
+    pub fn lent_on(&self, balance: &str) -> Credits {
+        let mut most = Credits::ZERO;
+        for plan in &self.plans {
+            for (feature, waterfall) in self.features.iter().zip(&plan.waterfalls) {
+                let layers = waterfall.iter().flat_map(|waterfall| waterfall.layers.iter().rev());
+                let mut balances = layers.filter_map(|layer| match layer.source {
+                    Source::Balance(index) => Some(&self[index]),
+                    Source::Window(_) => None,
+                });
+                if balances.next().is_some_and(|last| &*last.name == balance) {
+                    most = most.max(feature.overage.debt);
+                }
+            }
+        }
+        most
+    }
+
     /// The balance of this name.
     pub fn balance(&self, name: &str) -> Option<BalanceIndex> {
         let place = self.balances.iter().position(|balance| &*balance.name == name)?;

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use crate::units::credits::MICROS_PER_CREDIT;
+use crate::units::planted::{Bug, planted};
 use crate::units::price::PriceOverflow;
 use crate::units::{Decimal, Price, Quantities};
 
@@ -149,6 +150,9 @@ impl PriceRow {
         };
         if let Some((_, factor)) = self.tiers.iter().find(|(name, _)| &**name == tier) {
             return (*factor, TierFit::Listed);
+        }
+        if planted(Bug::UnlistedTierAtOne) {
+            return (Decimal::ONE, TierFit::Unlisted);
         }
         let highest = self.tiers.iter().map(|(_, factor)| *factor).max().unwrap_or(Decimal::ONE);
         (highest.max(Decimal::ONE), TierFit::Unlisted)

@@ -63,6 +63,27 @@ pub struct EndView {
     pub draws: Vec<DrawView>,
     /// The money of it: `gross = covered + forgiven + charged`.
     pub charge: ChargeView,
+    /// That it was corrected since; use, draws and charge are as corrected.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub corrected: Option<CorrectedView>,
+}
+
+/// A correction of a charge.
+#[derive(Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+pub struct CorrectedView {
+    /// The newest revision of the charge; that of the end is 1.
+    pub revision: u32,
+    /// When, RFC 3339.
+    pub at: String,
+    /// `truth`, which came late; `refund`; or `rerate`, by another price.
+    pub by: &'static str,
+    /// What was given back so far, a part of `forgiven`.
+    pub refunded: String,
+    /// The policy that prices it.
+    pub priced_by: String,
+    /// What the operator wrote about it, for operators.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
 }
 
 /// Quantities of a call.
@@ -179,6 +200,14 @@ impl DecisionView {
                 forgiven: row.charge.forgiven.to_string(),
                 charged: row.charge.charged.to_string(),
             },
+            corrected: row.revised.as_ref().map(|revised| CorrectedView {
+                revision: row.revision,
+                at: revised.at.to_string(),
+                by: revised.by.as_str(),
+                refunded: row.refunded.to_string(),
+                priced_by: row.priced_by.to_string(),
+                reason: None,
+            }),
         };
         Self {
             policy: Some(row.policy.to_string()),
@@ -191,6 +220,15 @@ impl DecisionView {
                 &row.estimate,
             )
         }
+    }
+
+    /// A decision as it is booked, with what operators alone may read.
+    pub fn ended_for_operators(row: &DecisionRow) -> Self {
+        let mut view = Self::ended(row);
+        if let Some(corrected) = view.end.as_mut().and_then(|end| end.corrected.as_mut()) {
+            corrected.reason = row.revised.as_ref().and_then(|it| it.reason.as_deref()).map(str::to_owned);
+        }
+        view
     }
 
     /// A block as it was logged.

@@ -45,7 +45,11 @@ pub fn describe() {
         "Questions to the upstream for a job, by what came of them."
     );
     describe_counter!("overfall_jobs_ended_total", "Jobs whose end was learnt, by kind and outcome.");
-    describe_counter!("overfall_corrections_total", "Ends by a deadline that a later truth has corrected.");
+    describe_counter!(
+        "overfall_corrections_total",
+        "Revisions of the money of ended calls, by what made them: truth, refund, rerate."
+    );
+    describe_counter!("overfall_adjustments_total", "Balances that an operator adjusted.");
     describe_gauge!("overfall_meter_accounts", "Accounts with live state in memory.");
     describe_gauge!("overfall_meter_holds", "Holds open in the meter.");
 }

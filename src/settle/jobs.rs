@@ -35,7 +35,8 @@ use crate::observe::Observed;
 use crate::units::time::Clock;
 use crate::units::{Span, Timestamp};
 
-pub use late::{LATE_FOR, LATE_MAX, Truths};
+pub use super::truths::Truths;
+pub use late::{LATE_FOR, LATE_MAX};
 use turns::Turns;
 pub use watch::Pace;
 

@@ -15,8 +15,9 @@ use crate::access::record::Record;
 use crate::journal::{Entry, Journal, Position, Reader};
 use crate::ledger::rows::Applied;
 use crate::ledger::{Ledger, LedgerError};
+use crate::meter::Booked;
+use crate::units::AccountId;
 use crate::units::planted::{Bug, planted};
-use crate::units::{AccountId, GrantId};
 
 const BATCH_RECORDS: usize = 1000;
 const BATCH_BYTES: usize = 4 << 20;
@@ -30,7 +31,7 @@ const GATHER: Duration = Duration::from_millis(25);
 pub struct Settler {
     journal: Arc<Journal>,
     ledger: Arc<dyn Ledger>,
-    booked: Box<dyn Fn(GrantId) + Send + Sync>,
+    booked: Box<dyn Fn(Booked) + Send + Sync>,
     stats: Arc<SettlerStats>,
     /// Behind the last record that was given to the ledger.
     settled: Position,
@@ -73,11 +74,11 @@ enum SettleError {
 }
 
 impl Settler {
-    /// A worker between a journal and a ledger; `booked` is told of every grant that the books have.
+    /// A worker between a journal and a ledger; `booked` is told of every grant and order that the books have.
     pub fn new(
         journal: Arc<Journal>,
         ledger: Arc<dyn Ledger>,
-        booked: impl Fn(GrantId) + Send + Sync + 'static,
+        booked: impl Fn(Booked) + Send + Sync + 'static,
     ) -> Self {
         Self {
             journal,
@@ -160,7 +161,7 @@ impl Settler {
         if planted(Bug::OrderSwapped) {
             records.reverse();
         }
-        let grants = grants_of(&records);
+        let ordered = ordered_in(&records);
         let earlier: Vec<Record> = self.waiting.values().flatten().cloned().collect();
         let candidates = earlier.iter().cloned().chain(records).collect();
         if planted(Bug::JournalTrimmedEarly) {
@@ -173,8 +174,8 @@ impl Settler {
             self.keep_waiting(earlier.into_iter().chain(decode(&batch)?), &applied);
         }
         self.waiting_since = if self.waiting.is_empty() { None } else { self.waiting_since.or(first) };
-        for grant in grants {
-            (self.booked)(grant);
+        for booked in ordered {
+            (self.booked)(booked);
         }
         self.settled = end;
         self.stats.position.store(end.value(), Ordering::Release);
@@ -211,11 +212,22 @@ fn decode(batch: &[Entry]) -> Result<Vec<Record>, SettleError> {
     batch.iter().map(|frame| postcard::from_bytes(&frame.payload).map_err(SettleError::Unreadable)).collect()
 }
 
-fn grants_of(records: &[Record]) -> Vec<GrantId> {
-    let grants = records.iter().flat_map(|record| match record {
-        Record::Grant(grant) => std::slice::from_ref(grant),
-        Record::Hold(hold) => &hold.issued,
-        Record::End(_) | Record::Expiry(_) | Record::Job(_) | Record::Correction(_) | Record::Made(_) => &[],
-    });
-    grants.map(|grant| grant.grant).collect()
+/// What callers may ask about while it is on its way.
+fn ordered_in(records: &[Record]) -> Vec<Booked> {
+    let mut ordered = Vec::new();
+    for record in records {
+        match record {
+            Record::Grant(grant) => ordered.push(Booked::Grant(grant.grant)),
+            Record::Hold(hold) => {
+                ordered.extend(hold.issued.iter().map(|grant| Booked::Grant(grant.grant)));
+            }
+            Record::Revision(revision) => {
+                ordered.extend(revision.order.key().map(|(id, _)| Booked::Order(id)));
+            }
+            Record::Adjustment(adjustment) => ordered.push(Booked::Order(adjustment.id)),
+            Record::End(_) | Record::Expiry(_) | Record::Job(_) | Record::Correction(_) | Record::Made(_) => {
+            }
+        }
+    }
+    ordered
 }

@@ -1,19 +1,13 @@
 //! What each step does to the world.
 
-use rand::rngs::StdRng;
-use rand::seq::SliceRandom;
-use rand::{Rng, SeedableRng};
-use serde_json::json;
-
 use super::auditor::{Grant, Made, Owner, Source, Use, Violation};
 use super::node::{USERS, account_id, account_of, at_once, user_id};
 use super::plan::{Step, Verb};
-use super::rules::{Balance, CREDIT, Feature, INCLUDED_MS};
+use super::rules::{Balance, CREDIT, Feature, INCLUDED_MS, Tier};
 use super::upstream::Answer;
-use super::world::{InHand, Job, Stage, World, quantities, takes};
-use crate::access::record::{GrantOrigin, JobKind, JobRecord, Record, Resource};
+use super::world::{InHand, Stage, World, quantities, takes};
+use crate::access::record::GrantOrigin;
 use crate::access::{Extended, GrantOrder};
-use crate::journal::Position;
 use crate::journal::tests::disk::Cut;
 use crate::ledger::Ledger;
 use crate::meter::{Meter, MeterError};
@@ -21,8 +15,8 @@ use crate::observe::Observer;
 use crate::policy::compiled::CounterKey;
 use crate::units::{Credits, DecisionId, GrantId, Span, Timestamp};
 
-/// How long a job lives.
-const JOB_MS: i64 = 300_007;
+mod books;
+mod jobs;
 
 impl World {
     /// Takes one step.
@@ -44,6 +38,7 @@ impl World {
             }
             Verb::Reload => {
                 self.in_force = 1 - self.in_force;
+                self.tally.count("policies");
                 self.tell(&format!("policy {} is in force", self.in_force));
                 Ok(())
             }
@@ -54,38 +49,41 @@ impl World {
             Verb::Contradict => self.act_contradict(a),
             Verb::LedgerFails => {
                 self.node.ledger.fail_next(a % 2 == 0);
-                self.fault("the ledger fails once");
+                self.fault("failing ledger");
                 Ok(())
             }
             Verb::SyncFails => {
                 self.disk.fail_syncs(a % 3 + 1);
-                self.fault("the disk fails to sync");
+                self.fault("failing sync");
                 Ok(())
             }
             Verb::WriteFails => {
                 self.disk.fail_writes(a % 3 + 1);
-                self.fault("the disk fails to write");
+                self.fault("failing write");
                 Ok(())
             }
             Verb::Fill => {
                 self.disk.limit(Some(self.disk.used_bytes()));
-                self.fault("the disk is full");
+                self.fault("full disk");
                 Ok(())
             }
             Verb::Empty => {
                 self.disk.limit(None);
                 Ok(())
             }
-            Verb::Crash => self.crash(match a % 5 {
-                0 => Cut::KeepsAll,
-                1 => Cut::LosesAll,
-                _ => Cut::Tears { seed: u64::from(b) },
-            }),
+            Verb::Crash => {
+                let cut = match a % 5 {
+                    0 => Cut::KeepsAll,
+                    1 => Cut::LosesAll,
+                    _ => Cut::Tears { seed: u64::from(b) },
+                };
+                self.crash(cut, c.is_multiple_of(2))
+            }
         }
     }
 
-    fn fault(&mut self, what: &str) {
-        self.tally.faults += 1;
+    pub(super) fn fault(&mut self, what: &'static str) {
+        self.tally.fault(what);
         self.tell(what);
     }
 
@@ -96,7 +94,7 @@ impl World {
             return self.ask(user, Feature::Sora, Use { seconds, ..Use::default() });
         }
         let (input, output) = (u64::from(b % 9), u64::from(b / 9 % 11 + 1));
-        self.ask(user, Feature::Codex, Use { input, output, seconds: 0 })
+        self.ask(user, Feature::Codex, Use { input, output, seconds: 0, tier: Tier::any(c / 4) })
     }
 
     fn act_ask_again(&mut self, a: u32) -> Result<(), Violation> {
@@ -105,6 +103,7 @@ impl World {
         if !known.open {
             return Ok(());
         }
+        self.tally.fault("repeated request");
         match at_once(self.node.meter.hold(account_id(known.account), call.ask.clone())) {
             Ok(crate::meter::Verdict::Allow(held, _)) if takes(&held.draws) == known.takes => Ok(()),
             other => Err(format!("I1: asked again, {other:?} and not {:?}", known.takes)),
@@ -123,7 +122,8 @@ impl World {
             };
         }
         let pieces = u64::from(c % 8);
-        let truth = Use { input: u64::from(c / 8 % 11), output: u64::from(c / 88 % 17), seconds: 0 };
+        let (input, output) = (u64::from(c / 8 % 11), u64::from(c / 88 % 17));
+        let truth = Use { input, output, seconds: 0, tier: Tier::any(c / 1496) };
         let answer = match b % 14 {
             0..=5 => Answer::Told(truth),
             6 => Answer::Untold,
@@ -144,38 +144,13 @@ impl World {
 
     fn answer(&mut self, call: &InHand, answer: Answer, pieces: u64) -> Result<(), Violation> {
         let estimate = self.auditor.state.calls[&call.id].estimate;
+        if let Some(fault) = answer.fault() {
+            self.tally.fault(fault);
+        }
         let worth = answer.worth(estimate, pieces);
         let (observer, status, cause) = answer.pass(&resource_of(call.id), pieces);
         let observed = observer.map(Observer::end);
         self.end(call, cause, observed.as_ref(), status, Some(worth))
-    }
-
-    fn begin_job(&mut self, call: &InHand, made: Made) -> Result<(), Violation> {
-        let known = &self.auditor.state.calls[&call.id];
-        let (user, open, now) = (known.user, known.open, self.now());
-        let resource = resource_of(call.id);
-        let job = JobRecord {
-            decision: call.ask.decision,
-            account: account_id(account_of(user)),
-            user: user_id(user),
-            kind: if made == Made::Video { JobKind::Video } else { JobKind::Response },
-            resource: Resource { id: resource.as_str().into(), upstream: None },
-            began_at: Timestamp::from_ms(now),
-            expires_at: Timestamp::from_ms(now + JOB_MS),
-        };
-        let written = match at_once(self.node.jobs.begin(job)) {
-            Ok(ticket) if open => {
-                self.awaited.push((self.auditor.frames() + 1, ticket));
-                true
-            }
-            Err(MeterError::Journal(_)) if open => false,
-            Err(MeterError::NoSuchHold) if !open => return Ok(()),
-            other => return Err(format!("I9: open: {open}, and as a job: {other:?}")),
-        };
-        self.tell(&format!("{} becomes a job", hex::encode(&call.id[12..])));
-        self.auditor.became_job(call.id, made, now + JOB_MS, written);
-        self.jobs.push(Job { id: call.id, resource });
-        Ok(())
     }
 
     fn act_extend(&mut self, a: u32, b: u32) -> Result<(), Violation> {
@@ -222,6 +197,7 @@ impl World {
         let ended = self.auditor.state.calls.values().filter(|call| !call.open);
         let ended: Vec<_> = ended.map(|call| (call.account, call.id)).collect();
         let Some((account, id)) = pick(&ended, a) else { return Ok(()) };
+        self.tally.fault("second end");
         let ending = crate::access::record::Ending::not_sent();
         let decision = DecisionId::from_bytes(*id);
         match at_once(self.node.meter.void(account_id(*account), decision, ending)) {
@@ -255,6 +231,7 @@ impl World {
 
     fn act_grant_again(&mut self, a: u32) -> Result<(), Violation> {
         let Some(grant) = pick(&self.orders, a).cloned() else { return Ok(()) };
+        self.tally.fault("repeated order");
         self.order(grant)
     }
 
@@ -290,58 +267,6 @@ impl World {
         }
     }
 
-    fn act_learn(&mut self, a: u32, b: u32, c: u32) -> Result<(), Violation> {
-        let Some(job) = pick(&self.jobs, a) else { return Ok(()) };
-        let (id, resource) = (job.id, job.resource.clone());
-        let Some(call) = self.auditor.state.calls.get(&id).cloned() else { return Ok(()) };
-        let video = call.feature == Feature::Sora;
-        let truth = Use { input: u64::from(c % 12), output: u64::from(c / 12 % 15), seconds: 0 };
-        let (kind, object, used, outcome) = match (video, b % 4) {
-            (true, 0) => {
-                (JobKind::Video, json!({"id": resource, "status": "failed"}), Use::default(), "failed")
-            }
-            (true, _) => {
-                let seconds = call.estimate.seconds.min(u64::from(c % 6 + 1));
-                let object = json!({"id": resource, "status": "completed", "seconds": seconds.to_string()});
-                (JobKind::Video, object, Use { seconds, ..Use::default() }, "completed")
-            }
-            (false, _) => {
-                let usage = json!({"input_tokens": truth.input, "output_tokens": truth.output});
-                let object = json!({"id": resource, "status": "completed", "usage": usage});
-                (JobKind::Response, object, truth, "completed")
-            }
-        };
-        let next = self.node.journal.stats().next;
-        let learnt = at_once(self.node.jobs.learn(kind, &object)).map_err(|error| format!("{error:?}"))?;
-        let now = self.now();
-        let told = self.node.journal.stats().next > next;
-        self.tell(&format!("{resource} is {outcome} with {used:?}: {told}"));
-        if told && call.open {
-            self.auditor.ended(id, Some(used), outcome, now);
-        } else if told {
-            let late = call.outcome == "expired" && !call.corrected;
-            if !late || self.auditor.corrected(id, used, now).is_none() {
-                return Err(format!("I9: {resource} is corrected, though {}", call.outcome));
-            }
-            self.tally.corrections += 1;
-            self.learn_again(kind, &object)?;
-        } else if call.open && call.job.is_some() {
-            return Err(format!("I9: nothing is learnt of {resource}"));
-        }
-        self.awaited.extend(learnt.map(|ticket| (self.auditor.frames(), ticket)));
-        Ok(())
-    }
-
-    /// I9: there is no second correction, though the books do not know of the first yet.
-    fn learn_again(&mut self, kind: JobKind, object: &serde_json::Value) -> Result<(), Violation> {
-        let failed = |error: &dyn std::fmt::Debug| format!("{error:?}");
-        at_once(self.node.jobs.find_late()).map_err(|error| failed(&error))?;
-        match at_once(self.node.jobs.learn(kind, object)) {
-            Ok(None) => Ok(()),
-            other => Err(format!("I9: a second correction: {other:?}")),
-        }
-    }
-
     fn act_pass(&mut self, a: u32, b: u32) -> Result<(), Violation> {
         if !self.auditor.due(self.now()).is_empty() {
             self.sweep()?;
@@ -349,7 +274,11 @@ impl World {
         let longest = [2_000, 20_000, 100_000, 400_000, 1_500_000][b as usize % 5];
         let until = self.now() + i64::from(a % longest) + 1;
         self.pass(until)?;
-        if a.is_multiple_of(3) { Ok(()) } else { self.sweep() }
+        if a.is_multiple_of(3) {
+            self.tally.fault("late sweep");
+            return Ok(());
+        }
+        self.sweep()
     }
 
     /// Lets time pass, with the sweeper at each deadline; it may be late at the last one.
@@ -396,55 +325,10 @@ impl World {
     }
 
     pub(super) fn act_write(&mut self) -> Result<(), Violation> {
+        let well = self.disk.is_well();
         self.node.writer.step();
+        self.wrote(well);
         self.poll()
-    }
-
-    fn act_settle(&mut self) -> Result<(), Violation> {
-        let _failed = at_once(self.node.settler.turn(&mut self.node.reader));
-        self.check_books().map(drop)
-    }
-
-    /// What the journal still has, and the ledger may have.
-    fn durable(&self) -> Result<Vec<Record>, Violation> {
-        let batch = self.node.journal.reader(Position::START).next_batch(10_000, usize::MAX);
-        let batch = batch.map_err(|error| format!("I10: {error:?}"))?;
-        let read = |entry: &crate::journal::Entry| postcard::from_bytes(&entry.payload);
-        batch.iter().map(read).collect::<Result<_, _>>().map_err(|error| format!("I10: {error}"))
-    }
-
-    /// I7: in any order, as often as may be.
-    fn act_redeliver(&mut self, a: u32, b: u32) -> Result<(), Violation> {
-        let mut records = self.durable()?;
-        let mut random = StdRng::seed_from_u64(u64::from(b));
-        records.shuffle(&mut random);
-        records.truncate(random.random_range(0..=records.len().min(a as usize % 40)));
-        self.tell(&format!("{} records are brought again", records.len()));
-        match at_once(self.node.ledger.apply(records)) {
-            Ok(applied) if !applied.conflicts.is_empty() => Err(format!("I7: {applied:?}")),
-            _ => self.check_books().map(drop),
-        }
-    }
-
-    /// I7: other content in a place that is taken changes nothing.
-    fn act_contradict(&mut self, a: u32) -> Result<(), Violation> {
-        let heads = self.check_books()?;
-        let booked = self.durable()?.into_iter().filter_map(|record| match record {
-            Record::End(end) => Some(end),
-            _ => None,
-        });
-        let is_booked = |end: &crate::access::record::EndRecord| {
-            (0..).zip(&heads).any(|(account, head)| end.account == account_id(account) && end.seq.0 <= *head)
-        };
-        let booked: Vec<_> = booked.filter(|end| is_booked(end)).collect();
-        let Some(mut end) = pick(&booked, a).cloned() else { return Ok(()) };
-        end.model = "another".into();
-        self.tell("other content is brought");
-        match at_once(self.node.ledger.apply(vec![Record::End(end)])) {
-            Ok(applied) if applied.conflicts.len() == 1 => self.check_books().map(drop),
-            Ok(applied) => Err(format!("I7: other content is {applied:?}")),
-            Err(_) => Ok(()),
-        }
     }
 }
 

@@ -8,9 +8,13 @@
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use super::rules::{Balance, Feature, LAUNCH_MS, RULES, Rules};
+use super::rules::{Balance, Feature, Tier};
 
+mod cap;
+mod verdict;
 mod walk;
+
+pub(super) use verdict::Verdict;
 
 /// 16 bytes that name something.
 pub(super) type Id = [u8; 16];
@@ -35,6 +39,8 @@ pub(super) struct Use {
     pub(super) output: u64,
     /// Seconds of video.
     pub(super) seconds: u64,
+    /// In which service.
+    pub(super) tier: Tier,
 }
 
 /// Out of what a layer gives.
@@ -91,8 +97,11 @@ pub(super) struct Call {
     pub(super) sent: bool,
     pub(super) estimate: Use,
     pub(super) takes: Vec<Take>,
+    /// What counts under the spend cap, by the window's start: what it may come to while it is open, then what it came
+    /// to.
+    pub(super) spends: Vec<(i64, u64)>,
     /// What the journal knows of it: what is added while it runs is not written down.
-    pub(super) written: (Use, Vec<Take>),
+    pub(super) written: Written,
     /// What it goes on as, and whether the journal knows.
     pub(super) job: Option<(Made, bool)>,
     pub(super) open: bool,
@@ -100,6 +109,14 @@ pub(super) struct Call {
     pub(super) outcome: &'static str,
     pub(super) money: Money,
     pub(super) corrected: bool,
+}
+
+/// A call as its hold was written down.
+#[derive(Clone, Debug)]
+pub(super) struct Written {
+    pub(super) estimate: Use,
+    pub(super) takes: Vec<Take>,
+    pub(super) spends: Vec<(i64, u64)>,
 }
 
 /// Credits that were given.
@@ -129,7 +146,7 @@ pub(super) struct Change {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum What {
     /// A call that reached the upstream: revision 1, or the correction after it.
-    Call { id: Id, outcome: &'static str, money: Money, revision: u32 },
+    Call { id: Id, outcome: &'static str, tier: Tier, money: Money, revision: u32 },
     /// A call that did not.
     Void { id: Id },
     /// A grant.
@@ -169,17 +186,6 @@ pub(super) struct Auditor {
     frames: Vec<State>,
     /// When requests were let through, by user.
     admitted: Vec<(usize, i64)>,
-}
-
-/// What a request must meet.
-#[derive(Debug)]
-pub(super) enum Verdict {
-    /// It is let through.
-    Allow(Box<Call>, Option<Grant>),
-    /// Too many are in flight.
-    Places,
-    /// Not all of it can be had.
-    Lacking,
 }
 
 impl Auditor {
@@ -257,7 +263,7 @@ impl Auditor {
         open.map(|call| call.id).collect()
     }
 
-    /// The sweeper came by, and no more than one hold was due. Tells how many were voided, charged, and how many
+    /// The sweeper came by. Tells how many were voided, charged, and how many
     /// grants expired.
     pub(super) fn swept(&mut self, now: i64) -> (u64, u64, u64) {
         let mut swept = (0, 0, 0);
@@ -310,7 +316,8 @@ impl Auditor {
         self.admitted.retain(|it| held.contains(it));
         let mut floored = Vec::new();
         for call in self.state.calls.values_mut().filter(|call| call.open) {
-            (call.estimate, call.takes) = call.written.clone();
+            let Written { estimate, takes, spends } = call.written.clone();
+            (call.estimate, call.takes, call.spends) = (estimate, takes, spends);
             call.sent = true;
             call.job = call.job.filter(|(_, written)| *written);
             if call.job.is_none() {
@@ -333,40 +340,6 @@ impl Auditor {
         let money = self.state.correct(id, used, now)?;
         self.framed();
         Some(money)
-    }
-
-    /// What one more request must meet.
-    pub(super) fn verdict(&self, call: &Call, issue: Id, now: i64) -> Verdict {
-        let rules = &RULES[call.rules];
-        let limit = if call.feature == Feature::Codex { rules.places } else { rules.jobs };
-        let mine = |other: &&Call| other.open && other.user == call.user && other.feature == call.feature;
-        if self.state.calls.values().filter(mine).count() >= limit {
-            return Verdict::Places;
-        }
-        let offer = self.state.offer(call, rules, issue, now);
-        match self.state.walk(call, None, offer.as_ref(), now) {
-            Some(takes) => {
-                let issued =
-                    offer.filter(|offer| takes.iter().any(|take| take.source == Source::Grant(offer.id)));
-                let written = (call.estimate, takes.clone());
-                Verdict::Allow(Box::new(Call { takes, written, ..call.clone() }), issued)
-            }
-            None => Verdict::Lacking,
-        }
-    }
-
-    /// A larger estimate: whether all that it needs beyond what is held can be had, and is taken.
-    pub(super) fn extended(&mut self, id: Id, estimate: Use, now: i64) -> bool {
-        let Some(mut call) = self.state.calls.get(&id).cloned() else { return false };
-        if call.whole(estimate) < call.whole(call.estimate) {
-            return true;
-        }
-        let held = (call.whole(call.estimate), call.takes.clone());
-        call.estimate = estimate;
-        let Some(more) = self.state.walk(&call, Some(held), None, now) else { return false };
-        call.takes.extend(more);
-        self.state.calls.insert(id, call);
-        true
     }
 }
 
@@ -396,23 +369,6 @@ impl State {
             }
         }
         accounts
-    }
-
-    /// What policy gives to a user who has not got it yet.
-    fn offer(&self, call: &Call, rules: &Rules, id: Id, now: i64) -> Option<Grant> {
-        let owner = Owner { account: call.account, user: Some(call.user) };
-        let had = self.grants.iter().any(|it| it.issued && it.owner == owner);
-        let wanted = call.feature == Feature::Codex && !had && self.debt(owner, Balance::Launch) == 0;
-        wanted.then_some(Grant {
-            id,
-            owner,
-            balance: Balance::Launch,
-            amount: rules.launch,
-            priority: 100,
-            expires: now + LAUNCH_MS,
-            left: rules.launch,
-            issued: true,
-        })
     }
 
     fn granted(&mut self, mut grant: Grant, repaid: u64, now: i64) {

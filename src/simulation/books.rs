@@ -74,8 +74,9 @@ pub(super) fn check(books: &Connection, state: &State) -> Result<Vec<u64>, Viola
 /// What a row is told as by [`records`].
 fn said(row: &Row) -> String {
     match &row.what {
-        What::Call { id, outcome, money, revision: 1 } => {
-            format!("call {} {outcome} {} {}", hex::encode(id), row.at, money_text(money))
+        What::Call { id, outcome, tier, money, revision: 1 } => {
+            let (id, tier) = (hex::encode(id), tier.name());
+            format!("call {id} {outcome} {tier} {} {}", row.at, money_text(money))
         }
         What::Call { id, money, revision, .. } => {
             format!("correction {} {revision} {} {}", hex::encode(id), row.at, money_text(money))
@@ -99,7 +100,8 @@ fn records(books: &Connection) -> rusqlite::Result<Records> {
     let money = "gross || ' = ' || covered || ' + ' || forgiven || ' (' || excess || ') + ' || charged";
     let queries = [
         format!(
-            "SELECT account, seq, 'call ' || lower(hex(decision)) || ' ' || outcome || ' ' || ended_at || ' ' || {money} \
+            "SELECT account, seq, 'call ' || lower(hex(decision)) || ' ' || outcome || ' ' \
+             || coalesce(tier, 'default') || ' ' || ended_at || ' ' || {money} \
              FROM usage_events JOIN (SELECT decision AS d, gross, covered, forgiven, excess, charged \
              FROM monetization_events WHERE revision = 1) ON d = decision"
         ),

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 
@@ -11,7 +12,7 @@ use super::auditor::Violation;
 use super::rules::RULES;
 use crate::access::record::{JobKind, Resource};
 use crate::journal::tests::disk::Disk;
-use crate::journal::{ByHand, Frame, Journal, Options, Position, Reader};
+use crate::journal::{ByHand, Durability, Frame, Journal, Options, Position, Reader};
 use crate::ledger::Ledger;
 use crate::ledger::rows::{AccountRow, AccountStatus, UserRow};
 use crate::ledger::sqlite::SqliteLedger;
@@ -28,6 +29,9 @@ use crate::units::{AccountId, Span, Timestamp, UserId};
 pub(super) const ACCOUNTS: usize = 2;
 /// How many users there are, in all.
 pub(super) const USERS: usize = 3;
+
+/// The longest that relaxed frames wait for a sync.
+pub(super) const SYNC_EVERY: Span = Span::from_seconds(10);
 
 /// Who pays for a user.
 pub(super) const fn account_of(user: usize) -> usize {
@@ -66,6 +70,13 @@ impl Source for Silent {
 /// The policies that are switched between.
 pub(super) fn policies() -> [Arc<Policy>; 2] {
     RULES.map(|rules| Arc::new(load::parse("policy.yaml", &rules.yaml()).unwrap()))
+}
+
+/// The clock as the journal's writer sees it.
+#[expect(clippy::disallowed_methods, reason = "where it begins is nobody's concern")]
+fn time(clock: Clock) -> impl Fn() -> Instant {
+    let (began, at) = (Instant::now(), clock.now());
+    move || began + Duration::from_millis(clock.now().since(at).ms())
 }
 
 /// What a future gives that never has to wait.
@@ -110,14 +121,18 @@ impl Node {
         books: &Path,
         clock: &Clock,
         policies: &[Arc<Policy>; 2],
+        relaxed: bool,
     ) -> Result<(Self, u64, Recovered), Violation> {
         let ledger = SqliteLedger::open_here(books).map_err(|error| format!("I10: the ledger: {error:?}"))?;
         let ledger = Arc::new(ledger);
         let mut restoring = Restoring::new(clock.clone());
         at_once(ledger.restore(&mut |row| restoring.row(&row))).map_err(|error| format!("I10: {error:?}"))?;
-        let options = Options { segment_bytes: 16 << 10, bytes_max: 256 << 10, ..Options::default() };
+        let durability =
+            if relaxed { Durability::Relaxed { sync_every: SYNC_EVERY } } else { Durability::Strict };
+        let options =
+            Options { segment_bytes: 16 << 10, bytes_max: 256 << 10, durability, ..Options::default() };
         let mut each = |_: Position, frame: Frame<'_>| Ok(restoring.frame(frame.payload)?);
-        let opened = Journal::open_by_hand(disk, options, &mut each);
+        let opened = Journal::open_by_hand(disk, options, &mut each, time(clock.clone()));
         let (journal, recovery, writer) = opened.map_err(|error| format!("I10: {error:?}"))?;
         restoring.keep_open(&recovery.open);
         let journal = Arc::new(journal);

@@ -21,6 +21,20 @@ pub(super) enum Balance {
     Wallet,
 }
 
+/// Which service a call has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Tier {
+    /// The ordinary one.
+    #[default]
+    Default,
+    /// A better one.
+    Priority,
+    /// A slower one.
+    Flex,
+    /// One that no policy lists.
+    Unlisted,
+}
+
 /// What a layer gives out of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Layer {
@@ -39,6 +53,14 @@ pub(super) struct Rules {
     pub(super) output: u64,
     /// Micro-credits for a second.
     pub(super) second: u64,
+    /// Hundredths by which prices are multiplied in the tiers that are listed: priority, flex.
+    pub(super) tiers: [u64; 2],
+    /// What an account may spend on codex in [`CAP_MS`].
+    pub(super) cap: u64,
+    /// What a user may spend on sora in a day.
+    pub(super) daily_cap: u64,
+    /// The least output that a request is cut down to.
+    pub(super) minimum: u64,
     /// The user's windows of codex: what each gives.
     pub(super) included: [u64; 2],
     /// The account's seconds of a day.
@@ -61,6 +83,8 @@ pub(super) const CREDIT: u64 = 1_000_000;
 pub(super) const INCLUDED_MS: [i64; 2] = [600_000, 3_600_000];
 /// A day.
 pub(super) const DAY_MS: i64 = 86_400_000;
+/// How long the window of the cap on codex is.
+pub(super) const CAP_MS: i64 = 3_600_000;
 /// How long after its issue the launch offer expires.
 pub(super) const LAUNCH_MS: i64 = 3_600_000;
 /// The requests that a user may make at once, and in [`BURST_MS`].
@@ -74,6 +98,10 @@ pub(super) const RULES: [Rules; 2] = [
         input: 10_000_003,
         output: 20_000_007,
         second: 333_333,
+        tiers: [200, 50],
+        cap: 45 * CREDIT,
+        daily_cap: 3 * CREDIT,
+        minimum: 3,
         included: [30 * CREDIT, 70 * CREDIT],
         daily: 10,
         launch: 20 * CREDIT,
@@ -86,6 +114,10 @@ pub(super) const RULES: [Rules; 2] = [
         input: 7_500_001,
         output: 31_000_009,
         second: 1_250_001,
+        tiers: [175, 40],
+        cap: 30 * CREDIT + 7,
+        daily_cap: 9 * CREDIT,
+        minimum: 5,
         included: [22 * CREDIT + 1, 90 * CREDIT],
         daily: 6,
         launch: 12 * CREDIT + 5,
@@ -113,11 +145,41 @@ impl Feature {
         }
     }
 
+    /// What may be spent in a window: that of an hour, or of a UTC day.
+    pub(super) const fn cap(self, rules: &Rules) -> u64 {
+        match self {
+            Self::Codex => rules.cap,
+            Self::Sora => rules.daily_cap,
+        }
+    }
+
     /// Its name in the policy.
     pub(super) const fn name(self) -> &'static str {
         match self {
             Self::Codex => "codex",
             Self::Sora => "sora",
+        }
+    }
+}
+
+impl Tier {
+    /// Any of them.
+    pub(super) const fn any(number: u32) -> Self {
+        match number % 8 {
+            0 => Self::Priority,
+            1 => Self::Flex,
+            2 => Self::Unlisted,
+            _ => Self::Default,
+        }
+    }
+
+    /// Its name.
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Default => "default",
+            Self::Priority => "priority",
+            Self::Flex => "flex",
+            Self::Unlisted => "scale",
         }
     }
 }
@@ -133,26 +195,33 @@ impl Balance {
 }
 
 impl Rules {
-    /// Tenths of micro-credits.
-    pub(super) fn tenths(&self, used: Use) -> u128 {
-        let sum = used.input * self.input + used.output * self.output + used.seconds * self.second * 10;
-        u128::from(sum)
+    /// What a use costs, in thousandths of micro-credits.
+    pub(super) fn thousandths(&self, used: Use) -> u128 {
+        let tenths = used.input * self.input + used.output * self.output + used.seconds * self.second * 10;
+        let hundredths = match used.tier {
+            Tier::Default => 100,
+            Tier::Priority => self.tiers[0],
+            Tier::Flex => self.tiers[1],
+            Tier::Unlisted => self.tiers[0].max(self.tiers[1]).max(100),
+        };
+        u128::from(tenths) * u128::from(hundredths)
     }
 
     /// The policy as a file says it.
     pub(super) fn yaml(&self) -> String {
         let credits = |micros: u64| format!("{}.{:06}", micros / CREDIT, micros % CREDIT);
+        let hundredths = |of: u64| format!("{}.{:02}", of / 100, of % 100);
         let tenths = |tenths: u64| format!("{}.{}", tenths / 10, tenths % 10);
         format!(
             r#"version: 1
 prices:
-  - {{model: "m", per_million_tokens: {{input: {input}, output: {output}}}}}
+  - {{model: "m", per_million_tokens: {{input: {input}, output: {output}}}, tiers: {{priority: {priority}, flex: {flex}}}}}
   - {{model: "v", per_second: {{720x1280: {second}}}}}
 balances:
   wallet: {{per: account}}
   launch: {{per: user, issue: {{amount: {launch}, expires_after: 1h}}}}
 features:
-  codex: {{apis: [responses], unit: credit, overage: {{forgive: {forgive}, debt: {debt}}}}}
+  codex: {{apis: [responses], unit: credit, overage: {{forgive: {forgive}, debt: {debt}}}, clamp: {{minimum_output_tokens: {minimum}}}}}
   sora: {{apis: [videos], unit: second}}
 plans:
   plus:
@@ -160,6 +229,7 @@ plans:
       guards:
         - {{name: in-flight, concurrent: {places}, per: user}}
         - {{name: burst, requests: {BURST}, every: 1m, burst: {BURST}, per: user}}
+        - {{name: cap, spend: {cap}, every: 1h, per: account}}
       waterfall:
         - name: included
           kind: rate_limit
@@ -170,7 +240,9 @@ plans:
         - {{name: launch-offer, kind: promotion, balance: launch}}
         - {{name: credits, kind: prepaid, balance: wallet}}
     sora:
-      guards: [{{name: jobs, concurrent: {jobs}, per: user}}]
+      guards:
+        - {{name: jobs, concurrent: {jobs}, per: user}}
+        - {{name: cap, spend: {daily_cap}, every: day, time_zone: UTC, per: user}}
       waterfall:
         - {{name: daily, kind: free_tier, per: account, windows: [{{allow: {daily}, every: day, starts: calendar, time_zone: UTC}}]}}
         - {{name: credits, kind: prepaid, balance: wallet}}
@@ -178,6 +250,11 @@ plans:
             input = tenths(self.input),
             output = tenths(self.output),
             second = credits(self.second),
+            priority = hundredths(self.tiers[0]),
+            flex = hundredths(self.tiers[1]),
+            cap = credits(self.cap),
+            daily_cap = credits(self.daily_cap),
+            minimum = self.minimum,
             launch = credits(self.launch),
             forgive = credits(self.forgive),
             debt = credits(self.debt),

@@ -85,6 +85,7 @@ impl World {
         self.disk.limit(None);
         self.disk.fail_syncs(0);
         self.disk.fail_writes(0);
+        let _nobody_waits = self.node.journal.flush();
         for _ in 0..WRITES_MAX {
             self.act_write()?;
             self.check()?;

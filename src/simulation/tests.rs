@@ -58,8 +58,8 @@ fn the_books_say_what_the_facts_say_whatever_happens() {
     }
     println!("{seeds} seeds: {sum:?}, violations: none");
     // A simulation in which nothing happens proves nothing.
-    let met = [sum.calls, sum.blocks, sum.crashes, sum.faults, sum.corrections, sum.booked];
-    assert!(met.iter().all(|count| *count > SEEDS / 10), "{sum:?}");
+    let counts = [&sum.met, &sum.faults].into_iter().flatten();
+    assert!(counts.clone().count() > 20 && counts.clone().all(|(_, count)| *count > SEEDS / 10), "{sum:?}");
 }
 
 #[test]

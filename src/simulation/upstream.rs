@@ -39,8 +39,22 @@ impl Answer {
             Self::Failed => (seen, "failed"),
             Self::Cut => (seen, "cut"),
             Self::ClientGone => (seen, "client-gone"),
-            Self::Refused | Self::Empty => (Use::default(), "refused"),
+            Self::Refused | Self::Empty => (Use { tier: estimate.tier, ..Use::default() }, "refused"),
             Self::Dropped => (Use { output: 0, ..estimate }, "cancelled"),
+        }
+    }
+
+    /// What is wrong with it.
+    pub(super) const fn fault(self) -> Option<&'static str> {
+        match self {
+            Self::Told(_) => None,
+            Self::Untold => Some("answer without usage"),
+            Self::Failed => Some("failed answer"),
+            Self::Cut => Some("cut answer"),
+            Self::ClientGone => Some("client gone"),
+            Self::Refused => Some("refused request"),
+            Self::Empty => Some("empty answer"),
+            Self::Dropped => Some("unseen end"),
         }
     }
 
@@ -57,8 +71,10 @@ impl Answer {
         };
         let cause = match self {
             Self::Told(used) => {
-                let (input, output) = (used.input, used.output);
-                let usage = format!(r#","usage":{{"input_tokens":{input},"output_tokens":{output}}}"#);
+                let (input, output, tier) = (used.input, used.output, used.tier.name());
+                let usage = format!(
+                    r#","service_tier":"{tier}","usage":{{"input_tokens":{input},"output_tokens":{output}}}"#
+                );
                 event(end("completed", &usage));
                 Cause::Ended
             }

@@ -178,6 +178,20 @@ impl FromStr for Credits {
     }
 }
 
+impl FromStr for SignedCredits {
+    type Err = CreditsError;
+
+    /// Reads a decimal as [`Credits`] do, with or without a sign.
+    fn from_str(text: &str) -> Result<Self, CreditsError> {
+        let (digits, is_below) = match text.strip_prefix('-') {
+            Some(digits) => (digits, true),
+            None => (text.strip_prefix('+').unwrap_or(text), false),
+        };
+        let credits = digits.parse::<Credits>()?.signed();
+        if is_below { Self(0).checked_sub(credits).ok_or(CreditsError::TooLarge) } else { Ok(credits) }
+    }
+}
+
 /// Writes micro-credits as a decimal without trailing zeros.
 fn write_decimal(f: &mut fmt::Formatter<'_>, micros: u64) -> fmt::Result {
     let (whole, mut fraction) = (micros / MICROS_PER_CREDIT, micros % MICROS_PER_CREDIT);
@@ -233,6 +247,16 @@ mod tests {
             ("99999999999999999999", CreditsError::TooLarge),
         ] {
             assert_eq!(text.parse::<Credits>(), Err(error), "{text}");
+        }
+    }
+
+    #[test]
+    fn signs_are_read_and_shown() {
+        for (text, micros) in [("-2.5", -2_500_000), ("+0.5", 500_000), ("12", 12_000_000), ("-0", 0)] {
+            assert_eq!(text.parse::<SignedCredits>().unwrap().micros(), micros, "{text}");
+        }
+        for text in ["--1", "-", "+-1", ""] {
+            assert_eq!(text.parse::<SignedCredits>(), Err(CreditsError::NotDecimal), "{text}");
         }
     }
 

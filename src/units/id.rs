@@ -97,6 +97,7 @@ id!(/** Who calls, inside an account. */ UserId, "usr");
 id!(/** One API key. */ KeyId, "key");
 id!(/** One decision, and the call that it let through. */ DecisionId, "dec");
 id!(/** What fills a balance. */ GrantId, "grt");
+id!(/** What an operator ordered to set the books right: an adjustment, or a refund. */ OrderId, "ord");
 
 /// A map by ids that the gateway itself made.
 pub type IdMap<K, V> = HashMap<K, V, BuildHasherDefault<IdHasher>>;

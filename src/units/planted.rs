@@ -70,8 +70,32 @@ bugs! {
     ExtensionNotReserved,
     /// A price is rounded down.
     RoundingDown,
+    /// A call is priced in the tier that was asked for, whichever served it.
+    TierIgnored,
+    /// A tier that has no price of its own costs what the default one does.
+    UnlistedTierAtOne,
+    /// A spend cap does not count what open holds may come to.
+    CapOverlooksHolds,
+    /// A call that ends counts all that it reserved under a spend cap.
+    CapKeepsReserved,
+    /// What a call costs beyond its hold is not counted under a spend cap.
+    CapForgetsRest,
+    /// A clamp cuts below the minimum.
+    ClampPastMinimum,
+    /// A clamp gives the least output, not the most that can be paid for.
+    ClampTooShort,
     /// A call that was corrected is corrected again.
     RefundTwice,
+    /// More is given back than was charged.
+    RefundBeyondCharge,
+    /// What comes back to a grant that was spent is lost.
+    SpentGrantLost,
+    /// Another price charges what was given back.
+    RerateChargesRefunded,
+    /// An adjustment takes what holds have reserved.
+    AdjustmentTakesHeld,
+    /// A repeated adjustment that is not booked yet is carried out again.
+    AdjustedTwice,
     /// A repeated order that is not booked yet is carried out again.
     GrantAppliedTwice,
     /// A block uses a number of the account.
@@ -100,6 +124,10 @@ bugs! {
     GapBooked,
     /// Frames are said to be durable that were written and not synced.
     PromisedUnsynced,
+    /// Under relaxed durability frames are never synced for their age.
+    RelaxedWindowIgnored,
+    /// Under relaxed durability frames are said to be durable that were written and not synced.
+    RelaxedUnsynced,
     /// A sync that failed counts as one.
     FailedSyncTrusted,
     /// A segment goes that has an open hold.

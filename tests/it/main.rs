@@ -21,6 +21,7 @@ mod harness;
 
 mod blocks;
 mod codex;
+mod corrections;
 mod crowd;
 mod docker;
 mod faults;

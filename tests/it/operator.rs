@@ -242,6 +242,7 @@ async fn the_openapi_document_lists_every_route_of_the_operators() {
         [
             "GET /admin/v1/accounts",
             "GET /admin/v1/accounts/{account}",
+            "GET /admin/v1/accounts/{account}/adjustments",
             "GET /admin/v1/accounts/{account}/balance-updates",
             "GET /admin/v1/accounts/{account}/blocks",
             "GET /admin/v1/accounts/{account}/decisions",
@@ -253,10 +254,13 @@ async fn the_openapi_document_lists_every_route_of_the_operators() {
             "GET /admin/v1/policy",
             "PATCH /admin/v1/accounts/{account}",
             "POST /admin/v1/accounts",
+            "POST /admin/v1/accounts/{account}/adjustments",
             "POST /admin/v1/accounts/{account}/grants",
+            "POST /admin/v1/accounts/{account}/rerate",
             "POST /admin/v1/accounts/{account}/users",
             "POST /admin/v1/accounts/{account}/users/{user}/explain",
             "POST /admin/v1/accounts/{account}/users/{user}/keys",
+            "POST /admin/v1/decisions/{decision}/refunds",
             "POST /admin/v1/keys/{key}/revoke",
             "POST /admin/v1/policy/reload",
         ]

@@ -49,7 +49,7 @@ impl JobKind {
     }
 }
 
-/// The truth about a call, told after its deadline had ended it: the next revision of its money.
+/// The next revision of a call's money, by itself: the truth about the call, told after its deadline had ended it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CorrectionRecord {
     /// Its place in the account's sequence.
@@ -62,7 +62,7 @@ pub struct CorrectionRecord {
     pub user: UserId,
     /// When it was corrected.
     pub corrected_at: Timestamp,
-    /// The policy that decided, and prices.
+    /// The policy that prices.
     pub policy: PolicyVersion,
     /// Its place among the monetization events of the decision; that of the end is 1.
     pub revision: u32,

@@ -196,7 +196,13 @@ fn granted_less_drawn(records: &[Record]) -> BTreeMap<(Option<UserId>, CounterKe
                     add(grant.user, CounterKey::of_balance(&grant.balance), grant.amount, 1);
                 }
             }
-            Record::Correction(correction) => {
+            Record::Adjustment(adjustment) => {
+                let key = CounterKey::of_balance(&adjustment.balance);
+                add(adjustment.user, key, adjustment.amount.available(), 1);
+                add(adjustment.user, key, adjustment.amount.owed(), -1);
+            }
+            Record::Correction(_) | Record::Revision(_) => {
+                let correction = record.revision().unwrap();
                 let owner = |scope| (scope == Scope::User).then_some(correction.user);
                 for entry in &correction.moves {
                     let key = CounterKey::of_balance(&entry.balance);

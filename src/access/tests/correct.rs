@@ -14,12 +14,12 @@ const LAYERS: &str = "{name: included, kind: rate_limit, per: user, windows: [{a
 const GUARDS: &str = "{name: rate, tokens: 1000, every: 1h, per: user}, \
     {name: cap, spend: 500, every: month, time_zone: UTC, per: user}, {name: places, concurrent: 3, per: user}";
 
-fn rules() -> Rules<'static> {
+pub(super) fn rules() -> Rules<'static> {
     Rules { feature: "overage: {forgive: 4, debt: 3}", layers: LAYERS, guards: GUARDS, ..Rules::default() }
 }
 
 /// What the books would tell of an end.
-fn prior(world: &World, end: &EndRecord) -> Prior {
+pub(super) fn prior(world: &World, end: &EndRecord) -> Prior {
     let grants = world.records.iter().filter_map(|record| match record {
         Record::Grant(grant) => Some(BookedGrant {
             user: grant.user,
@@ -39,10 +39,14 @@ fn prior(world: &World, end: &EndRecord) -> Prior {
         decision: end.decision,
         user: end.user,
         terms: world.terms(&end.model),
+        revision: 1,
+        priced_by: end.policy,
         ended_at: end.ended_at,
+        ending: end.ending.clone(),
         used: end.used.clone(),
         draws: end.draws.clone(),
         charge: end.charge,
+        refunded: Credits::ZERO,
         grants: grants.collect(),
     }
 }
@@ -56,7 +60,7 @@ fn correct(world: &mut World, end: &EndRecord, truth: u64) -> Result<Box<Correct
 }
 
 /// Counters and balances in an order of their own, without the number of the newest record.
-fn state(account: &Account) -> Vec<String> {
+pub(super) fn state(account: &Account) -> Vec<String> {
     let mut told = Vec::new();
     for (user, purse) in account.purses() {
         told.extend(purse.counters.iter().map(|slot| format!("{user:?} {slot:?}")));
@@ -67,7 +71,7 @@ fn state(account: &Account) -> Vec<String> {
 }
 
 /// What is drawn from each origin, in one draw or in two.
-fn sums(draws: &[DrawEntry]) -> BTreeMap<String, u64> {
+pub(super) fn sums(draws: &[DrawEntry]) -> BTreeMap<String, u64> {
     let mut sums = BTreeMap::new();
     for draw in draws {
         *sums.entry(format!("{} {:?}", draw.layer, draw.origin)).or_default() += draw.amount.get();

@@ -56,7 +56,7 @@ async fn books_hold_against_every_checkpoint_that_was_taken_of_them() {
     let (path, _folder) = books(0..4, 60).await;
     let first = taken(&path);
     assert!(first.leaves > 8);
-    assert_eq!(first.policies.len(), 1);
+    assert_eq!(first.policies.len(), 2);
     {
         let ledger = SqliteLedger::open(&path).unwrap();
         live(&ledger, 4..7, 60).await;

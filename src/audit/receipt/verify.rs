@@ -10,7 +10,7 @@ use super::super::checkpoint::{Checkpoint, Leaf, PolicyMark, Untrusted};
 use super::super::regenerate::{Inadmissible, Usage, weigh};
 use super::{BalanceProof, Receipt, Told, VERSION};
 use crate::ledger::chain::Link;
-use crate::ledger::chain::rows::{EVENT, MONEY, OwnedCell, RECORD, RowBytes, RowKind, link};
+use crate::ledger::chain::rows::{Cell, EVENT, MONEY, ORDER, OwnedCell, RECORD, RowBytes, RowKind, link};
 use crate::ledger::rows::{Cause, UpdateKind};
 use crate::ledger::text;
 use crate::units::{
@@ -79,6 +79,18 @@ impl<'a> Row<'a> {
         .ok_or(Unproved::Malformed(name))
     }
 
+    /// The hash of a monetization event. Receipts of older programs do not show what an operator ordered.
+    fn money_hash(&self) -> Result<[u8; 32], Unproved> {
+        let mut cells = Vec::with_capacity(MONEY.len() + ORDER.len());
+        for column in MONEY {
+            cells.push(self.0.get(column).ok_or(Unproved::Malformed(column))?.as_cell());
+        }
+        cells.extend(ORDER.map(|column| self.0.get(column).map_or(Cell::Null, OwnedCell::as_cell)));
+        let mut bytes = RowBytes::default();
+        bytes.money(&cells);
+        Ok(bytes.hash(None))
+    }
+
     pub(super) fn hash(
         &self,
         kind: RowKind,
@@ -128,8 +140,7 @@ impl Receipt {
 
     /// The way of the usage event, its money and its corrections to the root.
     fn verify_rows(&self, event: &Row<'_>, account: AccountId, root: &[u8; 32]) -> Result<(), Unproved> {
-        let money =
-            self.monetization_events.iter().map(|cells| Row(cells).hash(RowKind::Money, &MONEY, None));
+        let money = self.monetization_events.iter().map(|cells| Row(cells).money_hash());
         let money: Vec<[u8; 32]> = money.collect::<Result<_, _>>()?;
         let seq = event.count("seq")?;
         let row = event.hash(RowKind::Event, &EVENT, money.first())?;
@@ -237,7 +248,7 @@ impl Receipt {
             ended_at: Timestamp::from_ms(event.integer("ended_at")?),
             draws: &draws,
         };
-        let weighed = weigh(&usage, &policy).map_err(Unproved::Draws)?;
+        let weighed = weigh(&usage, &policy, &policy).map_err(Unproved::Draws)?;
         let found = (money.credits("gross")?, money.credits("covered")?, money.credits("charged")?);
         if (weighed.gross, weighed.covered, weighed.granted.saturating_add(weighed.owed)) != found {
             return Err(Unproved::Policy);

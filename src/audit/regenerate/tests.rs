@@ -57,6 +57,7 @@ impl Followed {
         Before {
             forgiven: *self.forgiven.get(&(weighed.forgiven_key(), Weighed::month(at))).unwrap_or(&0),
             debt: owes_on.and_then(|key| self.debt.get(&key).copied()).unwrap_or_default(),
+            ..Before::default()
         }
     }
 
@@ -77,7 +78,7 @@ impl Followed {
             return;
         }
         let usage = usage_of(end);
-        let weighed = weigh(&usage, policy).unwrap_or_else(|why| panic!("{why}: {end:?}"));
+        let weighed = weigh(&usage, policy, policy).unwrap_or_else(|why| panic!("{why}: {end:?}"));
         let key = weighed.forgiven_key();
         let before = self.before(&weighed, end.ended_at);
         let owed = weighed.owed;
@@ -112,7 +113,7 @@ impl Followed {
             draws: &correction.draws,
             ..usage_of(&end)
         };
-        let weighed = weigh(&usage, policy).unwrap_or_else(|why| panic!("{why}: {correction:?}"));
+        let weighed = weigh(&usage, policy, policy).unwrap_or_else(|why| panic!("{why}: {correction:?}"));
         let before = self.before(&weighed, correction.corrected_at);
         assert_eq!(weighed.settle(before).charge, correction.charge, "{correction:?}");
         self.count(key, correction.corrected_at, correction.charge);
@@ -218,12 +219,12 @@ fn draws_that_cannot_have_been_are_told_apart() {
         let mut draws = end.draws.clone();
         change(&mut draws);
         let usage = Usage { draws: &draws, ..usage_of(end) };
-        assert_eq!(weigh(&usage, &policy).map(|_| ()), Err(why), "{draws:?}");
+        assert_eq!(weigh(&usage, &policy, &policy).map(|_| ()), Err(why), "{draws:?}");
     }
     let usage = |change: fn(&mut Usage<'_>)| {
         let mut usage = usage_of(end);
         change(&mut usage);
-        weigh(&usage, &policy).map(|_| ())
+        weigh(&usage, &policy, &policy).map(|_| ())
     };
     assert_eq!(usage(|usage| usage.plan = "none"), Err(Inadmissible::NoWaterfall));
     assert_eq!(usage(|usage| usage.unit = Unit::Second), Err(Inadmissible::Unit));

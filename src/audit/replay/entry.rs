@@ -5,10 +5,11 @@ use std::fmt;
 use super::account::{AccountBooks, Line, Placed};
 use super::{Policies, ReplayReport};
 use crate::access::balance::DEFAULT_PRIORITY;
-use crate::access::record::{DrawEntry, GrantOrigin, GrantRecord, OriginEntry};
+use crate::access::record::{AdjustmentRecord, DrawEntry, GrantOrigin, GrantRecord, OriginEntry};
+use crate::audit::refund::given_back;
 use crate::audit::regenerate::{Before, Regenerated, Usage, weigh};
 use crate::ledger::recorded::{Entry, EntryKind, RecordedCall, RecordedMoney, RecordedUpdate, Replaced};
-use crate::ledger::rows::{Cause, UpdateKind};
+use crate::ledger::rows::{Cause, RevisedBy, UpdateKind};
 use crate::policy::compiled::{Balance, Name, Scope};
 use crate::units::{Credits, GrantId, Timestamp, UserId};
 
@@ -28,6 +29,7 @@ impl Regenerating<'_> {
             EntryKind::Call(call) => self.call(call, None),
             EntryKind::Correction(call, replaced) => self.call(call, Some(replaced)),
             EntryKind::Grant(grant) => self.grant(grant),
+            EntryKind::Adjustment(adjustment) => self.adjustment(adjustment),
             EntryKind::Other(kind) => self.other(kind),
             EntryKind::Nothing => {
                 self.differs("record of its balance updates", "one", "none");
@@ -69,15 +71,37 @@ impl Regenerating<'_> {
             return (self.as_booked(|_| true), placed);
         };
         self.report.monetization_events += 1;
-        let Some(regenerated) = self.money(call, money, replaced) else {
-            return (self.as_booked(|_| true), placed);
-        };
         let mut lines = match replaced {
-            None => debits(&regenerated, call.user),
-            Some(replaced) => moved(&replaced.draws, &call.draws, call.user),
+            Some(replaced) if replaced.by == RevisedBy::Refund => {
+                self.refund(call, money, replaced);
+                moved(&replaced.draws, &call.draws, call.user)
+            }
+            _ => match (self.money(call, money, replaced), replaced) {
+                (None, _) => return (self.as_booked(|_| true), placed),
+                (Some(regenerated), None) => debits(&regenerated, call.user),
+                (Some(_), Some(replaced)) => moved(&replaced.draws, &call.draws, call.user),
+            },
         };
         lines.extend(self.returned());
         (lines, placed)
+    }
+
+    /// The money of a refund: that before it, less what the draws became less.
+    fn refund(&mut self, call: &RecordedCall, money: &RecordedMoney, replaced: &Replaced) {
+        let Some(back) = given_back(&replaced.draws, &call.draws) else {
+            return self.differs("draws of a refund", "those before, less from their end", "others");
+        };
+        let before = &replaced.money;
+        for (what, amount, booked) in [
+            ("gross", before.gross, money.gross),
+            ("covered", before.covered, money.covered),
+            ("forgiven", before.forgiven.saturating_add(back), money.forgiven),
+            ("excess", before.excess, money.excess),
+            ("charged", before.charged.saturating_sub(back), money.charged),
+            ("given back", before.refunded.saturating_add(back), money.refunded),
+        ] {
+            self.compare(what, &amount, &booked);
+        }
     }
 
     /// Makes the money of a call anew and compares it. `None` where the call cannot have come about.
@@ -87,11 +111,12 @@ impl Regenerating<'_> {
         money: &RecordedMoney,
         replaced: Option<&Replaced>,
     ) -> Option<Regenerated> {
-        let Some(policy) = self.policies.get(&money.policy) else {
+        let (decided, priced) = (self.policies.get(&call.decided_by), self.policies.get(&money.policy));
+        let (Some(policy), Some(prices)) = (decided, priced) else {
             self.differs("policy snapshot", money.policy, "none");
             return None;
         };
-        let weighed = match weigh(&usage(call), policy) {
+        let weighed = match weigh(&usage(call), policy, prices) {
             Ok(weighed) => weighed,
             Err(why) => {
                 self.differs("usage event", why, "other");
@@ -108,9 +133,22 @@ impl Regenerating<'_> {
             debt = Credits::from_micros(debt_then.saturating_sub(repaid)).unwrap_or(Credits::MAX);
         }
         if let Some(replaced) = replaced {
-            self.books.unforgive(feature, replaced.at, call.ended_at, replaced.forgiven);
+            let within = within_policy(&replaced.money);
+            self.books.unforgive(feature, replaced.at, call.ended_at, within);
         }
-        let before = Before { forgiven: self.books.forgiven(feature, call.ended_at), debt };
+        let refunded = replaced.map_or(0, |replaced| replaced.money.refunded.max(0).unsigned_abs());
+        let refunded = Credits::from_micros(refunded).unwrap_or(Credits::MAX);
+        let credits =
+            |micros: i64| Credits::from_micros(micros.max(0).unsigned_abs()).unwrap_or(Credits::MAX);
+        let repriced = replaced.filter(|replaced| replaced.by == RevisedBy::Rerate).map(|it| &it.money);
+        let before = Before {
+            forgiven: self.books.forgiven(feature, call.ended_at),
+            debt,
+            refunded,
+            kept_forgiven: repriced
+                .map_or(Credits::ZERO, |it| credits(it.forgiven.saturating_sub(it.refunded))),
+            kept_charged: repriced.map_or(Credits::ZERO, |it| credits(it.charged)),
+        };
         let regenerated = weighed.settle(before);
         let charge = regenerated.charge;
         let price = |price: crate::units::Price| {
@@ -125,12 +163,12 @@ impl Regenerating<'_> {
             ("forgiven", charge.forgiven, money.forgiven),
             ("excess", charge.excess, money.excess),
             ("charged", charge.charged, money.charged),
+            ("given back", regenerated.refunded, money.refunded),
         ] {
             self.compare(what, &amount.signed().micros(), &booked);
         }
         self.compare("draw of debt", &regenerated.owed, &recorded_debt);
-        let within = u64::try_from(money.forgiven.saturating_sub(money.excess)).unwrap_or(0);
-        self.books.forgive(feature, call.ended_at, within);
+        self.books.forgive(feature, call.ended_at, within_policy(money));
         Some(regenerated)
     }
 
@@ -187,6 +225,26 @@ impl Regenerating<'_> {
         (lines, self.place(Some(Cause::Grant(grant.grant)), Some(grant.granted_at)))
     }
 
+    fn adjustment(&mut self, told: &AdjustmentRecord) -> (Vec<Line>, Placed) {
+        let owed = match told.grant {
+            Some(_) => self.books.debt(told.user, &told.balance).min(told.amount.available()),
+            None => Credits::ZERO,
+        };
+        self.compare("repaid at once", &owed, &told.repaid);
+        let repaid = owed.signed().micros();
+        let line = |grant, amount| Line {
+            user: told.user,
+            balance: told.balance.clone(),
+            kind: UpdateKind::Adjustment,
+            grant,
+            amount,
+        };
+        let rest = told.amount.micros().saturating_sub(repaid);
+        let mut lines = vec![line(told.grant, rest), line(None, repaid)];
+        lines.retain(|line| line.amount != 0);
+        (lines, self.place(Some(Cause::Adjustment(told.id)), Some(told.adjusted_at)))
+    }
+
     /// Whether some policy snapshot issues such a grant.
     fn is_issued(&self, grant: &GrantRecord) -> bool {
         let owner = grant.user.map_or(*grant.account.as_bytes(), |user| *user.as_bytes());
@@ -214,6 +272,9 @@ impl Regenerating<'_> {
         let entry = self.entry;
         for update in entry.updates.iter().filter(|update| !fits(update)) {
             self.differs("balance update", format_args!("none of a {kind}"), update.kind.as_str());
+        }
+        if kind == "adjustment" {
+            self.differs("adjustment of the record", "one", "none");
         }
         if kind == "void" {
             return (self.returned(), placed);
@@ -267,6 +328,7 @@ fn subject_of(entry: &Entry) -> String {
         EntryKind::Call(call) => format!("{account} seq {seq} {}", call.decision),
         EntryKind::Correction(call, _) => format!("{account} seq {seq} correction of {}", call.decision),
         EntryKind::Grant(grant) => format!("{account} seq {seq} {}", grant.grant),
+        EntryKind::Adjustment(adjustment) => format!("{account} seq {seq} {}", adjustment.id),
         EntryKind::Other(kind) => format!("{account} seq {seq} {kind}"),
         EntryKind::Nothing => format!("{account} seq {seq}"),
     }
@@ -290,6 +352,12 @@ fn usage(call: &RecordedCall) -> Usage<'_> {
 
 fn owner(scope: Scope, user: UserId) -> Option<UserId> {
     (scope == Scope::User).then_some(user)
+}
+
+/// What a monetization event forgives within policy, in micro-credits.
+fn within_policy(money: &RecordedMoney) -> u64 {
+    let within = money.forgiven.saturating_sub(money.excess).saturating_sub(money.refunded);
+    u64::try_from(within).unwrap_or(0)
 }
 
 /// What draws owe on a balance, in micro-credits.

@@ -8,7 +8,7 @@ use rusqlite::Connection;
 use tempfile::TempDir;
 
 use super::*;
-use crate::audit::life::{Life, POLICY, START};
+use crate::audit::life::{Life, POLICY, START, repriced};
 use crate::ledger::Ledger;
 use crate::ledger::sqlite::{SqliteBooks, SqliteLedger};
 use crate::policy::load;
@@ -19,13 +19,15 @@ fn lived(first: u64, lives: u64, steps: u64) -> (PathBuf, TempDir) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("ledger.db");
     let policy = Arc::new(load::parse("lives", POLICY).unwrap());
+    let corrected = Arc::new(load::parse("lives", &repriced()).unwrap());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let ledger = SqliteLedger::open(&path).unwrap();
         ledger.keep_policy(policy.version, &policy.text).await.unwrap();
+        ledger.keep_policy(corrected.version, &corrected.text).await.unwrap();
         // Numbers of neighbours give lives that share decisions.
         for nth in (0..lives).map(|life| first + life * 1_000_003) {
-            let mut life = Life::new(nth, &policy, true);
+            let mut life = Life::set_right(nth, &policy, &corrected);
             ledger.add_account(&life.account).await.unwrap();
             let mut records = Vec::new();
             for step in 0..steps {
@@ -112,7 +114,7 @@ fn every_changed_word_is_found() {
         format!("UPDATE monetization_events SET forgiven = forgiven + charged, charged = 0 WHERE {money}"),
         format!("UPDATE monetization_events SET policy = 5 WHERE {money}"),
         format!("DELETE FROM monetization_events WHERE {money}"),
-        "UPDATE monetization_events SET charged = charged + 1, gross = gross + 1 WHERE revision = 2"
+        "UPDATE monetization_events SET charged = charged + 1, gross = gross + 1 WHERE revision = 2 AND ordered IS NULL"
             .to_owned(),
         "UPDATE monetization_events SET true_used = '{}' WHERE true_used LIKE '%input%'".to_owned(),
         format!("UPDATE balance_updates SET amount = amount - 1, after = after - 1 WHERE {debit}"),
@@ -123,6 +125,18 @@ fn every_changed_word_is_found() {
         format!("UPDATE balance_updates SET seq = seq + 100000 WHERE {debit}"),
         format!("UPDATE balance_updates SET balance = 99999 WHERE {debit}"),
         format!("DELETE FROM balance_updates WHERE {debit}"),
+        "UPDATE monetization_events SET policy = 5 WHERE ordered = 'rerate'".to_owned(),
+        "UPDATE monetization_events SET refunded = refunded + 1 WHERE ordered = 'refund'".to_owned(),
+        "UPDATE monetization_events SET ordered = 'rerate' WHERE ordered = 'refund'".to_owned(),
+        "UPDATE monetization_events SET ordered = NULL, refunded = NULL WHERE ordered = 'refund'".to_owned(),
+        "UPDATE monetization_events SET charged = charged + 1, forgiven = forgiven - 1 WHERE ordered = 'refund'"
+            .to_owned(),
+        "UPDATE monetization_events SET gross = gross + 1, covered = covered + 1 WHERE ordered = 'rerate'".to_owned(),
+        "UPDATE adjustments SET amount = amount + 1".to_owned(),
+        "UPDATE adjustments SET repaid = repaid + 1 WHERE repaid > 0".to_owned(),
+        "UPDATE adjustments SET adjusted_at = adjusted_at + 1".to_owned(),
+        "UPDATE adjustments SET id = randomblob(16) WHERE seq = (SELECT max(seq) FROM adjustments)".to_owned(),
+        "DELETE FROM adjustments".to_owned(),
         "UPDATE grants SET amount = amount + 1".to_owned(),
         "UPDATE grants SET granted_at = granted_at + 1".to_owned(),
         "UPDATE grants SET expires_at = expires_at + 1 WHERE decision IS NOT NULL".to_owned(),

@@ -7,14 +7,15 @@ use rusqlite::params_from_iter;
 use rusqlite::types::Value;
 
 use super::*;
-use crate::access::record::{GrantRecord, OriginEntry, Outcome};
+use crate::access::record::{GrantRecord, OriginEntry, Outcome, RevisionRecord};
 
 /// The tables of the books.
-const TABLES: [&str; 9] = [
+const TABLES: [&str; 10] = [
     "usage_events",
     "monetization_events",
     "balance_updates",
     "grants",
+    "adjustments",
     "records",
     "heads",
     "balances",
@@ -23,17 +24,18 @@ const TABLES: [&str; 9] = [
 ];
 
 /// Books of one account in which something of every kind has happened, and their policy.
-async fn small_books() -> (PathBuf, TempDir, Arc<Policy>) {
-    let policy = read(POLICY).unwrap();
-    let everything = has_everything(&lived(&mut [Life::new(EVENTFUL, &policy, true)], HOURS));
-    assert!(everything, "look for another life in which everything happens");
+async fn small_books() -> (PathBuf, TempDir, [Arc<Policy>; 2]) {
+    let [policy, corrected] = policies();
+    let life = |nth| lived(&mut [Life::set_right(nth, &policy, &corrected)], HOURS);
+    let next = || (0..100_000).find(|nth| has_everything(&life(*nth)));
+    assert!(has_everything(&life(EVENTFUL)), "everything happens in another life: {:?}", next());
     let (path, folder) = books(EVENTFUL..EVENTFUL + 1, HOURS).await;
-    (path, folder, policy)
+    (path, folder, [policy, corrected])
 }
 
 /// A life in which everything happens, within so many hours.
-const EVENTFUL: u64 = 194;
-const HOURS: u64 = 45;
+const EVENTFUL: u64 = 2_559;
+const HOURS: u64 = 60;
 /// Rows of a table of which every byte is changed.
 const WHOLE_ROWS: usize = 1;
 
@@ -53,6 +55,9 @@ fn has_everything(records: &[Record]) -> bool {
     };
     let left = |grant: &&GrantRecord| grant.expires_at.is_some() && grant.repaid.is_zero();
     records.iter().any(|record| matches!(record, Record::Correction(told) if !told.moves.is_empty()))
+        && revised(records, "refund").any(|told| !told.refunded.is_zero())
+        && revised(records, "rerate").any(|told| !told.correction.moves.is_empty())
+        && records.iter().any(|record| matches!(record, Record::Adjustment(told) if told.grant.is_some()))
         && records.iter().any(|record| matches!(record, Record::Expiry(_)))
         && ends().any(|end| !end.ending.reached_upstream)
         && ends().any(|end| end.ending.outcome == Outcome::Refused)
@@ -63,7 +68,15 @@ fn has_everything(records: &[Record]) -> bool {
         && ends().any(|end| end.draws.iter().any(|draw| matches!(draw.origin, OriginEntry::Debt { .. })))
         && grants().any(|grant| !grant.repaid.is_zero())
         && grants().any(|grant| left(&grant))
-        && ends().count() < 28
+        && ends().count() < 32
+}
+
+/// What an operator ordered of calls.
+fn revised<'a>(records: &'a [Record], what: &'static str) -> impl Iterator<Item = &'a RevisionRecord> {
+    records.iter().filter_map(move |record| match record {
+        Record::Revision(told) if told.order.as_str() == what => Some(&**told),
+        _ => None,
+    })
 }
 
 /// A table as a forger sees it.
@@ -147,8 +160,8 @@ fn changes(value: &Value) -> Vec<Value> {
 }
 
 async fn every_byte_of(tables: &[&'static str]) {
-    let (path, _folder, policy) = small_books().await;
-    let read = |text: &str| if text == POLICY { Some(Arc::clone(&policy)) } else { None };
+    let (path, _folder, policies) = small_books().await;
+    let read = |text: &str| policies.iter().find(|policy| &*policy.text == text).cloned();
     let (books, forger) = SqliteBooks::forged(&path);
     // What cannot even be read is found, too.
     let is_found =

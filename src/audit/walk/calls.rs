@@ -1,16 +1,22 @@
 //! The money of calls: each revision regenerated from what its account stood at before it.
 
+use std::sync::LazyLock;
+
 use super::super::invariant::Invariant;
 use super::super::money::Case;
+use super::super::refund::{Amounts, given_back, is_same_use};
 use super::super::regenerate::{Usage, Weighed};
 use super::super::stream::Group;
-use super::{Pending, Walk};
+use super::{Former, Pending, Walk};
 use crate::access::record::{Charge, Outcome};
 use crate::ledger::LedgerError;
-use crate::ledger::books::{BookedEvent, BookedRecord};
-use crate::ledger::rows::UpdateKind;
+use crate::ledger::books::{BookedEvent, BookedMoney, BookedRecord};
+use crate::ledger::rows::{RevisedBy, UpdateKind};
 use crate::policy::compiled;
 use crate::units::{AccountId, Quantities, Seq, Timestamp, Unit, UserId};
+
+/// Stands where the caller says what was used.
+static NOTHING: LazyLock<Quantities> = LazyLock::new(Quantities::default);
 
 impl Walk<'_> {
     pub(super) fn first_revision(&mut self, event: &BookedEvent) -> Result<(), LedgerError> {
@@ -29,23 +35,46 @@ impl Walk<'_> {
             decision: event.decision,
             money,
             version: event.policy,
+            priced_by: Some(event.policy),
             usage,
             drawn_before: &[],
             charged_before: 0,
+            refunded_before: 0,
+            kept_forgiven: 0,
         };
         self.case(&case, event.account, event.user, event.seq, event.ended_at)
     }
 
     pub(super) fn later_revisions(&mut self, event: &mut BookedEvent) {
-        let mut drawn = event.draws.take().unwrap_or_default();
-        let (mut charged, mut forgiven, mut ended) = (0, 0, event.ended_at);
+        let mut former: Option<Former> = None;
         for money in event.money.drain(..) {
-            let (next_charged, next_forgiven) = (money.charged, money.forgiven.saturating_sub(money.excess));
-            if let Some(correction) = &money.correction {
-                let next_drawn = correction.draws.clone().unwrap_or_default();
-                let corrected_at = correction.corrected_at;
-                let pending = Pending {
-                    seq: correction.seq,
+            let next = match (&money.correction, &former) {
+                (Some(told), Some(former)) => Former {
+                    outcome: told.outcome,
+                    tier: told.tier.clone(),
+                    used: told.used.clone(),
+                    draws: told.draws.clone().unwrap_or_default(),
+                    settled_at: match told.by {
+                        Some(RevisedBy::Refund) => former.settled_at,
+                        _ => told.corrected_at,
+                    },
+                    ..Former::of(&money)
+                },
+                _ => Former {
+                    outcome: event.outcome,
+                    tier: event.tier.clone(),
+                    used: event.used.clone(),
+                    draws: event.draws.clone().unwrap_or_default(),
+                    settled_at: event.ended_at,
+                    ..Former::of(&money)
+                },
+            };
+            let before = former.replace(next);
+            if let (Some(told), Some(before)) = (&money.correction, before)
+                && let Some(account) = self.accounts.get_mut(&event.account)
+            {
+                account.pending.push(Pending {
+                    seq: told.seq,
                     decision: event.decision,
                     user: event.user,
                     version: event.policy,
@@ -56,16 +85,9 @@ impl Walk<'_> {
                     unit: event.unit,
                     held_at: event.held_at,
                     money,
-                    drawn_before: std::mem::replace(&mut drawn, next_drawn),
-                    charged_before: charged,
-                    forgiven_before: forgiven,
-                    ended_before: std::mem::replace(&mut ended, corrected_at),
-                };
-                if let Some(account) = self.accounts.get_mut(&event.account) {
-                    account.pending.push(pending);
-                }
+                    before,
+                });
             }
-            (charged, forgiven) = (next_charged, next_forgiven);
         }
     }
 
@@ -76,48 +98,96 @@ impl Walk<'_> {
         pending: &Pending,
     ) -> Result<(), LedgerError> {
         let Some(told) = &pending.money.correction else { return Ok(()) };
-        let subject = || pending.decision.to_string();
+        let (before, subject) = (&pending.before, || pending.decision.to_string());
         self.report.compare(Invariant::I7, subject, "account of its correction", &Some(id), &told.account);
         let digest = told.digest.as_deref().map(hex::encode);
         let found = Some(hex::encode(&record.digest));
         self.report.compare(Invariant::I7, subject, "digest of its correction", &digest, &found);
-        self.unforgive(id, pending, told.corrected_at);
+        if told.by.is_none() {
+            self.report.violated(Invariant::I11, subject, "who revised it", "readable", "not readable");
+        }
         let usage = told.outcome.zip(told.used.as_ref()).zip(told.draws.as_ref()).zip(pending.unit);
         let usage = usage.map(|(((outcome, quantities), draws), unit)| Usage {
-            plan: &pending.plan,
-            feature: &pending.feature,
-            unit,
-            model: &pending.model,
-            size: pending.size.as_deref(),
             tier: told.tier.as_deref(),
             outcome,
             quantities,
-            held_at: pending.held_at,
             ended_at: told.corrected_at,
             draws,
+            ..pending.usage(unit)
         });
         let case = Case {
             decision: pending.decision,
             money: &pending.money,
             version: pending.version,
+            priced_by: (told.by != Some(RevisedBy::Rerate)).then_some(before.policy),
             usage,
-            drawn_before: &pending.drawn_before,
-            charged_before: pending.charged_before,
+            drawn_before: &before.draws,
+            charged_before: before.amounts.charged,
+            refunded_before: before.amounts.refunded,
+            kept_forgiven: match told.by {
+                Some(RevisedBy::Rerate) => before.amounts.forgiven.saturating_sub(before.amounts.refunded),
+                _ => 0,
+            },
         };
+        let was = before.usage(pending);
+        if told.by != Some(RevisedBy::Truth)
+            && let (Some(was), Some(now)) = (&was, &case.usage)
+            && !is_same_use(was, now)
+        {
+            let what = "use of a call that an operator corrected";
+            self.report.violated(Invariant::I11, subject, what, "as before", "another");
+        }
+        if told.by == Some(RevisedBy::Refund) {
+            return self.refund(&case, before, (id, record.seq), told.corrected_at);
+        }
+        if told.by == Some(RevisedBy::Truth) {
+            let what = "given back before a late truth";
+            self.report.compare(Invariant::I11, subject, what, &0, &before.amounts.refunded);
+        }
+        self.unforgive(id, pending, told.corrected_at);
         self.case(&case, id, pending.user, record.seq, told.corrected_at)
+    }
+
+    /// A refund: what was given back, and nothing else.
+    fn refund(
+        &mut self,
+        case: &Case<'_>,
+        before: &Former,
+        (id, seq): (AccountId, Seq),
+        at: Timestamp,
+    ) -> Result<(), LedgerError> {
+        case.check_amounts(self.report);
+        let group = self.take(id, seq)?;
+        let (subject, money) = (|| case.decision.to_string(), case.money);
+        self.report.compare(Invariant::I11, subject, "price", &before.price, &money.price);
+        let back = case.usage.and_then(|usage| given_back(case.drawn_before, usage.draws));
+        match back {
+            Some(back) if back > 0 => {
+                let (expected, found) = (before.amounts.less(back), Amounts::of(money));
+                self.report.compare(Invariant::I11, subject, "money of a refund", &expected, &found);
+            }
+            _ => {
+                let expected = "those before, less from their end";
+                self.report.violated(Invariant::I11, subject, "draws of a refund", expected, "others");
+            }
+        }
+        case.check_moves(group.as_ref(), at, self.report);
+        Ok(())
     }
 
     /// What the end had forgiven in the present month is forgiven anew.
     pub(super) fn unforgive(&mut self, id: AccountId, pending: &Pending, now: Timestamp) {
         let month = Weighed::month(now);
-        if month != Weighed::month(pending.ended_before) {
+        if month != Weighed::month(pending.before.settled_at) {
             return;
         }
         let policy = self.snapshots.policies.get(&pending.version).and_then(Option::as_deref);
         let feature = policy.and_then(|policy| Some(&policy[policy.feature(&pending.feature)?]));
+        let Amounts { forgiven: before, excess, refunded, .. } = pending.before.amounts;
         if let (Some(feature), Some(account)) = (feature, self.accounts.get_mut(&id)) {
             let forgiven = account.forgiven(feature.forgiven_key, month);
-            *forgiven = forgiven.saturating_sub(pending.forgiven_before.unsigned_abs());
+            let before = before.saturating_sub(excess).saturating_sub(refunded);
+            *forgiven = forgiven.saturating_sub(before.unsigned_abs());
         }
     }
 
@@ -132,18 +202,18 @@ impl Walk<'_> {
     ) -> Result<(), LedgerError> {
         case.check_amounts(self.report);
         let group = if case.moves_balances() { self.take(id, seq)? } else { self.stream.parked(id, seq) };
-        let policy = self.snapshots.policies.get(&case.version);
-        match policy {
-            None => {
+        let policies = &self.snapshots.policies;
+        for version in [case.version, case.money.policy] {
+            if !policies.contains_key(&version) {
                 let subject = || case.decision.to_string();
-                self.report.violated(Invariant::Orphans, subject, "policy snapshot", case.version, "none");
+                self.report.violated(Invariant::Orphans, subject, "policy snapshot", version, "none");
             }
-            Some(None) => {}
-            Some(Some(policy)) => {
-                if let Some(weighed) = case.weigh(policy, self.report) {
-                    self.settle(case, weighed, (id, user, seq), group.as_ref(), at)?;
-                }
-            }
+        }
+        let known = |version| policies.get(&version).and_then(Option::as_deref);
+        if let (Some(policy), Some(prices)) = (known(case.version), known(case.money.policy))
+            && let Some(weighed) = case.weigh(policy, prices, self.report)
+        {
+            self.settle(case, weighed, (id, user, seq), group.as_ref(), at)?;
         }
         case.check_moves(group.as_ref(), at, self.report);
         Ok(())
@@ -186,11 +256,70 @@ impl Walk<'_> {
         let Some(account) = self.accounts.get_mut(&id) else { return Ok(()) };
         let forgiven = account.forgiven(weighed.forgiven_key(), Weighed::month(at));
         let owed = weighed.owed;
-        let regenerated = weighed.settle(Case::before(*forgiven, debt));
+        let regenerated = weighed.settle(case.before(*forgiven, debt));
         let Charge { forgiven: given, excess, .. } = regenerated.charge;
-        *forgiven = forgiven.saturating_add(given.saturating_sub(excess).micros());
+        let within = given.saturating_sub(excess).saturating_sub(regenerated.refunded);
+        *forgiven = forgiven.saturating_add(within.micros());
         case.compare(&regenerated, owed, self.report);
         Ok(())
+    }
+}
+
+impl Former {
+    /// The money of a revision; what else it says is the caller's to add.
+    fn of(money: &BookedMoney) -> Self {
+        Self {
+            policy: money.policy,
+            price: money.price,
+            amounts: Amounts::of(money),
+            outcome: None,
+            tier: None,
+            used: None,
+            draws: Vec::new(),
+            settled_at: Timestamp::NEVER,
+        }
+    }
+
+    fn usage<'a>(&'a self, pending: &'a Pending) -> Option<Usage<'a>> {
+        Some(Usage {
+            tier: self.tier.as_deref(),
+            outcome: self.outcome?,
+            quantities: self.used.as_ref()?,
+            draws: &self.draws,
+            ..pending.usage(pending.unit?)
+        })
+    }
+}
+
+impl Amounts {
+    fn of(money: &BookedMoney) -> Self {
+        Self {
+            gross: money.gross,
+            covered: money.covered,
+            forgiven: money.forgiven,
+            excess: money.excess,
+            charged: money.charged,
+            refunded: money.refunded,
+        }
+    }
+}
+
+impl Pending {
+    /// What all revisions of the call have in common.
+    fn usage(&self, unit: Unit) -> Usage<'_> {
+        Usage {
+            plan: &self.plan,
+            feature: &self.feature,
+            unit,
+            model: &self.model,
+            size: self.size.as_deref(),
+            tier: None,
+            outcome: Outcome::Completed,
+            quantities: &NOTHING,
+            held_at: self.held_at,
+            ended_at: self.held_at,
+            draws: &[],
+        }
     }
 }
 

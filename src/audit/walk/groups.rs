@@ -10,21 +10,28 @@ use crate::units::{AccountId, Seq};
 const NESTED_MAX: usize = 4;
 
 impl Walk<'_> {
-    /// The group of a record that must have one.
+    /// The group of a record that must have one. What is met on the way is placed once it is found: records of other
+    /// accounts would take it for one that has passed.
     pub(super) fn take(&mut self, id: AccountId, seq: Seq) -> Result<Option<Group>, LedgerError> {
-        loop {
-            if let Some(group) = self.stream.parked(id, seq) {
-                return Ok(Some(group));
-            }
-            if !self.has_room() {
-                return Ok(None);
-            }
-            let Some(group) = self.stream.pull(self.report)? else { return Ok(None) };
-            if (group.account, group.seq) == (id, seq) {
-                return Ok(Some(group));
-            }
-            self.place(group)?;
+        if let Some(group) = self.stream.parked(id, seq) {
+            return Ok(Some(group));
         }
+        let (mut met, mut found) = (Vec::new(), None);
+        while found.is_none() && self.has_room() {
+            let Some(group) = self.stream.pull(self.report)? else { break };
+            if (group.account, group.seq) == (id, seq) {
+                found = Some(group);
+            } else {
+                met.push((group.account, group.seq));
+                self.stream.park(group);
+            }
+        }
+        for (account, seq) in met {
+            if let Some(group) = self.stream.parked(account, seq) {
+                self.place(group)?;
+            }
+        }
+        Ok(found)
     }
 
     /// Pulls until all is followed that was booked before the record that is looked at: until something is met that has

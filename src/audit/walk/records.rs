@@ -30,9 +30,15 @@ impl Walk<'_> {
             Some(account.pending.swap_remove(place))
         });
         let subject = || format!("{id} seq {}", seq.0);
-        let money = pending.as_ref().filter(|_| kind == "correction").map(|pending| &pending.money.row);
+        let money = match &pending {
+            _ if kind != "correction" => None,
+            Some(pending) => Some(pending.money.row),
+            // Its call came before the walk, and is believed.
+            None if self.scope.since.is_some() => self.books.revision_row(id, seq)?,
+            None => None,
+        };
         let before = self.range.checkpoint.is_some_and(|extent| record.place <= extent.records);
-        self.number(id, seq, &record.bytes.clone().hash(money), record.hash, before);
+        self.number(id, seq, &record.bytes.clone().hash(money.as_ref()), record.hash, before);
         match (kind, pending) {
             ("correction", Some(pending)) => return self.correction(id, record, &pending),
             ("correction", None) if self.scope.since.is_none() => {
@@ -57,7 +63,8 @@ impl Walk<'_> {
     /// Updates of a record that draws nothing: what came back expired, or repaid a debt.
     pub(super) fn came_back(&mut self, subject: &str, group: Option<&Group>) {
         let Some(group) = group else { return };
-        if !group.is_only(&[UpdateKind::Expiry, UpdateKind::Adjustment]) {
+        // Where the walk begins in the middle it may belong to a correction of a call that came before.
+        if self.scope.since.is_none() && !group.is_only(&[UpdateKind::Expiry, UpdateKind::Adjustment]) {
             let what = "kinds of its balance updates";
             let found = "others";
             self.report.violated(Invariant::I6, || subject.to_owned(), what, "expiry or adjustment", found);
@@ -94,7 +101,61 @@ impl Walk<'_> {
             }
         } else if &*record.kind == "grant" {
             self.grant(id, record, group)?;
+        } else {
+            self.adjustment(id, record, &group)?;
         }
+        Ok(())
+    }
+
+    /// I12 of an adjustment: what was ordered is what was booked, and what it paid of a debt was owed.
+    fn adjustment(&mut self, id: AccountId, record: &BookedRecord, group: &Group) -> Result<(), LedgerError> {
+        let subject = || format!("{id} seq {}", record.seq.0);
+        let booked = match group.updates.first().and_then(|seen| seen.update.cause) {
+            Some(Cause::Adjustment(order)) => self.books.adjustment(order)?,
+            _ => None,
+        };
+        let Some(booked) = booked else {
+            let what = "adjustment of the record";
+            self.report.violated(Invariant::Orphans, subject, what, "one", "none");
+            return Ok(());
+        };
+        self.seen.adjustments += 1;
+        let told = &booked.record;
+        let digest = Numbered::Adjustment(told).digest(&mut Vec::new());
+        let (expected, found) = (hex::encode(digest), hex::encode(&record.digest));
+        let named = || told.id.to_string();
+        self.report.compare(Invariant::I7, named, "digest of its record", &expected, &found);
+        let place = (id, record.seq);
+        self.report.compare(Invariant::I7, named, "place of its record", &place, &(told.account, told.seq));
+        let (amount, repaid) = (told.amount.micros(), told.repaid.signed().micros());
+        let line = |grant, amount| (Some(UpdateKind::Adjustment), grant, amount);
+        let mut expected: Vec<Line> =
+            vec![line(told.grant, amount.saturating_sub(repaid)), line(None, repaid)];
+        expected.retain(|(.., amount)| *amount != 0);
+        let line = |seen: &SeenUpdate| (seen.update.kind, seen.update.grant, seen.update.amount);
+        let found: Vec<Line> = group.updates.iter().map(line).collect();
+        self.report.compare(Invariant::I12, named, "balance updates", &expected, &found);
+        for seen in &group.updates {
+            let cause = (Some(Cause::Adjustment(told.id)), told.adjusted_at, booked.balance);
+            let found = (seen.update.cause, seen.update.at, seen.update.balance);
+            self.report.compare(Invariant::I12, named, "cause, instant and balance", &cause, &found);
+        }
+        if let Some(end) = told.expires_at.filter(|end| *end <= told.adjusted_at) {
+            let found = told.adjusted_at;
+            self.report.violated(
+                Invariant::I11,
+                named,
+                "grant that is adjusted",
+                format!("before {end}"),
+                found,
+            );
+        }
+        if self.scope.since.is_some() {
+            return Ok(());
+        }
+        let debt = group.updates.first().map_or(0, |seen| seen.debt_before);
+        let owed = if told.grant.is_some() { debt.min(amount.max(0)) } else { 0 };
+        self.report.compare(Invariant::I11, named, "repaid at once", &owed, &repaid);
         Ok(())
     }
 

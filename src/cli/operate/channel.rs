@@ -84,8 +84,8 @@ impl Channel {
             let after = after.map(|id| format!("&after={id}")).unwrap_or_default();
             let mut page = self.call("GET", &format!("{path}?limit={PAGE}{after}"), None)?;
             let Value::Array(page) = page["items"].take() else { bail!("the answer has no items") };
-            // Grants come whole, whatever the limit.
-            let last = page.len() != PAGE || path.ends_with("/grants");
+            // Grants and adjustments come whole, whatever the limit.
+            let last = page.len() != PAGE || path.ends_with("/grants") || path.ends_with("/adjustments");
             items.extend(page);
             if last {
                 return Ok(items);

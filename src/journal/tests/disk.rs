@@ -86,6 +86,12 @@ impl Disk {
         self.state().capacity = capacity;
     }
 
+    /// Whether nothing is set to fail.
+    pub(crate) fn is_well(&self) -> bool {
+        let state = self.state();
+        state.failing_syncs == 0 && state.failing_writes == 0 && state.capacity.is_none()
+    }
+
     pub(crate) fn used_bytes(&self) -> u64 {
         let state = self.state();
         state.current().values().map(|node| state.nodes[*node].now.len() as u64).sum()

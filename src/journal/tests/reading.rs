@@ -1,5 +1,6 @@
 //! Readers, and how long segments stay.
 
+use super::disk::Cut;
 use super::*;
 
 fn read(reader: &mut Reader) -> Vec<u64> {
@@ -153,4 +154,41 @@ fn bytes_of_an_earlier_use_of_a_file_are_never_taken_for_frames() {
         begun = journal.stats().next.0;
         journal.close().unwrap();
     }
+}
+
+/// A segment whose first write was torn has no frames. Once those before it were gone, a reader that came from the
+/// beginning stood before it for ever, and so did settlement, through every restart.
+#[test]
+fn a_reader_from_the_start_passes_a_segment_whose_first_write_was_torn() {
+    let by_hand = |disk: &Disk| {
+        let opened =
+            Journal::open_by_hand(disk, small(), &mut |_, _| Ok(()), crate::journal::writer::monotonic);
+        let (journal, _, writer) = opened.unwrap();
+        (journal, writer)
+    };
+    let put = |journal: &Journal| drop(journal.append(Record::new(Tag::Other, 1, 1000).frame()).unwrap());
+    // A first segment, and a second whose first write has its head only.
+    let disk = Disk::default();
+    let (journal, mut writer) = by_hand(&disk);
+    put(&journal);
+    writer.step();
+    let disk = disk.after(Cut::KeepsAll);
+    let (journal, mut writer) = by_hand(&disk);
+    put(&journal);
+    disk.fail_writes(1);
+    disk.stop_at(disk.operations() + 1);
+    writer.step();
+    // A third; then the first goes, and the machine before the second can.
+    let disk = disk.after(Cut::KeepsAll);
+    let (journal, mut writer) = by_hand(&disk);
+    put(&journal);
+    writer.step();
+    journal.applied(Position(1));
+    disk.stop_at(disk.operations() + 2);
+    writer.step();
+    let disk = disk.after(Cut::KeepsAll);
+    assert_eq!(disk.names().len(), 3, "the second, the third and the spare");
+    let (journal, _writer) = by_hand(&disk);
+    let read = journal.reader(Position::START).next_batch(10, 10_000).unwrap();
+    assert_eq!(read.iter().map(|entry| entry.position).collect::<Vec<_>>(), [Position(1)]);
 }

@@ -8,6 +8,7 @@
 //! | what | SHA-256 over |
 //! |---|---|
 //! | a monetization event | `2`, its cells in the order of [`MONEY`] |
+//! | one that an operator ordered | `3`, the same, then its cells in the order of [`ORDER`]: any of which is not null |
 //! | a usage event | `0`, its cells in the order of [`EVENT`], the hash of its first monetization event |
 //! | any other record | `1`, its cells in the order of [`RECORD`]; of a correction, the hash of its monetization event |
 //! | a link | the link before it (zeros before the first), one of the latter two |
@@ -47,7 +48,7 @@ pub const EVENT: [&str; 26] = [
     "digest",
 ];
 
-/// The cells of a monetization event that are hashed: all of them. The latter half is null where it is the first.
+/// The cells of any monetization event that are hashed. The latter half is null where it is the first.
 pub const MONEY: [&str; 18] = [
     "decision",
     "revision",
@@ -68,6 +69,9 @@ pub const MONEY: [&str; 18] = [
     "true_draws",
     "digest",
 ];
+
+/// The cells of a monetization event that an operator ordered which are hashed behind [`MONEY`].
+pub const ORDER: [&str; 5] = ["refunded", "ordered", "order_id", "idempotency_key", "reason"];
 
 /// The cells of any other record that are hashed.
 pub const RECORD: [&str; 4] = ["account", "seq", "kind", "digest"];
@@ -161,6 +165,8 @@ pub enum RowKind {
     Record,
     /// A monetization event.
     Money,
+    /// A monetization event that an operator ordered.
+    Ordered,
 }
 
 /// A row as it is hashed, cell by cell. One is used for many rows.
@@ -175,7 +181,18 @@ impl RowBytes {
             RowKind::Event => 0,
             RowKind::Record => 1,
             RowKind::Money => 2,
+            RowKind::Ordered => 3,
         });
+    }
+
+    /// Begins a monetization event of these cells, [`MONEY`] and [`ORDER`], and adds them.
+    pub fn money(&mut self, cells: &[Cell<'_>]) {
+        let (money, order) = cells.split_at(MONEY.len().min(cells.len()));
+        let is_ordered = order.iter().any(|cell| *cell != Cell::Null);
+        self.begin(if is_ordered { RowKind::Ordered } else { RowKind::Money });
+        for cell in money.iter().chain(order.iter().filter(|_| is_ordered)) {
+            self.put(*cell);
+        }
     }
 
     /// Adds its next cell.

@@ -2,13 +2,10 @@
 
 use super::{Shared, booked, state, told, with_account};
 use crate::access::draw::{Draws, GuardCharges};
-use crate::access::record::{
-    Charge, CorrectionRecord, Ending, GrantOrigin, HoldRecord, MoveEntry, Outcome, Record,
-};
+use crate::access::record::{GrantOrigin, HoldRecord, Record};
 use crate::ledger::chain::{self, Link};
 use crate::ledger::rows::{Applied, Cause, Page, Restored, UpdateKind};
 use crate::ledger::samples::{Sample, credits, grant_id, part};
-use crate::policy::compiled::Scope;
 use crate::units::{DecisionId, Seq, SignedCredits, Timestamp};
 
 /// I6, I8, I12: every kind of record leaves balances, grants and debts as its sums say.
@@ -99,7 +96,12 @@ pub(crate) async fn other_content_in_a_booked_place_is_a_conflict(ledger: Shared
                 expiry.expired_at = Timestamp::from_ms(1);
                 Record::Expiry(expiry)
             }
-            Record::Hold(_) | Record::Job(_) | Record::Correction(_) | Record::Made(_) => panic!("not in it"),
+            Record::Hold(_)
+            | Record::Job(_)
+            | Record::Correction(_)
+            | Record::Made(_)
+            | Record::Revision(_)
+            | Record::Adjustment(_) => panic!("not in it"),
         };
         let applied = ledger.apply(vec![other]).await.unwrap();
         let seq = Seq(u64::try_from(place).unwrap() + 1);
@@ -125,65 +127,6 @@ pub(crate) async fn a_decision_is_booked_once_wherever_it_stands(ledger: Shared)
         assert_eq!(applied.conflicts, [(sample.account.id, Seq(3))]);
     }
     assert_eq!(state(&ledger).await, before);
-}
-
-/// I6, I7: a correction adds to what is booked; again it is nothing, and what does not follow is left out.
-pub(crate) async fn a_correction_is_the_next_revision_and_is_booked_once(ledger: Shared) {
-    let mut sample = with_account(&ledger, 1).await;
-    let grant = sample.grant(1, 100, 0);
-    let end = sample.end(&[(Some(1), 100)], 0);
-    let seq = end.seq.next();
-    let back = MoveEntry {
-        scope: Scope::Account,
-        balance: grant.balance.clone(),
-        grant: Some(grant.grant),
-        amount: credits(30).signed(),
-        priority: grant.priority,
-        expires_at: None,
-    };
-    let correction = CorrectionRecord {
-        seq,
-        decision: end.decision,
-        account: end.account,
-        user: end.user,
-        corrected_at: Timestamp::from_ms(end.ended_at.ms() + 5),
-        policy: end.policy,
-        revision: 2,
-        ending: Ending { outcome: Outcome::Incomplete, ..end.ending.clone() },
-        used: end.used.clone(),
-        draws: Vec::new(),
-        charge: Charge { gross: credits(70), charged: credits(70), ..Charge::default() },
-        charged_before: credits(100),
-        moves: vec![back],
-        repaid: Vec::new(),
-        expired: Vec::new(),
-        counters: Vec::new(),
-    };
-    let of = |correction: &CorrectionRecord| vec![Record::Correction(Box::new(correction.clone()))];
-    let decision = end.decision;
-    ledger.apply(vec![Record::Grant(grant), Record::End(Box::new(end))]).await.unwrap();
-    for wrong in [
-        CorrectionRecord { charged_before: credits(99), ..correction.clone() },
-        CorrectionRecord { moves: Vec::new(), ..correction.clone() },
-        CorrectionRecord { revision: 3, ..correction.clone() },
-        CorrectionRecord { decision: sample.decision(Seq(77)), ..correction.clone() },
-    ] {
-        let conflicts = vec![(correction.account, seq)];
-        assert_eq!(ledger.apply(of(&wrong)).await.unwrap(), Applied { conflicts, ..Applied::default() });
-    }
-    assert_eq!(ledger.apply(of(&correction)).await.unwrap(), booked(1));
-    let row = ledger.decision(decision).await.unwrap().unwrap();
-    assert_eq!((row.revision, row.outcome, row.charge), (2, Outcome::Incomplete, correction.charge));
-    let grants = ledger.grants(correction.account).await.unwrap();
-    assert_eq!(grants[0].remaining, credits(30), "a grant that was spent has something again");
-    let before = state(&ledger).await;
-    let repeated = Applied { repeated: 1, ..Applied::default() };
-    assert_eq!(ledger.apply(of(&correction)).await.unwrap(), repeated);
-    let other = CorrectionRecord { corrected_at: Timestamp::from_ms(1), ..correction.clone() };
-    assert_eq!(ledger.apply(of(&other)).await.unwrap().conflicts, [(correction.account, seq)]);
-    assert_eq!(state(&ledger).await, before);
-    let updates = ledger.balance_updates(correction.account, None, Page(1)).await.unwrap();
-    assert_eq!((updates[0].kind, updates[0].amount), (UpdateKind::Refund, credits(30).signed()));
 }
 
 /// I7: a gap waits, and any order of arrival ends the same.

@@ -11,12 +11,13 @@ use std::rc::Rc;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::connection;
+use super::history::{ADJUSTMENTS, adjustment_record};
 use crate::ledger::LedgerError;
 use crate::ledger::books::{
-    BookedCells, BookedEvent, BookedGrant, BookedHead, BookedRecord, BookedStanding, BookedUpdate, Books,
-    Extent, Sizes, Stray,
+    BookedAdjustment, BookedCells, BookedEvent, BookedGrant, BookedHead, BookedRecord, BookedStanding,
+    BookedUpdate, Books, Extent, Sizes, Stray,
 };
-use crate::units::{AccountId, DecisionId, GrantId, PolicyVersion, Seq, Timestamp};
+use crate::units::{AccountId, DecisionId, GrantId, OrderId, PolicyVersion, Seq, Timestamp};
 
 mod ahead;
 mod pages;
@@ -152,6 +153,7 @@ impl Books for SqliteBooks {
             balance_updates: count("balance_updates")?,
             balances: count("balances")?,
             grants: count("grants")?,
+            adjustments: count("adjustments")?,
             remainders: count("remainders")?,
             records: count("records")?,
             policies: count("policies")?,
@@ -279,6 +281,27 @@ impl Books for SqliteBooks {
             // What cannot be read is not what was granted.
             Err(
                 rusqlite::Error::FromSqlConversionFailure(..) | rusqlite::Error::IntegralValueOutOfRange(..),
+            ) => Ok(None),
+            found => Ok(found?),
+        }
+    }
+
+    fn revision_row(&self, account: AccountId, seq: Seq) -> Result<Option<[u8; 32]>, LedgerError> {
+        paths::revision_row(self, account, seq)
+    }
+
+    fn adjustment(&self, order: OrderId) -> Result<Option<BookedAdjustment>, LedgerError> {
+        let mut select =
+            self.connection.prepare_cached(&format!("{ADJUSTMENTS} WHERE adjustments.id = ?1"))?;
+        let found = select.query_row([order], |row| {
+            Ok(BookedAdjustment { record: adjustment_record(row)?, balance: row.get("balance")? })
+        });
+        match found.optional() {
+            // What cannot be read is not what was ordered.
+            Err(
+                rusqlite::Error::FromSqlConversionFailure(..)
+                | rusqlite::Error::InvalidColumnType(..)
+                | rusqlite::Error::IntegralValueOutOfRange(..),
             ) => Ok(None),
             found => Ok(found?),
         }

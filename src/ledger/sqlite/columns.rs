@@ -8,7 +8,8 @@ use crate::ledger::chain::rows::Cell;
 use crate::ledger::text;
 use crate::policy::compiled::CounterKey;
 use crate::units::{
-    AccountId, Credits, DecisionId, GrantId, KeyId, PolicyVersion, Seq, SignedCredits, Timestamp, UserId,
+    AccountId, Credits, DecisionId, GrantId, KeyId, OrderId, PolicyVersion, Seq, SignedCredits, Timestamp,
+    UserId,
 };
 
 macro_rules! id_column {
@@ -25,7 +26,7 @@ macro_rules! id_column {
         }
     )+};
 }
-id_column!(AccountId, UserId, KeyId, DecisionId, GrantId);
+id_column!(AccountId, UserId, KeyId, DecisionId, GrantId, OrderId);
 
 macro_rules! integer_column {
     ($($type:ident: $to:expr, $from:expr;)+) => {$(

@@ -3,10 +3,12 @@
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::columns::{Count, Owned, parsed, word};
-use crate::access::record::{Charge, GrantOrigin};
-use crate::ledger::rows::{BalanceUpdateRow, Cause, DecisionRow, GrantRow, Page};
+use crate::access::record::{AdjustmentRecord, Charge, GrantOrigin};
+use crate::ledger::rows::{
+    BalanceUpdateRow, Cause, DecisionRow, GrantRow, Page, RefundRow, RevisedBy, RevisedRow,
+};
 use crate::ledger::{LedgerError, text};
-use crate::units::{AccountId, Credits, DecisionId, GrantId, Quantities, SignedCredits};
+use crate::units::{AccountId, Credits, DecisionId, GrantId, OrderId, Quantities, SignedCredits};
 
 /// Grants with their balance and what is left of them.
 pub(super) const GRANTS: &str = "SELECT grants.id, account, user, name, amount, priority, expires_at, granted_at, \
@@ -20,7 +22,11 @@ const UPDATE: &str = "SELECT place, account, user, name, kind, cause_kind, cause
 
 /// Usage events with the live one of their monetization events.
 pub(super) const DECISION: &str = "SELECT usage_events.*, revision, price, gross, covered, forgiven, excess, charged, true_outcome, \
-     true_grade, true_tier, true_used, true_draws FROM usage_events JOIN monetization_events ON monetization_events.decision = usage_events.decision \
+     true_grade, true_tier, true_used, true_draws, monetization_events.policy AS priced_by, \
+     corrected_at, coalesce(refunded, 0) AS refunded, ordered, reason, \
+     CASE WHEN revision > 1 THEN (SELECT max(settling.corrected_at) FROM monetization_events AS settling \
+     WHERE settling.decision = usage_events.decision AND settling.ordered IS NOT 'refund') END AS settled_at \
+     FROM usage_events JOIN monetization_events ON monetization_events.decision = usage_events.decision \
      AND revision = (SELECT max(revision) FROM monetization_events AS live \
      WHERE live.decision = usage_events.decision) ";
 
@@ -67,6 +73,7 @@ pub(super) fn origin(row: &Row<'_>) -> rusqlite::Result<GrantOrigin> {
 pub(super) fn cause(row: &Row<'_>) -> rusqlite::Result<Cause> {
     Ok(match row.get_ref("cause_kind")?.as_str()? {
         "decision" => Cause::Decision(row.get("cause")?),
+        "adjustment" => Cause::Adjustment(row.get("cause")?),
         _ => Cause::Grant(row.get("cause")?),
     })
 }
@@ -163,6 +170,7 @@ pub(super) fn decisions(
 pub(super) fn decision_row(row: &Row<'_>) -> rusqlite::Result<DecisionRow> {
     let revision: u32 = row.get("revision")?;
     let is_corrected = revision > 1;
+    let ended_at = row.get("ended_at")?;
     let live = |first, corrected| if is_corrected { corrected } else { first };
     Ok(DecisionRow {
         decision: row.get("decision")?,
@@ -176,8 +184,11 @@ pub(super) fn decision_row(row: &Row<'_>) -> rusqlite::Result<DecisionRow> {
         policy: row.get("policy")?,
         unit: word(row, "unit")?,
         held_at: row.get("held_at")?,
-        ended_at: row.get("ended_at")?,
+        ended_at,
         revision,
+        priced_by: row.get("priced_by")?,
+        settled_at: row.get::<_, Option<_>>("settled_at")?.unwrap_or(ended_at),
+        revised: if is_corrected { Some(revised(row)?) } else { None },
         outcome: word(row, live("outcome", "true_outcome"))?,
         grade: word(row, live("grade", "true_grade"))?,
         tier: row.get(live("tier", "true_tier"))?,
@@ -188,7 +199,83 @@ pub(super) fn decision_row(row: &Row<'_>) -> rusqlite::Result<DecisionRow> {
         held: parsed(row, "held", text::to_draws)?,
         draws: parsed(row, live("draws", "true_draws"), text::to_draws)?,
         charge: charge(row)?,
+        refunded: row.get("refunded")?,
     })
+}
+
+fn revised(row: &Row<'_>) -> rusqlite::Result<RevisedRow> {
+    let by = match row.get_ref("ordered")?.as_str_or_null()? {
+        None => RevisedBy::Truth,
+        Some(_) => word(row, "ordered")?,
+    };
+    Ok(RevisedRow { at: row.get("corrected_at")?, by, reason: row.get("reason")? })
+}
+
+/// Adjustments with their balance, and the grant as it was granted.
+pub(super) const ADJUSTMENTS: &str = "SELECT adjustments.id, account, user, name, adjustments.seq, grant_id, \
+     adjustments.amount, adjustments.repaid, adjusted_at, adjustments.idempotency_key, reason, priority, expires_at, \
+     adjustments.balance AS balance \
+     FROM adjustments JOIN balances ON balances.id = adjustments.balance \
+     LEFT JOIN grants ON grants.id = grant_id ";
+
+pub(super) fn adjustment(
+    connection: &Connection,
+    order: OrderId,
+) -> Result<Option<AdjustmentRecord>, LedgerError> {
+    let mut select = connection.prepare_cached(&format!("{ADJUSTMENTS} WHERE adjustments.id = ?1"))?;
+    Ok(select.query_row([order], adjustment_record).optional()?)
+}
+
+pub(super) fn adjustments(
+    connection: &Connection,
+    account: AccountId,
+) -> Result<Vec<AdjustmentRecord>, LedgerError> {
+    let order = "WHERE account = ?1 ORDER BY adjustments.seq";
+    let mut select = connection.prepare_cached(&format!("{ADJUSTMENTS} {order}"))?;
+    let rows = select.query_map([account], adjustment_record)?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
+/// An adjustment as it was made.
+pub(super) fn adjustment_record(row: &Row<'_>) -> rusqlite::Result<AdjustmentRecord> {
+    let Owned(user) = row.get("user")?;
+    Ok(AdjustmentRecord {
+        seq: row.get("seq")?,
+        id: row.get("id")?,
+        account: row.get("account")?,
+        user,
+        balance: row.get("name")?,
+        grant: row.get("grant_id")?,
+        amount: row.get("amount")?,
+        repaid: row.get("repaid")?,
+        priority: row.get::<_, Option<_>>("priority")?.unwrap_or_default(),
+        expires_at: row.get("expires_at")?,
+        adjusted_at: row.get("adjusted_at")?,
+        idempotency_key: row.get("idempotency_key")?,
+        reason: row.get("reason")?,
+    })
+}
+
+pub(super) fn refund(connection: &Connection, order: OrderId) -> Result<Option<RefundRow>, LedgerError> {
+    let mut select = connection.prepare_cached(
+        "SELECT now.*, old.charged - now.charged AS amount FROM monetization_events AS now \
+         JOIN monetization_events AS old ON old.decision = now.decision AND old.revision = now.revision - 1 \
+         WHERE now.order_id = ?1",
+    )?;
+    let found = select.query_row([order], |row| {
+        Ok(RefundRow {
+            id: row.get("order_id")?,
+            account: row.get("account")?,
+            decision: row.get("decision")?,
+            revision: row.get("revision")?,
+            amount: row.get("amount")?,
+            charged: row.get("charged")?,
+            refunded_at: row.get("corrected_at")?,
+            idempotency_key: row.get("idempotency_key")?,
+            reason: row.get("reason")?,
+        })
+    });
+    Ok(found.optional()?)
 }
 
 /// What a usage event says was used.

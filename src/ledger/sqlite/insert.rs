@@ -7,11 +7,12 @@ use smallvec::SmallVec;
 use super::cache::Head;
 use super::columns::{Count, Owned, cell_of};
 use crate::access::record::{
-    CorrectionRecord, EndRecord, GrantOrigin, GrantRecord, JobRecord, MadeRecord, Resource,
+    AdjustmentRecord, CorrectionRecord, EndRecord, GrantOrigin, GrantRecord, JobRecord, MadeRecord, Resource,
+    RevisionOrder, RevisionRecord,
 };
 use crate::ledger::LedgerError;
 use crate::ledger::chain;
-use crate::ledger::chain::rows::{EVENT, MONEY, RECORD, RowBytes, RowKind};
+use crate::ledger::chain::rows::{EVENT, MONEY, ORDER, RECORD, RowBytes, RowKind};
 use crate::ledger::posting::{BookedBalance, Numbered, Purses, Update};
 use crate::ledger::text;
 use crate::policy::compiled::Scope;
@@ -25,6 +26,8 @@ pub(super) struct Inserts<'c> {
     connection: &'c Connection,
     event: CachedStatement<'c>,
     money: CachedStatement<'c>,
+    revision: CachedStatement<'c>,
+    adjustment: CachedStatement<'c>,
     charged: CachedStatement<'c>,
     update: CachedStatement<'c>,
     grant: CachedStatement<'c>,
@@ -46,8 +49,14 @@ impl<'c> Inserts<'c> {
                 &insert("usage_events", EVENT.into_iter().chain(["previous", "hash"])),
             )?,
             money: connection.prepare_cached(&insert("monetization_events", MONEY.into_iter()))?,
+            revision: connection
+                .prepare_cached(&insert("monetization_events", MONEY.into_iter().chain(ORDER)))?,
+            adjustment: connection.prepare_cached(
+                "INSERT INTO adjustments (id, balance, seq, grant_id, amount, repaid, adjusted_at, idempotency_key, \
+                 reason) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+            )?,
             charged: connection.prepare_cached(
-                "SELECT charged FROM monetization_events JOIN usage_events USING (decision) \
+                "SELECT charged, coalesce(refunded, 0) FROM monetization_events JOIN usage_events USING (decision) \
                  WHERE decision = ?1 AND revision = ?2 AND usage_events.account = ?3",
             )?,
             update: connection.prepare_cached(
@@ -112,10 +121,18 @@ impl<'c> Inserts<'c> {
     ) -> Result<bool, LedgerError> {
         let (kind, money) = match record {
             Numbered::End(end) if end.ending.reached_upstream => return self.call(end, digest, head),
-            Numbered::Correction(correction) => match self.correction(correction, digest)? {
+            Numbered::Correction(correction) => match self.correction(correction, None, digest)? {
                 Some(money) => ("correction", Some(money)),
                 None => return Ok(false),
             },
+            Numbered::Revision(revision) => {
+                match self.correction(&revision.correction, Some(revision), digest)? {
+                    Some(money) => ("correction", Some(money)),
+                    None => return Ok(false),
+                }
+            }
+            Numbered::Adjustment(adjustment) if self.adjustment(adjustment, purses)? => ("adjustment", None),
+            Numbered::Adjustment(_) => return Ok(false),
             Numbered::End(_) => ("void", None),
             Numbered::Grant(grant) if self.grant(grant, purses)? => ("grant", None),
             Numbered::Grant(_) => return Ok(false),
@@ -225,19 +242,26 @@ impl<'c> Inserts<'c> {
     }
 
     /// Adds the next revision and tells its hash. `None` where the one before it is not there, or says something else
-    /// was charged.
+    /// was charged or given back.
     fn correction(
         &mut self,
         record: &CorrectionRecord,
+        ordered: Option<&RevisionRecord>,
         digest: &[u8; 16],
     ) -> Result<Option<[u8; 32]>, LedgerError> {
         let before = params![record.decision, record.revision.saturating_sub(1), record.account];
-        let before: Option<Credits> = self.charged.query_row(before, |row| row.get(0)).optional()?;
-        if before != Some(record.charged_before) {
+        let before = self.charged.query_row(before, |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
+        let fits = |(charged, refunded): (Credits, Credits)| {
+            charged == record.charged_before && is_given_back(refunded, record, ordered)
+        };
+        if !before.is_some_and(fits) {
             return Ok(None);
         }
+        let refunded = ordered.map(|ordered| ordered.refunded);
+        let order = ordered.map(|ordered| &ordered.order);
+        let key = order.and_then(RevisionOrder::key);
         let charge = &record.charge;
-        let row: [&dyn ToSql; MONEY.len()] = [
+        let row: [&dyn ToSql; MONEY.len() + ORDER.len()] = [
             &record.decision,
             &record.revision,
             &record.policy,
@@ -256,9 +280,41 @@ impl<'c> Inserts<'c> {
             &text::of_quantities(&record.used.quantities),
             &text::of_draws(&record.draws),
             digest,
+            &refunded,
+            &order.map(RevisionOrder::as_str),
+            &key.map(|(id, _)| id),
+            &key.map(|(_, key)| key),
+            &order.map(RevisionOrder::reason),
         ];
-        let hash = hash_of(&mut self.bytes, RowKind::Money, &row, None)?;
-        Ok(is_new(self.money.execute(&row[..]))?.then_some(hash))
+        let hash = match ordered {
+            Some(_) => hash_of(&mut self.bytes, RowKind::Ordered, &row, None)?,
+            None => hash_of(&mut self.bytes, RowKind::Money, &row[..MONEY.len()], None)?,
+        };
+        Ok(is_new(self.revision.execute(&row[..]))?.then_some(hash))
+    }
+
+    fn adjustment(
+        &mut self,
+        record: &AdjustmentRecord,
+        purses: &mut Purses<'_>,
+    ) -> Result<bool, LedgerError> {
+        let owner = Owned(record.user);
+        let purse = if record.user.is_some() { &mut *purses.own } else { &mut *purses.shared };
+        let balance = purse.balances.iter_mut().find(|balance| balance.name == record.balance);
+        let Some(balance) = balance else { return Ok(false) };
+        let row = self.balance_row(balance, record.account, owner)?;
+        let added = self.adjustment.execute(params![
+            record.id,
+            row,
+            record.seq,
+            record.grant,
+            record.amount,
+            record.repaid,
+            record.adjusted_at,
+            record.idempotency_key,
+            record.reason,
+        ]);
+        Ok(is_new(added)?)
     }
 
     fn grant(&mut self, record: &GrantRecord, purses: &mut Purses<'_>) -> Result<bool, LedgerError> {
@@ -332,6 +388,18 @@ impl<'c> Inserts<'c> {
         let row = self.connection.last_insert_rowid();
         balance.row = Some(row);
         Ok(row)
+    }
+}
+
+/// Whether what a revision says is given back follows from what was before.
+fn is_given_back(before: Credits, record: &CorrectionRecord, ordered: Option<&RevisionRecord>) -> bool {
+    let Some(RevisionRecord { refunded, order, .. }) = ordered else { return before.is_zero() };
+    match order {
+        RevisionOrder::Refund { .. } => {
+            let back = record.charged_before.checked_sub(record.charge.charged);
+            back.and_then(|back| before.checked_add(back)) == Some(*refunded)
+        }
+        RevisionOrder::Rerate { .. } => *refunded <= before,
     }
 }
 

@@ -4,26 +4,30 @@ use rusqlite::{Row, params};
 
 use super::blocks::block_row;
 use super::books::SqliteBooks;
-use super::columns::{Count, Owned, parsed, word};
-use super::history::{DECISION, cause, decision_row, origin, used};
+use super::columns::{Owned, parsed, word};
+use super::history::{ADJUSTMENTS, DECISION, adjustment_record, cause, decision_row, origin, used};
 use super::merge::Peeked;
 use crate::access::record::GrantRecord;
 use crate::ledger::recorded::{
     Entry, EntryKind, Recorded, RecordedCall, RecordedMoney, RecordedUpdate, Replaced, Request,
 };
-use crate::ledger::rows::DecisionRow;
+use crate::ledger::rows::{DecisionRow, RevisedBy};
 use crate::ledger::{LedgerError, text};
 use crate::units::{AccountId, Seq, Timestamp};
 
 const CALLS: &str = "SELECT usage_events.*, revision, price, gross, covered, forgiven, excess, charged, \
-     monetization_events.policy AS priced_by FROM usage_events LEFT JOIN monetization_events \
+     refunded, monetization_events.policy AS priced_by FROM usage_events LEFT JOIN monetization_events \
      ON monetization_events.decision = usage_events.decision AND revision = 1 ORDER BY usage_events.account, usage_events.seq";
 
 const CORRECTIONS: &str = "SELECT usage_events.user, feature, plan, model, size, unit, held_at, now.decision, \
      now.account, now.seq, now.revision, now.price, now.gross, now.covered, now.forgiven, now.excess, now.charged, \
-     now.policy AS priced_by, now.corrected_at, now.true_outcome, now.true_tier, now.true_used, now.true_draws, \
-     coalesce(old.true_draws, usage_events.draws) AS old_draws, coalesce(old.corrected_at, ended_at) AS old_at, \
-     old.forgiven - old.excess AS old_forgiven FROM monetization_events AS now \
+     now.policy AS priced_by, now.refunded, now.ordered, usage_events.policy, now.corrected_at, now.true_outcome, now.true_tier, now.true_used, now.true_draws, \
+     coalesce(old.true_draws, usage_events.draws) AS old_draws, \
+     coalesce((SELECT max(settling.corrected_at) FROM monetization_events AS settling \
+     WHERE settling.decision = now.decision AND settling.revision < now.revision \
+     AND settling.ordered IS NOT 'refund'), ended_at) AS old_at, old.policy AS old_priced_by, old.price AS old_price, \
+     old.gross AS old_gross, old.covered AS old_covered, old.forgiven AS old_forgiven, old.excess AS old_excess, \
+     old.charged AS old_charged, old.refunded AS old_refunded FROM monetization_events AS now \
      JOIN usage_events ON usage_events.decision = now.decision JOIN monetization_events AS old \
      ON old.decision = now.decision AND old.revision = now.revision - 1 \
      WHERE now.seq IS NOT NULL ORDER BY now.account, now.seq";
@@ -45,28 +49,34 @@ impl Recorded for SqliteBooks {
         let others = "SELECT account, seq, kind FROM records ORDER BY account, seq";
         let mut others = self.connection.prepare(others)?;
         let mut updates = self.connection.prepare(UPDATES)?;
+        let mut adjustments =
+            self.connection.prepare(&format!("{ADJUSTMENTS} ORDER BY account, adjustments.seq"))?;
         let mut calls = Peeked::new(calls.query_map([], |row| Ok((place(row)?, call(row)?)))?)?;
+        let mut adjustments =
+            Peeked::new(adjustments.query_map([], |row| Ok((place(row)?, adjustment_record(row)?)))?)?;
         let mut corrections =
             Peeked::new(corrections.query_map([], |row| Ok((place(row)?, correction(row)?)))?)?;
         let mut grants = Peeked::new(grants.query_map([], |row| Ok((place(row)?, grant_record(row)?)))?)?;
         let mut others =
             Peeked::new(others.query_map([], |row| Ok((place(row)?, row.get::<_, String>(2)?)))?)?;
         let mut updates = Peeked::new(updates.query_map([], |row| Ok((place(row)?, update(row)?)))?)?;
-        while let Some(next) = [calls.key(), corrections.key(), grants.key(), others.key(), updates.key()]
-            .into_iter()
-            .flatten()
-            .min()
-            .copied()
+        while let Some(next) =
+            [calls.key(), corrections.key(), grants.key(), adjustments.key(), others.key(), updates.key()]
+                .into_iter()
+                .flatten()
+                .min()
+                .copied()
         {
             let (account, seq) = next;
             let (call, correction) = (calls.take(&next)?, corrections.take(&next)?);
-            let (grant, other) = (grants.take(&next)?, others.take(&next)?);
-            let what = match (call, correction, grant, other) {
+            let (grant, adjustment) = (grants.take(&next)?, adjustments.take(&next)?);
+            let what = match (call, correction, grant, adjustment, others.take(&next)?) {
                 (Some(call), ..) => EntryKind::Call(Box::new(call)),
                 (_, Some((call, replaced)), ..) => EntryKind::Correction(Box::new(call), Box::new(replaced)),
-                (_, _, Some(grant), _) => EntryKind::Grant(grant),
+                (_, _, Some(grant), ..) => EntryKind::Grant(grant),
+                (_, _, _, Some(adjustment), _) => EntryKind::Adjustment(adjustment),
                 (.., Some(kind)) => EntryKind::Other(kind),
-                (None, None, None, None) => EntryKind::Nothing,
+                (None, None, None, None, None) => EntryKind::Nothing,
             };
             let mut moved = Vec::new();
             while let Some(update) = updates.take(&next)? {
@@ -135,7 +145,7 @@ fn place(row: &Row<'_>) -> rusqlite::Result<(AccountId, Seq)> {
 
 fn call(row: &Row<'_>) -> rusqlite::Result<RecordedCall> {
     let money = match row.get_ref("revision")?.as_i64_or_null()? {
-        Some(_) => Some(money(row)?),
+        Some(_) => Some(money(row, "")?),
         None => None,
     };
     Ok(RecordedCall {
@@ -156,12 +166,15 @@ fn correction(row: &Row<'_>) -> rusqlite::Result<(RecordedCall, Replaced)> {
         used: parsed(row, "true_used", text::to_quantities)?,
         ended_at: row.get("corrected_at")?,
         draws: parsed(row, "true_draws", text::to_draws)?,
-        money: Some(money(row)?),
+        money: Some(money(row, "")?),
         ..of_request(row)?
     };
-    let Count(forgiven) = row.get("old_forgiven")?;
+    let by = match row.get_ref("ordered")?.as_str_or_null()? {
+        None => RevisedBy::Truth,
+        Some(_) => word(row, "ordered")?,
+    };
     let draws = parsed(row, "old_draws", text::to_draws)?;
-    Ok((call, Replaced { at: row.get("old_at")?, draws, forgiven }))
+    Ok((call, Replaced { by, at: row.get("old_at")?, draws, money: money(row, "old_")? }))
 }
 
 /// What a call and its correction have in common.
@@ -172,6 +185,7 @@ fn of_request(row: &Row<'_>) -> rusqlite::Result<RecordedCall> {
         user: row.get("user")?,
         feature: row.get("feature")?,
         plan: row.get("plan")?,
+        decided_by: row.get("policy")?,
         model: row.get("model")?,
         size: row.get("size")?,
         tier: None,
@@ -185,15 +199,19 @@ fn of_request(row: &Row<'_>) -> rusqlite::Result<RecordedCall> {
     })
 }
 
-fn money(row: &Row<'_>) -> rusqlite::Result<RecordedMoney> {
+/// The money in columns whose names begin so.
+fn money(row: &Row<'_>, prefix: &str) -> rusqlite::Result<RecordedMoney> {
+    let named = |column: &str| format!("{prefix}{column}");
+    let amount = |column| row.get::<_, i64>(named(column).as_str());
     Ok(RecordedMoney {
-        policy: row.get("priced_by")?,
-        price: text::to_price(row.get_ref("price")?.as_str()?),
-        gross: row.get("gross")?,
-        covered: row.get("covered")?,
-        forgiven: row.get("forgiven")?,
-        excess: row.get("excess")?,
-        charged: row.get("charged")?,
+        policy: row.get(named("priced_by").as_str())?,
+        price: text::to_price(row.get_ref(named("price").as_str())?.as_str()?),
+        gross: amount("gross")?,
+        covered: amount("covered")?,
+        forgiven: amount("forgiven")?,
+        excess: amount("excess")?,
+        charged: amount("charged")?,
+        refunded: row.get::<_, Option<_>>(named("refunded").as_str())?.unwrap_or(0),
     })
 }
 

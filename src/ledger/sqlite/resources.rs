@@ -76,7 +76,7 @@ pub(super) fn late_jobs(
          FROM usage_events AS event JOIN resources ON resources.decision = event.decision \
          WHERE outcome = 'expired' AND ended_at >= ?1 AND kind <> 'character' \
          AND NOT EXISTS (SELECT 1 FROM monetization_events AS money \
-         WHERE money.decision = event.decision AND revision > 1) ORDER BY ended_at DESC LIMIT ?2",
+         WHERE money.decision = event.decision AND (true_outcome <> 'expired' OR refunded > 0)) ORDER BY ended_at DESC LIMIT ?2",
     )?;
     let rows = select.query_map(params![since, page.0], |row| {
         let is_video = row.get_ref("kind")?.as_str()? == "video";

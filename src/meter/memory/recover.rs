@@ -114,8 +114,9 @@ impl Restoring {
             Record::Job(job) => {
                 self.jobs.insert(job.decision, job);
             }
-            Record::Correction(correction) => {
-                lock(&self.live.corrected).insert(correction.decision);
+            Record::Correction(_) | Record::Revision(_) => self.live.revised(&record),
+            Record::Adjustment(adjustment) => {
+                lock(&self.live.pending_orders).insert(adjustment.id);
             }
             Record::Made(made) => self.made.push(made),
             Record::Grant(_) | Record::Expiry(_) => {}
@@ -183,6 +184,13 @@ impl Restoring {
             Record::Expiry(expiry) => state.replay_expiry(expiry),
             Record::Job(_) | Record::Made(_) => Ok(()),
             Record::Correction(correction) => state.replay_correction(correction, CounterKey::of_balance),
+            Record::Revision(revision) => {
+                state.replay_correction(&revision.correction, CounterKey::of_balance)
+            }
+            Record::Adjustment(adjustment) => {
+                let key = CounterKey::of_balance(&adjustment.balance);
+                state.replay_adjustment(adjustment, key)
+            }
         };
         replayed.map_err(|source| RecoverError::Gap { account, source })
     }

@@ -12,7 +12,10 @@ impl MemoryMeter {
     pub(super) fn sweep_now(&self) -> Result<Swept, MeterError> {
         let now = self.live.clock.now();
         let mut swept = Swept::default();
-        for (decision, account) in self.open() {
+        // The oldest first, so that the same holds always end in the same order.
+        let mut open = self.open();
+        open.sort_unstable_by_key(|(decision, _)| *decision);
+        for (decision, account) in open {
             self.expire_hold(&mut lock(&account), decision, now, &mut swept)?;
         }
         self.expire_grants(now, &mut swept)?;

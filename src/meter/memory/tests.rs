@@ -1,4 +1,5 @@
 mod explained;
+mod ordered;
 
 use std::path::Path;
 
@@ -10,6 +11,7 @@ use crate::journal;
 use crate::ledger::Ledger;
 use crate::ledger::rows::{AccountRow, AccountStatus, Page};
 use crate::ledger::sqlite::SqliteLedger;
+use crate::meter::Booked;
 use crate::policy::load;
 use crate::settle::Settler;
 use crate::units::{Credits, Quantities, Span};
@@ -264,7 +266,7 @@ async fn a_grant_is_made_once_while_it_is_on_its_way_to_the_books() {
     assert!(!rig.grant(7, "100").await);
     assert_eq!(rig.left().await.1, "100");
     assert!(rig.meter.is_granting(GrantId::from_bytes([7; 16])).await.unwrap());
-    rig.meter.booked(GrantId::from_bytes([7; 16]));
+    rig.meter.booked(Booked::Grant(GrantId::from_bytes([7; 16])));
     assert!(!rig.meter.is_granting(GrantId::from_bytes([7; 16])).await.unwrap());
 }
 

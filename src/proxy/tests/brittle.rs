@@ -5,13 +5,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 
-use crate::access::record::{EndRecord, Ending, GrantRecord, JobRecord};
-use crate::access::{Ask, Demand, Extended, GrantOrder, Prior, Standing};
+use crate::access::record::{CorrectionRecord, EndRecord, Ending, GrantRecord, JobRecord};
+use crate::access::{
+    AdjustmentOrder, Ask, Demand, Extended, GrantOrder, Prior, Revision, Standing, Unrevisable,
+};
 use crate::journal::Ticket;
 use crate::meter::memory::MemoryMeter;
-use crate::meter::{Corrected, Explained, InFlight, Meter, MeterError, MeterStats, Swept, Verdict};
+use crate::meter::{Adjusting, Explained, InFlight, Meter, MeterError, MeterStats, Revised, Swept, Verdict};
 use crate::policy::compiled::{FeatureIndex, PlanIndex, Policy};
-use crate::units::{AccountId, DecisionId, GrantId, Timestamp, UserId};
+use crate::units::{AccountId, DecisionId, GrantId, OrderId, Timestamp, UserId};
 
 /// A meter that can be made to panic.
 pub(super) struct Brittle {
@@ -42,14 +44,26 @@ impl Meter for Brittle {
     async fn begin_job(&self, job: JobRecord) -> Result<Ticket, MeterError> {
         self.meter.begin_job(job).await
     }
-    async fn correct(
+    async fn revise(
         &self,
         account: AccountId,
         prior: Prior,
-        used: Demand,
-        ending: Ending,
-    ) -> Result<Corrected, MeterError> {
-        self.meter.correct(account, prior, used, ending).await
+        revision: Revision,
+    ) -> Result<Revised, MeterError> {
+        self.meter.revise(account, prior, revision).await
+    }
+    async fn rehearse(
+        &self,
+        account: AccountId,
+        revisions: Vec<(Prior, Revision)>,
+    ) -> Result<Vec<Result<CorrectionRecord, Unrevisable>>, MeterError> {
+        self.meter.rehearse(account, revisions).await
+    }
+    async fn adjust(&self, account: AccountId, order: AdjustmentOrder) -> Result<Adjusting, MeterError> {
+        self.meter.adjust(account, order).await
+    }
+    async fn is_ordered(&self, order: OrderId) -> Result<bool, MeterError> {
+        self.meter.is_ordered(order).await
     }
     async fn jobs(&self) -> Result<Vec<JobRecord>, MeterError> {
         self.meter.jobs().await

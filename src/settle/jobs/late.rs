@@ -9,36 +9,26 @@ use std::sync::Arc;
 use super::ending::Ended;
 use super::watch::jittered;
 use super::{Jobs, Open, tell_outcome};
-use crate::access::ledgered::BookedGrant;
-use crate::access::record::{GrantOrigin, JobRecord, OriginEntry, Outcome};
-use crate::access::{Demand, Prior, Terms};
+use crate::access::record::{JobRecord, Outcome};
+use crate::access::{Demand, Prior, Revision};
 use crate::journal::Ticket;
-use crate::ledger::rows::{DecisionRow, GrantRow, Page};
-use crate::ledger::{Ledger, LedgerError};
-use crate::meter::{Corrected, InFlight, MeterError};
-use crate::policy::compiled::{CounterKey, Policy};
-use crate::policy::live::Policies;
+use crate::ledger::LedgerError;
+use crate::ledger::rows::Page;
+use crate::meter::{InFlight, MeterError, Revised};
+use crate::settle::Truths;
 use crate::telemetry::chain;
-use crate::units::{Credits, Span, Timestamp};
+use crate::units::{Span, Timestamp};
 
 /// How long after its deadline a job is asked for.
 pub const LATE_FOR: Span = Span::from_seconds(7 * 24 * 3600);
 /// Jobs past their deadline that are known; the oldest go first.
 pub const LATE_MAX: u16 = 10_000;
 
-/// What a correction is made from: the books, and the policies that they name.
-pub struct Truths {
-    /// The books.
-    pub ledger: Arc<dyn Ledger>,
-    /// Policies at hand.
-    pub policies: Arc<Policies>,
-}
-
 /// What the books say of a job's end.
 enum Booked {
     /// It is on its way there.
     NotYet,
-    /// It is no end by the deadline, or was corrected.
+    /// It is no end by the deadline, or a truth was told, or an operator has given something back.
     Final,
     /// It can be corrected.
     Expired(Box<Prior>, Box<InFlight>),
@@ -85,16 +75,20 @@ impl Jobs {
             }
         };
         let Some((used, ending)) = of(&held) else { return Ok(None) };
-        let corrected = self.meter.correct(job.account, *prior, used, ending).await?;
+        let revised = self.meter.revise(job.account, *prior, Revision::Truth { used, ending }).await?;
+        // What the books do not know yet they know when the job is asked for again.
+        if matches!(revised, Revised::Behind) {
+            return Ok(None);
+        }
         self.forget(&job.resource.id);
-        Ok(match corrected {
-            Corrected::Now(record, ticket) => {
-                metrics::counter!("overfall_corrections_total").increment(1);
+        Ok(match revised {
+            Revised::Now(record, ticket) => {
+                metrics::counter!("overfall_corrections_total", "by" => "truth").increment(1);
                 tell_outcome(job, &record.ending, &record.charge);
                 Some(ticket)
             }
-            Corrected::Already => None,
-            Corrected::Not(why) => {
+            Revised::Behind => None,
+            Revised::Not(why) => {
                 tracing::error!(decision.id = %job.decision, reason = %why, "a late truth changes no money");
                 None
             }
@@ -126,85 +120,26 @@ impl Jobs {
 impl Truths {
     async fn booked(&self, job: &JobRecord) -> Result<Booked, LedgerError> {
         let Some(row) = self.ledger.decision(job.decision).await? else { return Ok(Booked::NotYet) };
-        if row.outcome != Outcome::Expired || row.revision > 1 {
+        if row.outcome != Outcome::Expired || !row.refunded.is_zero() {
             return Ok(Booked::Final);
         }
-        let Some(terms) = self.terms(&row).await? else { return Ok(Booked::Final) };
         let granted = self.ledger.grants(row.account).await?;
-        let named = granted.iter().filter(|grant| row.draws.iter().any(|draw| names(&draw.origin, grant)));
-        let demand = |quantities: &crate::units::Quantities| {
-            terms.estimate(quantities.clone()).unwrap_or_else(|_| Demand::nothing())
-        };
-        let used = if row.charge.gross.is_zero() && row.draws.is_empty() {
-            Demand::nothing()
-        } else {
-            demand(&row.used)
-        };
-        let prior = Prior {
-            decision: row.decision,
-            user: row.user,
-            ended_at: row.ended_at,
-            used,
-            charge: row.charge,
-            grants: named.map(booked).collect(),
-            draws: row.draws,
-            terms: terms.clone(),
+        let Some(prior) = self.prior(&row, &granted).await? else { return Ok(Booked::Final) };
+        // By what it is priced, in the unit that it is counted in.
+        let terms = self.terms(&row, row.priced_by).await?;
+        let Some(terms) = terms.filter(|terms| terms.feature().unit == row.unit) else {
+            return Ok(Booked::Final);
         };
         let held = InFlight {
             user: row.user,
             held_at: row.held_at,
             expires_at: row.ended_at,
             draws: row.held,
-            demand: demand(&row.estimate),
+            demand: terms.estimate(row.estimate).unwrap_or_else(|_| Demand::nothing()),
             feature: row.feature,
             model: row.model,
             terms,
         };
         Ok(Booked::Expired(Box::new(prior), Box::new(held)))
-    }
-
-    /// What the call was decided by; nothing where this version cannot read that policy any more.
-    async fn terms(&self, row: &DecisionRow) -> Result<Option<Terms>, LedgerError> {
-        let policy = match self.policies.version(row.policy) {
-            Some(policy) => Some(policy),
-            None => self.ledger.policy(row.policy).await?.and_then(|text| read(&text)),
-        };
-        let terms = policy.and_then(|policy| {
-            Some(Terms {
-                plan: policy.plan(&row.plan)?,
-                feature: policy.feature(&row.feature)?,
-                policy,
-                model: row.model.clone(),
-                tier: row.tier.clone(),
-                size: row.size.clone(),
-            })
-        });
-        if terms.is_none() {
-            tracing::error!(decision.id = %row.decision, "the policy of a late truth cannot be read any more");
-        }
-        Ok(terms)
-    }
-}
-
-fn read(text: &str) -> Option<Arc<Policy>> {
-    crate::policy::load::parse("a policy in the books", text).ok().map(Arc::new)
-}
-
-fn names(origin: &OriginEntry, row: &GrantRow) -> bool {
-    matches!(origin, OriginEntry::Grant { grant, .. } if *grant == row.grant)
-}
-
-fn booked(row: &GrantRow) -> BookedGrant {
-    BookedGrant {
-        user: row.user,
-        balance: CounterKey::of_balance(&row.balance),
-        state: crate::access::balance::GrantState {
-            id: row.grant,
-            priority: row.priority,
-            expires_at: row.expires_at.unwrap_or(Timestamp::NEVER),
-            remaining: row.remaining,
-            held: Credits::ZERO,
-        },
-        issued: matches!(row.origin, GrantOrigin::Issue { .. }),
     }
 }

@@ -1,6 +1,7 @@
 //! The waterfall once more, as naively as it can be said.
 
 use super::super::rules::{Balance, DAY_MS, Feature, Layer, RULES};
+use super::verdict::Walked;
 use super::{Call, Change, Grant, Id, Money, Owner, Source, State, Take, Use, What};
 
 /// 2026-12-01 and 2027-01-01, UTC: between them lies a month, and no run is longer.
@@ -12,7 +13,7 @@ fn month(at: i64) -> usize {
 
 impl Call {
     fn gross(&self, used: Use) -> u64 {
-        u64::try_from(RULES[self.rules].tenths(used).div_ceil(10)).unwrap()
+        u64::try_from(RULES[self.rules].thousandths(used).div_ceil(1000)).unwrap()
     }
 
     /// All of a use in the feature's unit.
@@ -25,8 +26,8 @@ impl Call {
     /// What the part `rest` of a use costs.
     fn share(&self, used: Use, rest: u64) -> u64 {
         let whole = u128::from(self.whole(used).max(1));
-        let tenths = RULES[self.rules].tenths(used) * u128::from(rest);
-        u64::try_from(tenths.div_ceil(10 * whole)).unwrap()
+        let thousandths = RULES[self.rules].thousandths(used) * u128::from(rest);
+        u64::try_from(thousandths.div_ceil(1000 * whole)).unwrap()
     }
 
     /// Whose windows or balance a layer is.
@@ -100,14 +101,14 @@ impl State {
         Take { layer: 0, amount: rest.min(left), source: Source::Windows(starts.collect()) }
     }
 
-    /// What an estimate takes, beyond what is held for less of it; nothing where not all of it can be had.
+    /// What an estimate takes, beyond what is held for less of it.
     pub(super) fn walk(
         &self,
         call: &Call,
         held: Option<(u64, Vec<Take>)>,
         offer: Option<&Grant>,
         now: i64,
-    ) -> Option<Vec<Take>> {
+    ) -> Walked {
         let whole = call.whole(call.estimate);
         let (before, held) = held.unwrap_or_default();
         let sum = |windows: bool| {
@@ -118,7 +119,8 @@ impl State {
         let more = self.windows_give(call, whole - before, now);
         let rest = whole - sum(true) - more.amount;
         takes.extend((more.amount > 0).then_some(more));
-        let mut cost = if rest == 0 { 0 } else { call.share(call.estimate, rest).saturating_sub(sum(false)) };
+        let cost = if rest == 0 { 0 } else { call.share(call.estimate, rest).saturating_sub(sum(false)) };
+        let mut lacking = cost;
         for (layer, kind) in call.feature.layers().iter().enumerate() {
             let Layer::Balance(balance) = *kind else { continue };
             let owner = call.owner(*kind);
@@ -129,13 +131,13 @@ impl State {
             let mut grants: Vec<(&Grant, u64)> = had.chain(offered).collect();
             grants.sort_by_key(|(it, _)| (it.priority, it.expires, it.id));
             for (grant, free) in grants {
-                let amount = cost.min(free);
-                cost -= amount;
+                let amount = lacking.min(free);
+                lacking -= amount;
                 let source = Source::Grant(grant.id);
                 takes.extend((amount > 0).then_some(Take { layer, amount, source }));
             }
         }
-        (cost == 0).then_some(takes)
+        Walked { takes, cost, lacking }
     }
 
     /// Ends an open call.
@@ -145,7 +147,7 @@ impl State {
         (call.ended_at, call.outcome, call.money) = (now, outcome, money);
         let account = call.account;
         let what = match used {
-            Some(_) => What::Call { id, outcome, money, revision: 1 },
+            Some(Use { tier, .. }) => What::Call { id, outcome, tier, money, revision: 1 },
             None => What::Void { id },
         };
         self.book(account, now, what, changes);
@@ -193,6 +195,7 @@ impl State {
         }
         self.overage(&mut call, lacking, &mut money, &mut debits, now);
         self.calls.insert(id, call);
+        self.spend(id, money.charged, now);
         debits.extend(after);
         (money, debits)
     }
@@ -314,7 +317,7 @@ impl State {
         changes.extend(settled.into_iter().filter(|change| change.kind != "debit"));
         let live = self.calls.get_mut(&id)?;
         (live.corrected, live.money) = (true, money);
-        let what = What::Call { id, outcome: live.outcome, money, revision: 2 };
+        let what = What::Call { id, outcome: live.outcome, tier: used.tier, money, revision: 2 };
         self.book(before.account, now, what, changes);
         Some(money)
     }

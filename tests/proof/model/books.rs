@@ -157,7 +157,7 @@ impl Books {
             Numbered::End(end) => self.end_of(end.decision).is_some(),
             Numbered::Grant(grant) => self.has_grant(grant.grant),
             Numbered::Correction(correction) => self.is_corrected(correction.decision),
-            Numbered::Expiry(_) => false,
+            Numbered::Expiry(_) | Numbered::Revision(_) | Numbered::Adjustment(_) => false,
         }
     }
 

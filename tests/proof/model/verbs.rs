@@ -238,10 +238,14 @@ impl Protocol {
             decision: id,
             user: end.user,
             terms: terms(self.scene.version(end.policy)),
+            revision: 1,
+            priced_by: end.policy,
             ended_at: end.ended_at,
+            ending: end.ending.clone(),
             used: end.used.clone(),
             draws: end.draws.clone(),
             charge: end.charge,
+            refunded: Credits::ZERO,
             grants: grants.collect(),
         })
     }

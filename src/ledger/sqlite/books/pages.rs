@@ -7,12 +7,18 @@ use super::rows::{event, hashed, money_event, seq, update, words};
 use super::words::Words;
 use crate::ledger::LedgerError;
 use crate::ledger::books::{BookedEvent, BookedRecord, BookedUpdate, Extent};
-use crate::ledger::chain::rows::{EVENT, MONEY, RECORD, RowBytes, RowKind};
+use crate::ledger::chain::rows::{EVENT, MONEY, ORDER, RECORD, RowBytes, RowKind};
 use crate::units::{AccountId, DecisionId, Seq};
 
 /// The monetization events of a decision.
 pub(super) fn money_of() -> String {
-    format!("SELECT {} FROM monetization_events WHERE decision = ?1 ORDER BY revision", MONEY.join(", "))
+    let columns = money_columns();
+    format!("SELECT {columns} FROM monetization_events WHERE decision = ?1 ORDER BY revision")
+}
+
+/// The columns of a monetization event, as they are hashed.
+pub(super) fn money_columns() -> String {
+    [&MONEY[..], &ORDER[..]].concat().join(", ")
 }
 
 /// How to read pages: the statements, and the words that rows share.

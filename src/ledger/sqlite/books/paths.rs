@@ -6,11 +6,11 @@ use rusqlite::{Connection, OptionalExtension, Row};
 
 use super::super::columns::cell_of;
 use super::SqliteBooks;
-use super::pages::money_of;
-use super::rows::{hashed, update};
+use super::pages::{money_columns, money_of};
+use super::rows::{money_hash, update};
 use crate::ledger::LedgerError;
 use crate::ledger::books::{BookedCells, BookedUpdate, Books};
-use crate::ledger::chain::rows::{EVENT, MONEY, OwnedCell, RowBytes, RowKind};
+use crate::ledger::chain::rows::{EVENT, MONEY, ORDER, OwnedCell, RowBytes};
 use crate::units::{AccountId, DecisionId, Seq};
 
 /// A call cell by cell.
@@ -22,7 +22,7 @@ pub(super) fn cells(
     let event = connection.query_row(&sql, [decision], |row| owned(row, EVENT.len())).optional()?;
     let Some(event) = event else { return Ok(None) };
     let mut select = connection.prepare_cached(&money_of())?;
-    let money = select.query_map([decision], |row| owned(row, MONEY.len()))?;
+    let money = select.query_map([decision], |row| owned(row, MONEY.len() + ORDER.len()))?;
     Ok(Some(BookedCells { event, money: money.collect::<Result<_, _>>()? }))
 }
 
@@ -46,21 +46,22 @@ pub(super) fn rows_after(
     }
     for record in books.records_of(account, seq, Seq(i64::MAX.unsigned_abs()))? {
         let money =
-            if &*record.kind == "correction" { correction(books, account, record.seq)? } else { None };
+            if &*record.kind == "correction" { revision_row(books, account, record.seq)? } else { None };
         rows.insert(record.seq, record.bytes.clone().hash(money.as_ref()));
     }
     Ok(rows.into_values().collect())
 }
 
-/// The hash of the monetization event of a correction. There is no index to it: corrections are few, and so are those
-/// who ask.
-fn correction(books: &SqliteBooks, account: AccountId, seq: Seq) -> Result<Option<[u8; 32]>, LedgerError> {
-    let sql = format!("SELECT {} FROM monetization_events WHERE account = ?1 AND seq = ?2", MONEY.join(", "));
+/// The hash of the monetization event of a correction.
+pub(super) fn revision_row(
+    books: &SqliteBooks,
+    account: AccountId,
+    seq: Seq,
+) -> Result<Option<[u8; 32]>, LedgerError> {
+    let sql = format!("SELECT {} FROM monetization_events WHERE account = ?1 AND seq = ?2", money_columns());
     let mut bytes = RowBytes::default();
-    let found = books.connection.query_row(&sql, rusqlite::params![account, seq], |row| {
-        hashed(row, RowKind::Money, MONEY.len(), &mut bytes)?;
-        Ok(bytes.hash(None))
-    });
+    let mut select = books.connection.prepare_cached(&sql)?;
+    let found = select.query_row(rusqlite::params![account, seq], |row| money_hash(row, &mut bytes));
     Ok(found.optional()?)
 }
 

@@ -11,8 +11,8 @@ use crate::access::record::DrawEntry;
 use crate::ledger::books::{
     BookedCorrection, BookedEvent, BookedGrant, BookedMoney, BookedStanding, BookedUpdate,
 };
-use crate::ledger::chain::rows::{EVENT, MONEY, RowBytes, RowKind};
-use crate::ledger::rows::Cause;
+use crate::ledger::chain::rows::{Cell, EVENT, MONEY, ORDER, RowBytes, RowKind};
+use crate::ledger::rows::{Cause, RevisedBy};
 use crate::ledger::text;
 use crate::policy::compiled::Name;
 use crate::units::{DecisionId, Quantities, Seq, Timestamp, ToolCalls};
@@ -89,12 +89,22 @@ pub(super) fn quantities(row: &Row<'_>) -> rusqlite::Result<Option<Quantities>> 
     }))
 }
 
+/// The hash of a monetization event, of all its cells.
+pub(super) fn money_hash(row: &Row<'_>, bytes: &mut RowBytes) -> rusqlite::Result<[u8; 32]> {
+    let mut cells = [Cell::Null; MONEY.len() + ORDER.len()];
+    for (place, cell) in cells.iter_mut().enumerate() {
+        *cell = cell_of(row.get_ref(place)?)?;
+    }
+    bytes.money(&cells);
+    Ok(bytes.hash(None))
+}
+
 pub(super) fn money_event(
     row: &Row<'_>,
     shared: &mut Words,
     bytes: &mut RowBytes,
 ) -> rusqlite::Result<BookedMoney> {
-    hashed(row, RowKind::Money, MONEY.len(), bytes)?;
+    let hash = money_hash(row, bytes)?;
     let corrected_at: Option<Timestamp> = row.get(11)?;
     let correction = match corrected_at {
         None => None,
@@ -102,6 +112,10 @@ pub(super) fn money_event(
             account: row.get(9)?,
             seq: seq(row, 10)?,
             corrected_at,
+            by: match row.get_ref(19)? {
+                ValueRef::Null => Some(RevisedBy::Truth),
+                _ => readable(row, 19, text::to_word)?,
+            },
             outcome: readable(row, 12, text::to_word)?,
             tier: words(row, 14, shared)?,
             used: readable(row, 15, text::to_quantities)?,
@@ -118,7 +132,8 @@ pub(super) fn money_event(
         forgiven: row.get(6)?,
         excess: row.get(7)?,
         charged: row.get(8)?,
-        row: bytes.hash(None),
+        refunded: row.get::<_, Option<i64>>(18)?.unwrap_or(0),
+        row: hash,
         correction,
     })
 }
@@ -140,6 +155,7 @@ pub(super) fn update(row: &Row<'_>) -> rusqlite::Result<BookedUpdate> {
     let cause = match row.get_ref(5)?.as_bytes()? {
         b"decision" => Some(Cause::Decision(row.get(6)?)),
         b"grant" => Some(Cause::Grant(row.get(6)?)),
+        b"adjustment" => Some(Cause::Adjustment(row.get(6)?)),
         _ => None,
     };
     Ok(BookedUpdate {

@@ -2,7 +2,7 @@
 //! finds by itself is not among them.
 
 /// What is looked for, and how.
-pub(super) const KINDS: [(&str, &str); 11] = [
+pub(super) const KINDS: [(&str, &str); 14] = [
     (
         "account without a head",
         "SELECT CAST(hex(id) AS TEXT) FROM accounts WHERE id NOT IN (SELECT account FROM heads)",
@@ -40,6 +40,21 @@ pub(super) const KINDS: [(&str, &str); 11] = [
          NOT IN (SELECT account, grants.seq FROM grants JOIN balances ON balances.id = balance)",
     ),
     (
+        "record of an adjustment without the adjustment",
+        "SELECT CAST(hex(account) || ' seq ' || seq AS TEXT) FROM records WHERE kind = 'adjustment' \
+         AND (account, seq) NOT IN (SELECT account, adjustments.seq FROM adjustments \
+         JOIN balances ON balances.id = balance)",
+    ),
+    (
+        "adjustment without a balance",
+        "SELECT CAST(hex(id) AS TEXT) FROM adjustments WHERE balance NOT IN (SELECT id FROM balances)",
+    ),
+    (
+        "adjustment of what is no grant of its balance",
+        "SELECT CAST(hex(id) AS TEXT) FROM adjustments WHERE grant_id IS NOT NULL AND NOT EXISTS \
+         (SELECT 1 FROM grants WHERE grants.id = grant_id AND grants.balance = adjustments.balance)",
+    ),
+    (
         "user without an account",
         "SELECT CAST(hex(id) AS TEXT) FROM users WHERE account NOT IN (SELECT id FROM accounts)",
     ),
@@ -54,7 +69,7 @@ pub(super) const KINDS: [(&str, &str); 11] = [
 ];
 
 /// What is looked for where a pass did not meet every row.
-pub(super) const LOST: [(&str, &str); 3] = [
+pub(super) const LOST: [(&str, &str); 4] = [
     (
         "monetization event without a usage event",
         "SELECT CAST(hex(decision) AS TEXT) FROM monetization_events \
@@ -64,6 +79,11 @@ pub(super) const LOST: [(&str, &str); 3] = [
         "grant without an update that grants it",
         "SELECT CAST(hex(id) AS TEXT) FROM grants WHERE id NOT IN \
          (SELECT grant_id FROM balance_updates WHERE kind = 'grant' AND grant_id IS NOT NULL)",
+    ),
+    (
+        "adjustment without an update that it causes",
+        "SELECT CAST(hex(id) AS TEXT) FROM adjustments WHERE id NOT IN \
+         (SELECT cause FROM balance_updates WHERE cause_kind = 'adjustment')",
     ),
     (
         "balance update without a balance",
