@@ -14,6 +14,7 @@ use crate::ledger::sqlite::{SqliteBooks, SqliteLedger};
 use crate::policy::load;
 use crate::units::Span;
 
+mod bulk;
 mod postgres;
 mod tampering;
 
