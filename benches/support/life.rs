@@ -300,6 +300,7 @@ impl Life {
                 tier: end.ending.tier.clone(),
                 size: end.size.clone(),
             },
+            held_at: end.held_at,
             revision: 1,
             priced_by: end.policy,
             ended_at: end.ended_at,
