@@ -81,7 +81,7 @@ const WEIGHTS: [(Verb, u32); 26] = [
     (Verb::GrantAgain, 2),
     (Verb::Refund, 4),
     (Verb::Rerate, 4),
-    (Verb::Adjust, 4),
+    (Verb::Adjust, 3),
     (Verb::OrderAgain, 2),
     (Verb::Learn, 9),
     (Verb::FindLate, 2),
