@@ -36,7 +36,7 @@ impl World {
             Verb::Grant => self.act_grant(a, b, c),
             Verb::GrantAgain => self.act_grant_again(a),
             Verb::Refund => self.act_refund(a, b),
-            Verb::Rerate => self.act_rerate(a),
+            Verb::Rerate => self.act_rerate(a, b),
             Verb::Adjust => self.act_adjust(a, b, c),
             Verb::OrderAgain => self.act_order_again(a),
             Verb::Learn => self.act_learn(a, b, c),

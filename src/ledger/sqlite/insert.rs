@@ -132,10 +132,9 @@ impl<'c> Inserts<'c> {
                 }
             }
             Numbered::Adjustment(adjustment) if self.adjustment(adjustment, purses)? => ("adjustment", None),
-            Numbered::Adjustment(_) => return Ok(false),
             Numbered::End(_) => ("void", None),
             Numbered::Grant(grant) if self.grant(grant, purses)? => ("grant", None),
-            Numbered::Grant(_) => return Ok(false),
+            Numbered::Grant(_) | Numbered::Adjustment(_) => return Ok(false),
             Numbered::Expiry(_) => ("expiry", None),
         };
         let (account, seq) = (record.account(), record.seq());

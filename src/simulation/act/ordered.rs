@@ -86,8 +86,11 @@ impl World {
     }
 
     /// An operator prices a call by the other rules.
-    pub(in crate::simulation) fn act_rerate(&mut self, a: u32) -> Result<(), Violation> {
-        let Some(call) = self.ended(a) else { return Ok(()) };
+    pub(in crate::simulation) fn act_rerate(&mut self, a: u32, b: u32) -> Result<(), Violation> {
+        let given_back = self.auditor.state.calls.values().filter(|call| call.refunded > 0);
+        let given_back: Vec<Id> = given_back.map(|call| call.id).collect();
+        let given_back = pick(&given_back, a).copied().filter(|_| b.is_multiple_of(2));
+        let Some(call) = given_back.or_else(|| self.ended(a)) else { return Ok(()) };
         let rules = 1 - self.auditor.state.calls[&call].priced;
         let policy = std::sync::Arc::clone(&self.policies[rules]);
         let version = policy.version;
