@@ -6,25 +6,18 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use overfall::access::record::Record;
 use overfall::audit::checkpoint::Checkpoint;
 use overfall::audit::{Scope, audit};
-use overfall::ledger::Ledger as _;
 use overfall::ledger::sqlite::{SqliteBooks, SqliteLedger};
 use overfall::policy::load;
-use overfall::units::{Span, Timestamp};
 
-use crate::support::life::{Life, POLICY, START};
+use crate::support::life::{START, fill};
 use crate::support::process::own_cpu;
 use crate::support::report::{Figure, Goal};
 use crate::support::settings::{Settings, folder};
 
 const SECTION: &str = "Audit of the whole books, the gateway idle";
 const ACCOUNTS: u64 = 1_000;
-/// Records that are booked together.
-const BATCH: usize = 2_000;
-/// How far the clock goes from one turn of all accounts to the next.
-const TURN: Span = Span::from_seconds(600);
 
 /// All figures of the audit.
 pub(crate) fn figures(settings: &Settings) -> anyhow::Result<Vec<Figure>> {
@@ -33,7 +26,7 @@ pub(crate) fn figures(settings: &Settings) -> anyhow::Result<Vec<Figure>> {
     let folder = folder()?;
     let path = folder.path().join("ledger.sqlite");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(fill(&path, wanted))?;
+    runtime.block_on(async { fill(&SqliteLedger::open(&path)?, ACCOUNTS, wanted).await })?;
     let read = |text: &str| load::parse("books", text).ok().map(Arc::new);
     let (mut rates, mut cpu_us, mut heads) = (Vec::new(), Vec::new(), Vec::new());
     let mut booked = 0;
@@ -61,44 +54,4 @@ pub(crate) fn figures(settings: &Settings) -> anyhow::Result<Vec<Figure>> {
         Figure::told(SECTION, "CPU of a usage event", "µs", cpu_us),
         Figure::told(SECTION, "a head in a checkpoint", "µs", heads),
     ])
-}
-
-async fn fill(path: &std::path::Path, wanted: usize) -> anyhow::Result<()> {
-    let ledger = SqliteLedger::open(path)?;
-    let policy = Arc::new(load::parse("lives", POLICY)?);
-    ledger.keep_policy(policy.version, POLICY).await?;
-    let mut lives: Vec<Life> = (0..ACCOUNTS).map(|nth| Life::new(nth, &policy, false)).collect();
-    for life in &lives {
-        ledger.add_account(&life.account).await?;
-        for user in &life.users {
-            ledger.add_user(user).await?;
-        }
-    }
-    let (mut events, mut now, mut records): (usize, Timestamp, Vec<Record>) = (0, START, Vec::new());
-    while events < wanted {
-        now = now.plus(TURN);
-        for life in &mut lives {
-            life.step(now, &mut records);
-        }
-        if records.len() >= BATCH {
-            events += book(&ledger, &mut records).await?;
-        }
-    }
-    for life in &mut lives {
-        life.close(&mut records);
-    }
-    book(&ledger, &mut records).await?;
-    Ok(())
-}
-
-/// Books what has happened, and tells how many usage events that is.
-async fn book(ledger: &SqliteLedger, records: &mut Vec<Record>) -> anyhow::Result<usize> {
-    let events = records.iter().filter(|record| is_event(record)).count();
-    let applied = ledger.apply(std::mem::take(records)).await?;
-    anyhow::ensure!(applied.conflicts.is_empty() && applied.waiting.is_empty(), "{applied:?}");
-    Ok(events)
-}
-
-const fn is_event(record: &Record) -> bool {
-    matches!(record, Record::End(end) if end.ending.reached_upstream)
 }

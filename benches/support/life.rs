@@ -14,8 +14,10 @@ use overfall::access::{
     Account, Adjusted, AdjustmentOrder, Ask, Demand, GrantOrder, Prior, RefundOrder, Repriced, Revision,
     Terms,
 };
+use overfall::ledger::Ledger;
 use overfall::ledger::rows::{AccountRow, AccountStatus, UserRow};
 use overfall::policy::compiled::{CounterKey, Policy};
+use overfall::policy::load;
 use overfall::units::{
     AccountId, Credits, DecisionId, GrantId, OrderId, Quantities, SignedCredits, Span, Timestamp, UserId,
 };
@@ -52,15 +54,53 @@ plans:
         - {name: credits, kind: prepaid, balance: wallet}
 "#;
 
-/// The same at other prices: what an operator corrects a wrong price by.
-#[cfg(test)]
-pub(crate) fn repriced() -> String {
-    POLICY
-        .replace("input: 43.75, cached_input: 4.375, output: 350", "input: 60, cached_input: 3, output: 250")
-}
-
 /// Where lives begin: midnight of a Monday.
 pub(crate) const START: Timestamp = Timestamp::from_ms(1_793_577_600_000);
+
+/// Records that are booked together.
+const BATCH: usize = 2_000;
+/// How far the clock goes from one turn of all accounts to the next.
+const TURN: Span = Span::from_seconds(600);
+
+/// Fills books with the lives of so many accounts, until at least so many usage events are booked.
+pub(crate) async fn fill(ledger: &dyn Ledger, accounts: u64, events: usize) -> anyhow::Result<()> {
+    let policy = Arc::new(load::parse("lives", POLICY)?);
+    ledger.keep_policy(policy.version, POLICY).await?;
+    let mut lives: Vec<Life> = (0..accounts).map(|nth| Life::new(nth, &policy, false)).collect();
+    for life in &lives {
+        ledger.add_account(&life.account).await?;
+        for user in &life.users {
+            ledger.add_user(user).await?;
+        }
+    }
+    let (mut booked, mut now, mut records): (usize, Timestamp, Vec<Record>) = (0, START, Vec::new());
+    while booked < events {
+        now = now.plus(TURN);
+        for life in &mut lives {
+            life.step(now, &mut records);
+        }
+        if records.len() >= BATCH {
+            booked += book(ledger, &mut records).await?;
+        }
+    }
+    for life in &mut lives {
+        life.close(&mut records);
+    }
+    book(ledger, &mut records).await?;
+    Ok(())
+}
+
+/// Books what has happened, and tells how many usage events that is.
+async fn book(ledger: &dyn Ledger, records: &mut Vec<Record>) -> anyhow::Result<usize> {
+    let events = records.iter().filter(|record| is_event(record)).count();
+    let applied = ledger.apply(std::mem::take(records)).await?;
+    anyhow::ensure!(applied.conflicts.is_empty() && applied.waiting.is_empty(), "{applied:?}");
+    Ok(events)
+}
+
+const fn is_event(record: &Record) -> bool {
+    matches!(record, Record::End(end) if end.ending.reached_upstream)
+}
 
 /// One account, its users, and what they do.
 pub(crate) struct Life {
@@ -76,8 +116,8 @@ pub(crate) struct Life {
     grants: Vec<GrantRecord>,
     granted: u64,
     corrects: bool,
-    /// What an operator prices calls anew by, in a life in which one sets things right.
-    repriced: Option<Arc<Policy>>,
+    /// What an operator prices calls anew by, in a life in which one sets things right: adjusts balances, refunds calls.
+    pub(crate) repriced: Option<Arc<Policy>>,
     /// What ended, as of its newest revision.
     ended: Vec<Prior>,
     ordered: u64,
@@ -109,12 +149,6 @@ impl Life {
             ended: Vec::new(),
             ordered: 0,
         }
-    }
-
-    /// One in which an operator sets things right: adjusts balances, refunds calls, and prices them by another policy.
-    #[cfg(test)]
-    pub(crate) fn set_right(nth: u64, policy: &Arc<Policy>, repriced: &Arc<Policy>) -> Self {
-        Self { repriced: Some(Arc::clone(repriced)), ..Self::new(nth, policy, true) }
     }
 
     /// Does the next thing, at `now` or later, and tells its records.

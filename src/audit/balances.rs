@@ -2,14 +2,12 @@
 //! the one before it, none goes below its floor, no grant gives what it does not have, and what a balance is said to
 //! stand at is what its updates come to.
 
-use std::collections::HashMap;
-
 use super::invariant::Invariant;
 use super::report::AuditReport;
 use crate::ledger::books::{BookedStanding, BookedUpdate};
 use crate::ledger::chain::{self, Link};
 use crate::ledger::rows::UpdateKind;
-use crate::units::{GrantId, SignedCredits, Timestamp};
+use crate::units::{GrantId, IdMap, SignedCredits, Timestamp};
 
 /// One balance as its updates pass.
 pub(super) struct Followed {
@@ -24,7 +22,7 @@ pub(super) struct Followed {
     hash: Hash,
     in_total: i128,
     out_total: i128,
-    grants: HashMap<GrantId, Left>,
+    grants: IdMap<GrantId, Left>,
     /// Whether it is followed from its beginning.
     whole: bool,
 }
@@ -68,7 +66,7 @@ impl Followed {
             hash: Hash::Known(chain::START),
             in_total: 0,
             out_total: 0,
-            grants: HashMap::new(),
+            grants: IdMap::default(),
             whole: true,
         }
     }

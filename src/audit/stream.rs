@@ -13,7 +13,7 @@ use super::invariant::Invariant;
 use super::report::AuditReport;
 use super::walk::Range;
 use crate::ledger::LedgerError;
-use crate::ledger::books::{BookedStanding, BookedUpdate, Books};
+use crate::ledger::books::{BookedGrant, BookedStanding, BookedUpdate, Books};
 use crate::ledger::rows::UpdateKind;
 use crate::policy::compiled::Name;
 use crate::units::{AccountId, IdMap, Seq, Timestamp, UserId};
@@ -28,6 +28,8 @@ pub(super) struct Group {
     pub(super) account: AccountId,
     pub(super) seq: Seq,
     pub(super) updates: SmallVec<[Seen; 4]>,
+    /// What was granted, where that was looked up already.
+    pub(super) granted: Option<BookedGrant>,
 }
 
 /// All updates of a portion's balances.
@@ -150,9 +152,8 @@ impl<'a> Stream<'a> {
                 break;
             }
             self.page.pop_front();
-            let seen = self.follow(&update, report)?;
-            let new = || Group { account: key.0, seq: key.1, updates: SmallVec::new() };
-            group.get_or_insert_with(new).updates.extend(seen);
+            let new = || Group { account: key.0, seq: key.1, updates: SmallVec::new(), granted: None };
+            self.follow(&update, group.get_or_insert_with(new), report)?;
         }
         Ok(group)
     }
@@ -180,9 +181,10 @@ impl<'a> Stream<'a> {
     fn follow(
         &mut self,
         update: &BookedUpdate,
+        group: &mut Group,
         report: &mut AuditReport,
-    ) -> Result<Option<Seen>, LedgerError> {
-        let Some(followed) = self.balances.get_mut(&update.balance) else { return Ok(None) };
+    ) -> Result<(), LedgerError> {
+        let Some(followed) = self.balances.get_mut(&update.balance) else { return Ok(()) };
         self.followed += 1;
         let account = followed.booked.account;
         if followed.is_unread() {
@@ -207,13 +209,15 @@ impl<'a> Stream<'a> {
                     found,
                 );
             }
-            expires_at = booked.and_then(|booked| booked.record.expires_at);
+            expires_at = booked.as_ref().and_then(|booked| booked.record.expires_at);
+            group.granted = group.granted.take().or(booked);
         }
         self.grants += u64::from(update.kind == Some(UpdateKind::Grant));
         if self.checkpoint.is_some_and(|newest| update.place <= newest) {
             followed.checked = Some(update.hash);
         }
-        Ok(Some(followed.follow(update, expires_at, report)))
+        group.updates.push(followed.follow(update, expires_at, report));
+        Ok(())
     }
 
     /// An update of a balance that is not followed: of another portion, or of none.

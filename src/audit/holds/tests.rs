@@ -101,7 +101,7 @@ fn job(hold: &HoldRecord, lifetime: Span) -> Record {
 #[tokio::test]
 async fn a_hold_past_its_deadline_is_told() {
     let world = world().await;
-    drop(world.journal(&[Record::Hold(world.hold.clone())]).await);
+    world.journal(&[Record::Hold(world.hold.clone())]).await.close().unwrap();
     let in_time = world.report(GRACE);
     assert!(in_time.holds(), "{in_time}");
     assert_eq!(in_time.open_holds, OpenHolds::Yes { open: 1, renewed: 0 });
@@ -125,10 +125,10 @@ async fn beside_a_running_gateway_only_jobs_are_held_to_the_journal() {
     assert!(report.holds(), "{report}");
     assert_eq!(report.open_holds, OpenHolds::Yes { open: 1, renewed: 1 });
     assert!(report.to_string().contains("1 of them renewed by the running gateway"), "{report}");
-    drop(journal);
+    journal.close().unwrap();
     let lifetime = world.hold.expires_at.since(world.hold.held_at);
     let longer = Span::from_ms(lifetime.ms() + 1_000);
-    drop(world.journal(&[job(&world.hold, longer)]).await);
+    world.journal(&[job(&world.hold, longer)]).await.close().unwrap();
     assert!(world.report(late()).holds());
     let report = world.report(Span::from_ms(late().ms() + 1_000));
     assert_eq!(report.violations_total, 1, "{report}");
@@ -140,7 +140,7 @@ async fn beside_a_running_gateway_only_jobs_are_held_to_the_journal() {
 async fn a_hold_whose_call_is_booked_is_told() {
     let world = world().await;
     let _lock = world.lock();
-    drop(world.journal(&[Record::Hold(world.booked.clone())]).await);
+    world.journal(&[Record::Hold(world.booked.clone())]).await.close().unwrap();
     let report = world.report(Span::from_ms(0));
     assert_eq!(report.violations_total, 1, "{report}");
     assert_eq!(report.violations[0].invariant, Invariant::I9);
@@ -166,7 +166,7 @@ async fn what_has_ended_is_not_open() {
     let of_holds = |record: &Record| matches!(record, Record::Hold(_) | Record::End(_));
     let records: Vec<_> = records.into_iter().filter(of_holds).collect();
     assert!(records.len() > 4);
-    drop(world.journal(&records).await);
+    world.journal(&records).await.close().unwrap();
     let report = world.report(late());
     assert!(report.holds(), "{report}");
     assert_eq!(report.open_holds, OpenHolds::Yes { open: 0, renewed: 0 });
@@ -180,7 +180,11 @@ async fn a_journal_that_is_not_there_or_is_damaged_is_told() {
     assert!(report.holds(), "{report}");
     assert_eq!(report.open_holds, OpenHolds::NoJournal);
     assert!(report.to_string().contains("open holds: there is no journal"), "{report}");
-    drop(world.journal(&[Record::Hold(world.hold.clone()), Record::Hold(world.booked.clone())]).await);
+    world
+        .journal(&[Record::Hold(world.hold.clone()), Record::Hold(world.booked.clone())])
+        .await
+        .close()
+        .unwrap();
     let files = || {
         let mut files: Vec<_> = std::fs::read_dir(world.data.join("journal"))
             .unwrap()

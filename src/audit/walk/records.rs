@@ -100,7 +100,7 @@ impl Walk<'_> {
                 self.report.violated(Invariant::I12, subject, "balance updates", expected, "others");
             }
         } else if &*record.kind == "grant" {
-            self.grant(id, record, &group)?;
+            self.grant(id, record, group)?;
         } else {
             self.adjustment(id, record, &group)?;
         }
@@ -164,13 +164,14 @@ impl Walk<'_> {
         &mut self,
         id: AccountId,
         record: &BookedRecord,
-        group: &Group,
+        mut group: Group,
     ) -> Result<(), LedgerError> {
         let subject = || format!("{id} seq {}", record.seq.0);
         let caused = group.updates.first().and_then(|seen| seen.update.grant);
-        let booked = match caused {
-            Some(grant) => self.books.grant(grant)?,
-            None => None,
+        let known = group.granted.take().filter(|granted| Some(granted.record.grant) == caused);
+        let booked = match (known, caused) {
+            (None, Some(grant)) => self.books.grant(grant)?,
+            (known, _) => known,
         };
         let Some(booked) = booked else {
             self.report.violated(Invariant::Orphans, subject, "grant of the record", "one", "none");
