@@ -54,13 +54,6 @@ plans:
         - {name: credits, kind: prepaid, balance: wallet}
 "#;
 
-/// The same at other prices: what an operator corrects a wrong price by.
-#[cfg(test)]
-pub(crate) fn repriced() -> String {
-    POLICY
-        .replace("input: 43.75, cached_input: 4.375, output: 350", "input: 60, cached_input: 3, output: 250")
-}
-
 /// Where lives begin: midnight of a Monday.
 pub(crate) const START: Timestamp = Timestamp::from_ms(1_793_577_600_000);
 
@@ -123,8 +116,8 @@ pub(crate) struct Life {
     grants: Vec<GrantRecord>,
     granted: u64,
     corrects: bool,
-    /// What an operator prices calls anew by, in a life in which one sets things right.
-    repriced: Option<Arc<Policy>>,
+    /// What an operator prices calls anew by, in a life in which one sets things right: adjusts balances, refunds calls.
+    pub(crate) repriced: Option<Arc<Policy>>,
     /// What ended, as of its newest revision.
     ended: Vec<Prior>,
     ordered: u64,
@@ -156,12 +149,6 @@ impl Life {
             ended: Vec::new(),
             ordered: 0,
         }
-    }
-
-    /// One in which an operator sets things right: adjusts balances, refunds calls, and prices them by another policy.
-    #[cfg(test)]
-    pub(crate) fn set_right(nth: u64, policy: &Arc<Policy>, repriced: &Arc<Policy>) -> Self {
-        Self { repriced: Some(Arc::clone(repriced)), ..Self::new(nth, policy, true) }
     }
 
     /// Does the next thing, at `now` or later, and tells its records.
@@ -347,6 +334,7 @@ impl Life {
                 tier: end.ending.tier.clone(),
                 size: end.size.clone(),
             },
+            held_at: end.held_at,
             revision: 1,
             priced_by: end.policy,
             ended_at: end.ended_at,

@@ -39,6 +39,8 @@ pub struct Prior {
     pub user: UserId,
     /// What it was decided by.
     pub terms: Terms,
+    /// When it was held.
+    pub held_at: Timestamp,
     /// The newest revision of its money; that of the end is 1. What follows is as of it.
     pub revision: u32,
     /// The policy that priced it.
@@ -217,8 +219,8 @@ impl Account {
         })
     }
 
-    /// What guards count of the end: buckets the truth of then, a spend window what was charged. Its place in those of
-    /// places was given back.
+    /// What guards count of the end: buckets the truth of then, a spend window what was charged, where it was held in the
+    /// instance that is counted. Its place in those of places was given back.
     fn counted(&self, prior: &Prior) -> GuardCharges {
         let mut charges = GuardCharges::new();
         for (place, guard) in guards_of(&prior.terms).iter().enumerate() {
@@ -228,8 +230,9 @@ impl Account {
                 GuardRule::Spend { window } => {
                     let purse = self.purse(guard.per, prior.user);
                     let began = purse.and_then(|purse| purse.counters.slot(window.key)).map(|slot| slot.at);
-                    // An instance that has ended since is past: its part comes from an instant where none begins.
-                    let began = began.filter(|began| *began <= prior.ended_at).unwrap_or(prior.ended_at);
+                    // Of one that was held before, some counts in an instance that has ended, and how much is not known:
+                    // it counts where it does, and only what it costs more counts now.
+                    let began = began.filter(|began| *began <= prior.held_at).unwrap_or(Timestamp::NEVER);
                     Taken::Spend(Amount::clamped(prior.charge.charged.micros()), began)
                 }
             };

@@ -140,13 +140,13 @@ impl Account {
         Ok(draws)
     }
 
-    /// What caps on spending count less, in instances that go on.
+    /// What caps on spending count less, in the instance that the call was held in, if none has begun since.
     fn spent_less(&mut self, prior: &Prior, amount: Credits) -> Vec<CounterEntry> {
         let mut entries = Vec::new();
         for guard in guards_of(&prior.terms) {
             let GuardRule::Spend { window } = &guard.rule else { continue };
             let counters = &mut self.purse_mut(guard.per, prior.user).counters;
-            let slot = counters.slot(window.key).filter(|slot| slot.at <= prior.ended_at);
+            let slot = counters.slot(window.key).filter(|slot| slot.at <= prior.held_at);
             let Some(slot) = slot.copied() else { continue };
             let used = slot.used.saturating_sub(amount.micros());
             counters.set(Slot { used, ..slot });

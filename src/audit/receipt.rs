@@ -85,6 +85,9 @@ pub struct Told {
     pub charged: String,
     /// What each balance stood at, in credits.
     pub balances: Vec<String>,
+    /// How its money was corrected, revision by revision.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub corrections: Vec<String>,
 }
 
 /// A balance that a call changed.
@@ -219,6 +222,7 @@ impl Default for Told {
             forgiven: no(),
             charged: no(),
             balances: Vec::new(),
+            corrections: Vec::new(),
         }
     }
 }

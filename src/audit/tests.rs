@@ -6,7 +6,7 @@ use std::sync::Arc;
 use rusqlite::Connection;
 use tempfile::TempDir;
 
-use super::life::{Life, POLICY, START, repriced};
+use super::life::{Life, POLICY, START};
 use super::*;
 use crate::access::record::Record;
 use crate::ledger::Ledger;
@@ -36,7 +36,7 @@ pub(super) async fn live(ledger: &dyn Ledger, lives: std::ops::Range<u64>, steps
     for policy in [&policy, &corrected] {
         ledger.keep_policy(policy.version, &policy.text).await.unwrap();
     }
-    let mut lives: Vec<_> = lives.map(|nth| Life::set_right(nth, &policy, &corrected)).collect();
+    let mut lives: Vec<_> = lives.map(|nth| set_right(nth, &policy, &corrected)).collect();
     for life in &lives {
         ledger.add_account(&life.account).await.unwrap();
         for user in &life.users {
@@ -52,6 +52,19 @@ pub(super) async fn live(ledger: &dyn Ledger, lives: std::ops::Range<u64>, steps
 /// What lives are decided by, and what an operator prices them by afterwards.
 fn policies() -> [Arc<Policy>; 2] {
     [read(POLICY).unwrap(), read(&repriced()).unwrap()]
+}
+
+/// The policy of all lives at other prices: what an operator corrects a wrong price by.
+pub(super) fn repriced() -> String {
+    POLICY
+        .replace("input: 43.75, cached_input: 4.375, output: 350", "input: 60, cached_input: 3, output: 250")
+}
+
+/// A life in which an operator sets things right.
+pub(super) fn set_right(nth: u64, policy: &Arc<Policy>, corrected: &Arc<Policy>) -> Life {
+    let mut life = Life::new(nth, policy, true);
+    life.repriced = Some(Arc::clone(corrected));
+    life
 }
 
 /// What lives do, in turns, in so many hours.

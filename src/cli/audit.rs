@@ -45,12 +45,11 @@ pub(super) struct Audit {
 
 impl Audit {
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
-        let (ledger, data) = match self.ledger {
-            Some(ledger) => (ledger, None),
-            None => {
-                let config = Config::load(&self.config.config)?;
-                (config.ledger_at()?, Some(config.data))
-            }
+        let (ledger, data) = if let Some(ledger) = self.ledger {
+            (ledger, None)
+        } else {
+            let config = Config::load(&self.config.config)?;
+            (config.ledger_at()?, Some(config.data))
         };
         let shows_progress = std::io::stderr().is_terminal();
         let mut progress = |progress: Progress| {

@@ -111,6 +111,7 @@ fn shown(told: &Told) -> String {
         forgiven,
         charged,
         balances,
+        corrections,
     } = told;
     let mut text = format!(
         "{decision} of {user} in {account}, ended {ended_at}\n{what}: {} input tokens, {} cached, {} output tokens, \
@@ -121,6 +122,10 @@ fn shown(told: &Told) -> String {
     for balance in balances {
         text.push_str("\nbalance ");
         text.push_str(balance);
+    }
+    for correction in corrections {
+        text.push_str("\ncorrected: ");
+        text.push_str(correction);
     }
     text
 }

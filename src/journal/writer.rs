@@ -237,7 +237,7 @@ impl Writer {
     fn sync(&mut self) -> io::Result<()> {
         let Some(active) = &self.active else { return Ok(()) };
         let relaxed = matches!(self.options.durability, Durability::Relaxed { .. });
-        if !planted(Bug::PromisedUnsynced) && !(relaxed && planted(Bug::RelaxedUnsynced)) {
+        if !(planted(Bug::PromisedUnsynced) || relaxed && planted(Bug::RelaxedUnsynced)) {
             let synced = active.file.sync();
             if !planted(Bug::FailedSyncTrusted) {
                 synced?;

@@ -36,6 +36,7 @@ impl Truths {
             decision: row.decision,
             user: row.user,
             terms,
+            held_at: row.held_at,
             revision: row.revision,
             priced_by: row.priced_by,
             ended_at: row.settled_at,

@@ -17,6 +17,9 @@ use crate::units::{Credits, DecisionId, GrantId, Span, Timestamp};
 
 mod books;
 mod jobs;
+mod ordered;
+
+pub(super) use ordered::Order;
 
 impl World {
     /// Takes one step.
@@ -32,6 +35,10 @@ impl World {
             Verb::EndAgain => self.act_end_again(a),
             Verb::Grant => self.act_grant(a, b, c),
             Verb::GrantAgain => self.act_grant_again(a),
+            Verb::Refund => self.act_refund(a, b),
+            Verb::Rerate => self.act_rerate(a, b),
+            Verb::Adjust => self.act_adjust(a, b, c),
+            Verb::OrderAgain => self.act_order_again(a),
             Verb::Learn => self.act_learn(a, b, c),
             Verb::FindLate => {
                 at_once(self.node.jobs.find_late()).map(drop).map_err(|error| format!("{error:?}"))

@@ -11,9 +11,11 @@ use std::rc::Rc;
 use super::rules::{Balance, Feature, Tier};
 
 mod cap;
+mod ordered;
 mod verdict;
 mod walk;
 
+pub(super) use ordered::Of;
 pub(super) use verdict::Verdict;
 
 /// 16 bytes that name something.
@@ -109,6 +111,16 @@ pub(super) struct Call {
     pub(super) outcome: &'static str,
     pub(super) money: Money,
     pub(super) corrected: bool,
+    /// What it used, as was last told.
+    pub(super) used: Use,
+    /// The rules that price it.
+    pub(super) priced: usize,
+    /// The newest revision of its money.
+    pub(super) revision: u32,
+    /// When its money was settled: a refund settles nothing.
+    pub(super) settled_at: i64,
+    /// What operators have given back.
+    pub(super) refunded: u64,
 }
 
 /// A call as its hold was written down.
@@ -153,6 +165,8 @@ pub(super) enum What {
     Grant { id: Id, amount: u64 },
     /// Grants that came to their end.
     Expiry,
+    /// A balance adjusted by an operator.
+    Adjustment { id: Id, amount: i64 },
 }
 
 /// What one number of an account's sequence must be in the books.
@@ -175,6 +189,8 @@ pub(super) struct State {
     pub(super) forgiven: BTreeMap<(usize, usize), u64>,
     pub(super) seqs: BTreeMap<usize, u64>,
     pub(super) rows: Vec<Rc<Row>>,
+    /// Orders of operators that were carried out: refunds and adjustments.
+    pub(super) ordered: Vec<Id>,
 }
 
 /// See the module's documentation.

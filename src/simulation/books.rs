@@ -84,6 +84,7 @@ fn said(row: &Row) -> String {
         What::Void { .. } => "void".to_owned(),
         What::Grant { id, amount } => format!("grant {} {amount}", hex::encode(id)),
         What::Expiry => "expiry".to_owned(),
+        What::Adjustment { id, amount } => format!("adjustment {} {amount}", hex::encode(id)),
     }
 }
 
@@ -113,6 +114,9 @@ fn records(books: &Connection) -> rusqlite::Result<Records> {
         "SELECT records.account, records.seq, 'grant ' || lower(hex(grants.id)) || ' ' || amount FROM records \
          JOIN balances ON balances.account = records.account \
          JOIN grants ON grants.balance = balances.id AND grants.seq = records.seq WHERE kind = 'grant'"
+            .to_owned(),
+        "SELECT account, seq, 'adjustment ' || lower(hex(adjustments.id)) || ' ' || amount FROM adjustments \
+         JOIN balances ON balances.id = adjustments.balance"
             .to_owned(),
     ];
     for sql in queries {
@@ -171,6 +175,7 @@ fn changes(row: &Row, updates: &[Update]) -> Result<(), Violation> {
             What::Call { id, .. } | What::Void { id } => Some(("decision", *id)),
             What::Grant { id, .. } => Some(("grant", *id)),
             What::Expiry => update.grant.map(|grant| ("grant", grant)),
+            What::Adjustment { id, .. } => Some(("adjustment", *id)),
         };
         let key = (owner, balance, update.kind.clone(), update.grant);
         let twice = found.insert(key, update.amount).is_some();
@@ -238,7 +243,8 @@ fn hash(update: &Update, previous: &[u8; 32]) -> [u8; 32] {
     bytes.extend(update.seq.to_be_bytes());
     let kinds = ["grant", "debit", "refund", "expiry", "adjustment"];
     bytes.push(u8::try_from(kinds.iter().position(|kind| *kind == update.kind).unwrap()).unwrap());
-    bytes.push(u8::from(update.cause_kind == "grant"));
+    let causes = ["decision", "grant", "adjustment"];
+    bytes.push(u8::try_from(causes.iter().position(|kind| *kind == update.cause_kind).unwrap()).unwrap());
     bytes.extend(update.cause);
     bytes.push(u8::from(update.grant.is_some()));
     bytes.extend(update.grant.unwrap_or_default());

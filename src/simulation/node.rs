@@ -55,6 +55,8 @@ pub(super) struct Node {
     pub(super) settler: Settler,
     pub(super) reader: Reader,
     pub(super) jobs: Arc<Jobs>,
+    /// What revisions are made from.
+    pub(super) truths: Truths,
 }
 
 /// What never ends: nothing asks the upstream by itself.
@@ -144,12 +146,13 @@ impl Node {
         let booked = Arc::clone(&meter);
         let settler = Settler::new(Arc::clone(&journal), ledger.clone(), move |grant| booked.booked(grant));
         let reader = journal.reader(Position::START);
+        let of_operators = Truths { ledger: ledger.clone(), policies: Arc::clone(&live) };
         let truths = Truths { ledger: ledger.clone(), policies: live };
         let pace =
             Pace { polls_per_second: 1, first: Span::from_seconds(10), longest: Span::from_seconds(60) };
         let jobs = at_once(Jobs::open(meter.clone(), truths, Arc::new(Silent), clock.clone(), pace));
         let jobs = jobs.map_err(|error| format!("I10: {error:?}"))?;
-        let node = Self { journal, writer, meter, ledger, settler, reader, jobs };
+        let node = Self { journal, writer, meter, ledger, settler, reader, jobs, truths: of_operators };
         Ok((node, recovery.next.value(), recovered))
     }
 }

@@ -22,6 +22,14 @@ pub(super) enum Verb {
     Grant,
     /// An operator sends an order again.
     GrantAgain,
+    /// An operator gives back what a call was charged.
+    Refund,
+    /// An operator prices a call anew.
+    Rerate,
+    /// An operator adjusts a balance.
+    Adjust,
+    /// An operator sends one of these orders again.
+    OrderAgain,
     /// The upstream tells how a job stands.
     Learn,
     /// Jobs past their deadline are looked for.
@@ -62,7 +70,7 @@ pub(super) struct Step {
 }
 
 /// How often each verb comes, about.
-const WEIGHTS: [(Verb, u32); 22] = [
+const WEIGHTS: [(Verb, u32); 26] = [
     (Verb::Ask, 30),
     (Verb::AskAgain, 2),
     (Verb::Answer, 26),
@@ -71,6 +79,10 @@ const WEIGHTS: [(Verb, u32); 22] = [
     (Verb::EndAgain, 2),
     (Verb::Grant, 6),
     (Verb::GrantAgain, 2),
+    (Verb::Refund, 4),
+    (Verb::Rerate, 4),
+    (Verb::Adjust, 3),
+    (Verb::OrderAgain, 2),
     (Verb::Learn, 9),
     (Verb::FindLate, 2),
     (Verb::Reload, 2),

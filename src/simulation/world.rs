@@ -92,6 +92,8 @@ pub(super) struct World {
     pub(super) calls: Vec<InHand>,
     pub(super) jobs: Vec<Job>,
     pub(super) orders: Vec<super::auditor::Grant>,
+    /// Refunds and adjustments.
+    pub(super) ordered: Vec<super::act::Order>,
     /// The frames that somebody waits for, each with its place.
     pub(super) awaited: Vec<(u64, Ticket)>,
     /// So many frames survive a power cut.
@@ -127,6 +129,7 @@ impl World {
             calls: Vec::new(),
             jobs: Vec::new(),
             orders: Vec::new(),
+            ordered: Vec::new(),
             awaited: Vec::new(),
             promised: 0,
             relaxed: false,
@@ -266,7 +269,7 @@ pub(super) fn takes(draws: &[Draw]) -> Vec<Take> {
     draws.iter().map(take).collect()
 }
 
-fn charge_is(charge: &Charge, money: super::auditor::Money) -> bool {
+pub(super) fn charge_is(charge: &Charge, money: super::auditor::Money) -> bool {
     let found = [charge.gross, charge.covered, charge.forgiven, charge.excess, charge.charged];
     let expected = [money.gross, money.covered, money.forgiven, money.excess, money.charged];
     found.map(crate::units::Credits::micros) == expected

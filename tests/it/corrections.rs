@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::harness::admin::text;
-use crate::harness::{Gateway, policies};
+use crate::harness::{Gateway, policies, until};
 
 fn run(gateway: &Gateway, words: &[&str]) -> Value {
     let output = gateway.command(&[words, &["--json"]].concat());
@@ -55,7 +55,9 @@ async fn an_adjustment_is_made_once_and_the_very_next_request_sees_it() {
         json!({"grant": grant["id"], "amount": "-0.5", "reason": "a mistake", "idempotency_key": "c"});
     gateway.admin.post(&path, &taken);
     client.respond("one").await.expect(429);
-    assert_eq!(gateway.admin.get(&path)["items"].as_array().map(Vec::len), Some(2));
+    until("both are in the books", || {
+        (gateway.admin.get(&path)["items"].as_array().map(Vec::len) == Some(2)).then_some(())
+    });
     gateway.kill();
     gateway.restart();
     let (status, again) = gateway.admin.call("POST", &path, Some(&order));

@@ -39,6 +39,7 @@ pub(super) fn prior(world: &World, end: &EndRecord) -> Prior {
         decision: end.decision,
         user: end.user,
         terms: world.terms(&end.model),
+        held_at: end.held_at,
         revision: 1,
         priced_by: end.policy,
         ended_at: end.ended_at,

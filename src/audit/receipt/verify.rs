@@ -79,6 +79,21 @@ impl<'a> Row<'a> {
         .ok_or(Unproved::Malformed(name))
     }
 
+    /// What a later revision says, in words.
+    fn correction(&self) -> Result<String, Unproved> {
+        let cell = |name: &str| self.0.get(name);
+        let text = |name: &str| match cell(name) {
+            Some(OwnedCell::Text(text)) => Some(text.as_str()),
+            _ => None,
+        };
+        let by = text("ordered").unwrap_or("truth");
+        let why = text("reason").map(|reason| format!(": {reason}")).unwrap_or_default();
+        let at = Timestamp::from_ms(self.integer("corrected_at")?);
+        let priced_by = PolicyVersion(self.integer("policy")?.cast_unsigned());
+        let (revision, charged) = (self.integer("revision")?, self.credits("charged")?);
+        Ok(format!("revision {revision}, {by} of {at}, priced by {priced_by}, charged {charged}{why}"))
+    }
+
     /// The hash of a monetization event. Receipts of older programs do not show what an operator ordered.
     fn money_hash(&self) -> Result<[u8; 32], Unproved> {
         let mut cells = Vec::with_capacity(MONEY.len() + ORDER.len());
@@ -123,11 +138,14 @@ impl Receipt {
         }
         let first =
             Row(self.monetization_events.first().ok_or(Unproved::Malformed("monetization_events"))?);
-        let [gross, covered] = [first.count("gross")?, first.count("covered")?];
-        let [forgiven, charged] = [first.count("forgiven")?, first.count("charged")?];
-        if covered.saturating_add(forgiven).saturating_add(charged) != gross {
-            return Err(Unproved::Amounts("gross is not covered, forgiven and charged"));
+        for money in self.monetization_events.iter().map(Row) {
+            let [gross, covered] = [money.count("gross")?, money.count("covered")?];
+            let [forgiven, charged] = [money.count("forgiven")?, money.count("charged")?];
+            if covered.saturating_add(forgiven).saturating_add(charged) != gross {
+                return Err(Unproved::Amounts("gross is not covered, forgiven and charged"));
+            }
         }
+        let charged = first.count("charged")?;
         if moved.checked_neg().and_then(|moved| u64::try_from(moved).ok()) != Some(charged) {
             return Err(Unproved::Amounts("what balances gave is not what is charged"));
         }
@@ -265,6 +283,8 @@ impl Receipt {
             None => quantities(&event)?,
         };
         let credits = |name| money.credits(name).map(|credits| credits.to_string());
+        let corrections = self.monetization_events.iter().skip(1).map(|cells| Row(cells).correction());
+        let corrections = corrections.collect::<Result<_, _>>()?;
         let balances = self.balances.iter().filter_map(|proof| {
             let (first, last) = (proof.updates.first()?, proof.updates.last()?);
             Some(format!("{}: {} before, {} after", proof.name, first.before, last.after))
@@ -282,6 +302,7 @@ impl Receipt {
             forgiven: credits("forgiven")?,
             charged: credits("charged")?,
             balances: balances.collect(),
+            corrections,
         })
     }
 }

@@ -8,7 +8,8 @@ use rusqlite::Connection;
 use tempfile::TempDir;
 
 use super::*;
-use crate::audit::life::{Life, POLICY, START, repriced};
+use crate::audit::life::{POLICY, START};
+use crate::audit::tests::{repriced, set_right};
 use crate::ledger::Ledger;
 use crate::ledger::sqlite::{SqliteBooks, SqliteLedger};
 use crate::policy::load;
@@ -27,7 +28,7 @@ fn lived(first: u64, lives: u64, steps: u64) -> (PathBuf, TempDir) {
         ledger.keep_policy(corrected.version, &corrected.text).await.unwrap();
         // Numbers of neighbours give lives that share decisions.
         for nth in (0..lives).map(|life| first + life * 1_000_003) {
-            let mut life = Life::set_right(nth, &policy, &corrected);
+            let mut life = set_right(nth, &policy, &corrected);
             ledger.add_account(&life.account).await.unwrap();
             let mut records = Vec::new();
             for step in 0..steps {

@@ -26,7 +26,7 @@ const TABLES: [&str; 10] = [
 /// Books of one account in which something of every kind has happened, and their policy.
 async fn small_books() -> (PathBuf, TempDir, [Arc<Policy>; 2]) {
     let [policy, corrected] = policies();
-    let life = |nth| lived(&mut [Life::set_right(nth, &policy, &corrected)], HOURS);
+    let life = |nth| lived(&mut [set_right(nth, &policy, &corrected)], HOURS);
     let next = || (0..100_000).find(|nth| has_everything(&life(*nth)));
     assert!(has_everything(&life(EVENTFUL)), "everything happens in another life: {:?}", next());
     let (path, folder) = books(EVENTFUL..EVENTFUL + 1, HOURS).await;

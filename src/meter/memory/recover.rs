@@ -183,6 +183,10 @@ impl Restoring {
                 state.replay_adjustment(adjustment, key)
             }
         };
+        // What came back to a grant that was spent expires once more.
+        if record.revision().is_some() || matches!(record, Record::Adjustment(_)) {
+            self.live.watch_expiry(&state);
+        }
         replayed.map_err(|source| RecoverError::Gap { account, source })
     }
 

@@ -75,7 +75,7 @@ impl World {
         if told && call.open {
             self.auditor.ended(id, Some(used), outcome, now);
         } else if told {
-            let late = call.outcome == "expired" && !call.corrected;
+            let late = call.outcome == "expired" && !call.corrected && call.refunded == 0;
             if !late || self.auditor.corrected(id, used, now).is_none() {
                 return Err(format!("I9: {resource} is corrected, though {}", call.outcome));
             }

@@ -32,6 +32,24 @@ impl State {
         call.feature.cap(&RULES[call.rules]).saturating_sub(self.cap_window(call, now).1)
     }
 
+    /// Whether a call was held in the newest window of its cap that anything counts in.
+    pub(super) fn is_held_there(&self, call: &Call) -> bool {
+        let same = |other: &&Call| (other.feature, other.capped()) == (call.feature, call.capped());
+        let spends = self.calls.values().filter(same).flat_map(|other| &other.spends);
+        let newest = spends.filter(|it| it.1 > 0).map(|it| it.0).max();
+        newest.is_some_and(|start| start <= call.held_at)
+    }
+
+    /// A call that was not held there came to another charge: what it counts stays, and only more counts now.
+    pub(super) fn spend_more(&mut self, before: &Call, now: i64) {
+        let Some(mut call) = self.calls.get(&before.id).cloned() else { return };
+        call.spends.clone_from(&before.spends);
+        let more = call.money.charged.saturating_sub(before.money.charged);
+        self.calls.insert(call.id, call.clone());
+        call.spends.push((self.cap_window(&call, now).0, more));
+        self.calls.insert(call.id, call);
+    }
+
     /// A call came to `charged`: as far as it was reserved it counts where it was, and the rest now.
     pub(super) fn spend(&mut self, id: Id, charged: u64, now: i64) {
         let Some(mut call) = self.calls.get(&id).cloned() else { return };

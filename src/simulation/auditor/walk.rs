@@ -11,9 +11,17 @@ fn month(at: i64) -> usize {
     MONTHS.iter().filter(|began| **began <= at).count()
 }
 
+/// What a call that is priced anew keeps of its money.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Kept {
+    pub(super) refunded: u64,
+    pub(super) forgiven: u64,
+    pub(super) charged: u64,
+}
+
 impl Call {
     fn gross(&self, used: Use) -> u64 {
-        u64::try_from(RULES[self.rules].thousandths(used).div_ceil(1000)).unwrap()
+        u64::try_from(RULES[self.priced].thousandths(used).div_ceil(1000)).unwrap()
     }
 
     /// All of a use in the feature's unit.
@@ -26,12 +34,12 @@ impl Call {
     /// What the part `rest` of a use costs.
     fn share(&self, used: Use, rest: u64) -> u64 {
         let whole = u128::from(self.whole(used).max(1));
-        let thousandths = RULES[self.rules].thousandths(used) * u128::from(rest);
+        let thousandths = RULES[self.priced].thousandths(used) * u128::from(rest);
         u64::try_from(thousandths.div_ceil(1000 * whole)).unwrap()
     }
 
     /// Whose windows or balance a layer is.
-    fn owner(&self, layer: Layer) -> Owner {
+    pub(super) fn owner(&self, layer: Layer) -> Owner {
         let shared = match layer {
             Layer::Window => self.feature == Feature::Sora,
             Layer::Balance(balance) => balance == Balance::Wallet,
@@ -142,9 +150,11 @@ impl State {
 
     /// Ends an open call.
     pub(super) fn end(&mut self, id: Id, used: Option<Use>, outcome: &'static str, now: i64) -> Money {
-        let (money, changes) = self.settle(id, used.unwrap_or_default(), now);
+        let (money, changes) = self.settle(id, used.unwrap_or_default(), Kept::default(), now);
         let call = self.calls.get_mut(&id).unwrap();
         (call.ended_at, call.outcome, call.money) = (now, outcome, money);
+        (call.used, call.settled_at) = (used.unwrap_or_default(), now);
+        call.revision = u32::from(used.is_some());
         let account = call.account;
         let what = match used {
             Some(Use { tier, .. }) => What::Call { id, outcome, tier, money, revision: 1 },
@@ -155,7 +165,7 @@ impl State {
     }
 
     /// The walk with the truth: each layer gives what was held of it first, then what it has.
-    fn settle(&mut self, id: Id, used: Use, now: i64) -> (Money, Vec<Change>) {
+    fn settle(&mut self, id: Id, used: Use, kept: Kept, now: i64) -> (Money, Vec<Change>) {
         let mut call = self.calls[&id].clone();
         let held = std::mem::take(&mut call.takes);
         call.open = false;
@@ -164,7 +174,10 @@ impl State {
         let rest = whole - self.settle_windows(&mut call, &held, whole, now);
         let cost = if rest == 0 { 0 } else { call.share(used, rest) };
         let mut money = Money { gross, covered: gross - cost, ..Money::default() };
-        let (mut debits, mut after, mut lacking) = (Vec::new(), Vec::new(), cost);
+        call.refunded = cost.min(kept.refunded);
+        let cost = cost - call.refunded;
+        let most = cost.saturating_sub(kept.forgiven).max(kept.charged).min(cost);
+        let (mut debits, mut after, mut lacking) = (Vec::new(), Vec::new(), most);
         for (layer, kind) in call.feature.layers().iter().enumerate() {
             let Layer::Balance(balance) = *kind else { continue };
             let owner = call.owner(*kind);
@@ -193,7 +206,9 @@ impl State {
             }
             after.extend(self.repay(owner, balance, now));
         }
-        self.overage(&mut call, lacking, &mut money, &mut debits, now);
+        let lendable = most - money.charged;
+        self.overage(&mut call, (lacking + cost - most, lendable), &mut money, &mut debits, now);
+        money.forgiven += call.refunded;
         self.calls.insert(id, call);
         self.spend(id, money.charged, now);
         debits.extend(after);
@@ -224,7 +239,7 @@ impl State {
     fn overage(
         &mut self,
         call: &mut Call,
-        shortage: u64,
+        (shortage, lendable): (u64, u64),
         money: &mut Money,
         debits: &mut Vec<Change>,
         now: i64,
@@ -238,7 +253,7 @@ impl State {
         *used += forgiven;
         let (owner, balance) = (Owner { account: call.account, user: None }, Balance::Wallet);
         let debt = self.debts.entry((owner, balance)).or_default();
-        let owed = (shortage - forgiven).min(lend.saturating_sub(*debt));
+        let owed = (shortage - forgiven).min(lend.saturating_sub(*debt)).min(lendable);
         *debt += owed;
         if owed > 0 {
             let layer = call.feature.layers().len() - 1;
@@ -270,7 +285,7 @@ impl State {
     }
 
     /// Pays what is owed out of what is free.
-    fn repay(&mut self, owner: Owner, balance: Balance, now: i64) -> Vec<Change> {
+    pub(super) fn repay(&mut self, owner: Owner, balance: Balance, now: i64) -> Vec<Change> {
         let mut changes = Vec::new();
         for place in 0..self.grants.len() {
             let it = &self.grants[place];
@@ -291,6 +306,14 @@ impl State {
 
     /// Settles a call again that its deadline had ended. Nothing where its debt has been repaid since.
     pub(super) fn correct(&mut self, id: Id, used: Use, now: i64) -> Option<Money> {
+        self.again(id, used, Kept::default(), now)?;
+        let live = self.calls.get_mut(&id)?;
+        live.corrected = true;
+        Some(live.money)
+    }
+
+    /// Settles an ended call again, by what prices it now.
+    pub(super) fn again(&mut self, id: Id, used: Use, kept: Kept, now: i64) -> Option<Money> {
         let before = self.calls[&id].clone();
         let wallet = Owner { account: before.account, user: None };
         let of_debt = |take: &&Take| take.source == Source::Debt;
@@ -304,26 +327,32 @@ impl State {
                 self.grants.iter_mut().find(|it| it.id == grant)?.left += take.amount;
             }
         }
-        if month(before.ended_at) == month(now) {
+        if month(before.settled_at) == month(now) {
             let forgiven = self.forgiven.entry((before.account, month(now))).or_default();
-            *forgiven -= before.money.forgiven - before.money.excess;
+            *forgiven -= before.money.forgiven - before.money.excess - before.refunded;
         }
         let mut held = before.clone();
         held.takes.retain(|take| take.source != Source::Debt);
         held.open = true;
+        let is_held_there = self.is_held_there(&before);
         self.calls.insert(id, held);
-        let (money, settled) = self.settle(id, used, now);
+        let (money, settled) = self.settle(id, used, kept, now);
         let mut changes = self.moves(&before, id);
         changes.extend(settled.into_iter().filter(|change| change.kind != "debit"));
         let live = self.calls.get_mut(&id)?;
-        (live.corrected, live.money) = (true, money);
-        let what = What::Call { id, outcome: live.outcome, tier: used.tier, money, revision: 2 };
+        (live.money, live.used, live.settled_at) = (money, used, now);
+        live.revision += 1;
+        let (outcome, tier, revision) = (live.outcome, used.tier, live.revision);
+        let what = What::Call { id, outcome, tier, money, revision };
         self.book(before.account, now, what, changes);
+        if !is_held_there {
+            self.spend_more(&before, now);
+        }
         Some(money)
     }
 
     /// What was taken before, less what is taken now, by grant.
-    fn moves(&self, before: &Call, id: Id) -> Vec<Change> {
+    pub(super) fn moves(&self, before: &Call, id: Id) -> Vec<Change> {
         let mut changes: Vec<Change> = Vec::new();
         for (takes, sign) in [(&before.takes, 1), (&self.calls[&id].takes, -1)] {
             for take in takes {

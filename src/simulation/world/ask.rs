@@ -45,6 +45,11 @@ impl World {
             outcome: "",
             money: Money::default(),
             corrected: false,
+            used: Use::default(),
+            priced: self.in_force,
+            revision: 0,
+            settled_at: 0,
+            refunded: 0,
         }
     }
 

@@ -238,6 +238,7 @@ impl Protocol {
             decision: id,
             user: end.user,
             terms: terms(self.scene.version(end.policy)),
+            held_at: end.held_at,
             revision: 1,
             priced_by: end.policy,
             ended_at: end.ended_at,

@@ -94,6 +94,40 @@ async fn each_revision_of_a_call_is_made_once_whatever_was_read_of_the_books() {
     assert_eq!(rig.left().await.1, "100");
 }
 
+/// I12: what comes back to a spent grant expires with it, also where a crash came between.
+#[tokio::test]
+async fn what_was_given_back_to_a_spent_grant_expires_after_a_crash_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let clock = rig_clock();
+    let (rig, _) = Rig::open(folder.path(), clock.clone()).await;
+    let order = GrantOrder {
+        grant: GrantId::from_bytes([7; 16]),
+        user: None,
+        balance: "wallet".into(),
+        key: CounterKey::of_balance("wallet"),
+        amount: "30".parse().unwrap(),
+        priority: DEFAULT_PRIORITY,
+        expires_at: Some(clock.now().plus(Span::from_seconds(3_600))),
+        origin: GrantOrigin::Operator { idempotency_key: "order".into(), note: None },
+    };
+    let (_, ticket) = rig.meter.grant(rig.account, order).await.unwrap().unwrap();
+    ticket.await.unwrap();
+    let decision = rig.hold(1, 80).await.unwrap();
+    rig.finish(decision, 80).await;
+    rig.settle().await;
+    let prior = rig.prior(decision).await;
+    let Revised::Now(_, ticket) = rig.meter.revise(rig.account, prior, refund(1, "10")).await.unwrap() else {
+        panic!("it is made");
+    };
+    ticket.await.unwrap();
+    rig.journal.close().unwrap();
+    drop(rig);
+    let (rig, _) = Rig::open(folder.path(), clock.clone()).await;
+    assert_eq!(rig.left().await.1, "10");
+    clock.advance(Span::from_seconds(3_600));
+    assert_eq!(rig.meter.sweep().await.unwrap().expired, 1);
+}
+
 /// I10: what was ordered and journalled is there after a crash, once, and the books get it then.
 #[tokio::test]
 async fn what_was_ordered_survives_a_crash_between_the_meter_and_the_books() {
