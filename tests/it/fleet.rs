@@ -126,3 +126,65 @@ async fn a_gateway_and_a_worker_that_are_killed_lose_nothing() {
     }
     gateways[0].audit();
 }
+
+/// Status and `Retry-After` of a request.
+async fn asked(client: &Client) -> (u16, bool) {
+    let answer = client.respond("one").await;
+    (answer.status, answer.header("retry-after").is_some())
+}
+
+/// Waits until a gateway lets requests through again.
+async fn serves(client: &Client) {
+    let serves = async || (asked(client).await.0 == 200).then_some(());
+    eventually("the gateway serves again", serves).await;
+}
+
+/// Whoever asks while Redis hangs or is away is told so in time, with when to come again; then all goes on by itself.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_redis_that_hangs_or_is_killed_is_a_503_in_time_and_then_forgotten() {
+    let mut stores = SharedStores::start().await;
+    let mut gateway = tokio::task::block_in_place(|| stores.gateway(EVERY_REASON));
+    let (caller, client) = gateway.caller("prepaid");
+    gateway.admin.grant(&caller, "1000");
+    assert_eq!(asked(&client).await, (200, false));
+    stores.redis.pause();
+    let refused = tokio::time::timeout(Duration::from_secs(10), asked(&client)).await;
+    assert_eq!(refused.expect("no hang"), (503, true));
+    stores.redis.resume();
+    serves(&client).await;
+    stores.redis.kill();
+    let refused = tokio::time::timeout(Duration::from_secs(10), asked(&client)).await;
+    assert_eq!(refused.expect("no hang"), (503, true));
+    stores.redis.start_again();
+    serves(&client).await;
+    gateway.stop();
+    gateway.audit();
+}
+
+/// I4, I5, I10: a Redis that has lost everything is not counted on; a gateway that starts builds it from the books.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_redis_that_was_emptied_is_built_again_from_the_books() {
+    let mut stores = SharedStores::start().await;
+    let mut gateway = tokio::task::block_in_place(|| stores.gateway(EVERY_REASON));
+    let (caller, client) = gateway.caller("prepaid");
+    gateway.admin.grant(&caller, "3");
+    assert_eq!(asked(&client).await.0, 200);
+    assert_eq!(asked(&client).await.0, 200);
+    let booked = async || {
+        let report = tokio::task::block_in_place(|| gateway.audit());
+        (report["checked"]["usage_events"] == json!(2)).then_some(())
+    };
+    eventually("the calls are booked", booked).await;
+    stores.redis.restart_empty();
+    let refuses = async || (asked(&client).await == (503, true)).then_some(());
+    eventually("nothing is decided by an empty store", refuses).await;
+    tokio::task::block_in_place(|| {
+        gateway.stop();
+        gateway.restart();
+    });
+    let client = gateway.client(&caller);
+    assert_eq!(asked(&client).await.0, 200, "the third of three credits");
+    assert_eq!(asked(&client).await.0, 429, "and no fourth");
+    gateway.stop();
+    gateway.audit();
+}
