@@ -64,10 +64,12 @@ use time::StoreTime;
 const DESKS_MAX: usize = 65_536;
 const SHARDS: usize = 64;
 
+type Desks = IdMap<AccountId, Arc<Desk>>;
+
 /// Live counts of all accounts, in Redis.
 pub struct RedisMeter {
     office: Arc<Office>,
-    desks: Box<[Mutex<IdMap<AccountId, Arc<Desk>>>]>,
+    desks: Box<[Mutex<Desks>]>,
     journal: Arc<Journal>,
     /// Holds that this node took and has not ended.
     open: AtomicU64,

@@ -44,7 +44,7 @@ async fn knows(client: &Client) {
     eventually("every gateway knows the key", knows).await;
 }
 
-async fn fleet(stores: &SharedStores) -> Vec<Gateway> {
+fn fleet(stores: &SharedStores) -> Vec<Gateway> {
     (0..3).map(|_| tokio::task::block_in_place(|| stores.gateway(EVERY_REASON))).collect()
 }
 
@@ -52,7 +52,7 @@ async fn fleet(stores: &SharedStores) -> Vec<Gateway> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn three_gateways_let_through_exactly_what_one_would() {
     let stores = SharedStores::start().await;
-    let mut gateways = fleet(&stores).await;
+    let mut gateways = fleet(&stores);
     let caller = gateways[0].admin.caller("fifty");
     let prepaid = gateways[1].admin.caller("prepaid");
     gateways[2].admin.grant(&prepaid, "20");
@@ -77,7 +77,7 @@ async fn three_gateways_let_through_exactly_what_one_would() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_gateway_and_a_worker_that_are_killed_lose_nothing() {
     let stores = SharedStores::start().await;
-    let mut gateways = fleet(&stores).await;
+    let mut gateways = fleet(&stores);
     let mut worker = gateways[0].spawn_worker();
     worker.wait_for_line("the worker settles");
     let caller = gateways[0].admin.caller("prepaid");

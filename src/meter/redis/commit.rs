@@ -22,11 +22,28 @@ pub(super) struct Found {
     pub(super) bytes: Vec<u8>,
 }
 
+/// What a row was found with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Expected {
+    /// Nobody has looked.
+    Unknown,
+    /// There was none.
+    None,
+    /// This.
+    Stamp(Stamp),
+}
+
+impl From<Option<Stamp>> for Expected {
+    fn from(found: Option<Stamp>) -> Self {
+        found.map_or(Self::None, Self::Stamp)
+    }
+}
+
 /// A row that is looked at.
 #[derive(Debug)]
 pub(super) struct Looked {
     pub(super) row: RowKey,
-    pub(super) as_found: Option<Option<Stamp>>,
+    pub(super) as_found: Expected,
 }
 
 /// A row that is written.
@@ -94,7 +111,7 @@ impl<'a> Commit<'a> {
             now: time.now(),
             tolerance: time.tolerance(),
             stamp: Stamp::default(),
-            looked: rows.map(|row| Looked { row, as_found: None }).collect(),
+            looked: rows.map(|row| Looked { row, as_found: Expected::Unknown }).collect(),
             written: Vec::new(),
             records: Vec::new(),
             indexed: Vec::new(),
@@ -127,9 +144,9 @@ impl<'a> Commit<'a> {
         command.arg(&self.stamp[..]);
         for looked in &self.looked {
             match &looked.as_found {
-                None => command.arg("?"),
-                Some(None) => command.arg(""),
-                Some(Some(stamp)) => command.arg(&stamp[..]),
+                Expected::Unknown => command.arg("?"),
+                Expected::None => command.arg(""),
+                Expected::Stamp(stamp) => command.arg(&stamp[..]),
             };
         }
         command.arg(self.written.len());

@@ -209,7 +209,7 @@ impl Sheet {
             indexed: Vec::new(),
         };
         for (place, (key, found)) in rows.iter().enumerate() {
-            commit.looked.push(Looked { row: *key, as_found: Some(found.stamp) });
+            commit.looked.push(Looked { row: *key, as_found: found.stamp.into() });
             let (bytes, life) = self.tell(*key, policy)?;
             if let Some(bytes) = bytes.filter(|bytes| found.stamp.is_none() || *bytes != found.bytes) {
                 commit.written.push(Written { place, bytes, life });

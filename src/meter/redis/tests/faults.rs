@@ -1,6 +1,8 @@
 //! Redis that is slow, away, emptied, or has forgotten the script.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use super::*;
 use crate::ledger::rows::{AccountRow, UserRow};
@@ -66,7 +68,7 @@ async fn a_redis_that_hangs_is_an_error_in_time_and_what_it_took_is_given_back()
         match meter.hold(ACCOUNT, ask(&policy, 1, 3, 45)).await {
             Ok(Verdict::Allow(..)) => break,
             answer => {
-                assert!(begun.elapsed() < 2 * BOUND, "what was given up is held all the same: {answer:?}")
+                assert!(begun.elapsed() < 2 * BOUND, "what was given up is held all the same: {answer:?}");
             }
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
