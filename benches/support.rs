@@ -5,7 +5,7 @@ pub(crate) mod gateway;
 pub(crate) mod life;
 pub(crate) mod load;
 pub(crate) mod peers;
-#[expect(dead_code, reason = "the ledger's tests use more of it")]
+#[expect(dead_code, clippy::expect_used, reason = "tests use it too, and more of it")]
 pub(crate) mod postgres;
 pub(crate) mod process;
 pub(crate) mod report;
