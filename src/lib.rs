@@ -35,7 +35,7 @@
 //! | [`policy`] | the YAML file: every problem at once, then a compiled value; prices |
 //! | [`access`] | the pure core: demand, walk, decision, hold, finish; no clock, no I/O, no float |
 //! | [`observe`] | the real usage, read as it passes; what a call is charged when it has ended |
-//! | [`meter`] | the port of live counts, and the embedded store: one lock per account |
+//! | [`meter`] | the port of live counts; the embedded store: one lock per account; Redis, for many nodes: the core decides, a script compares and writes |
 //! | [`journal`] | the node's durable file: open holds, and records until the ledger has them |
 //! | [`ledger`] | the port of the books and the directory; the embedded store, SQLite; that of many machines, PostgreSQL |
 //! | [`settle`] | journal → ledger; deadlines; jobs that outlive their request; the log of blocks |

@@ -89,6 +89,9 @@ pub enum OpenError {
     /// Live state could not be made.
     #[error("live state could not be restored")]
     Recover(#[from] RecoverError),
+    /// What the journal has could not be read back.
+    #[error("the journal cannot be read")]
+    Unread(#[source] journal::ReadError),
     /// Redis could not be connected to.
     #[error("redis does not answer")]
     Connect(#[source] StoreError),

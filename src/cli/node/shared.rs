@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::{FolderLock, Node, OpenError, Parts, Settlement, Stores};
 use crate::access::record::{HoldRecord, JobRecord, MadeRecord, Record};
 use crate::access::{Hold, Terms};
-use crate::journal::{self, Frame, Journal};
+use crate::journal::{self, Frame, Journal, Position};
 use crate::ledger::directory::Directory;
 use crate::ledger::shared::SharedLedger;
 use crate::meter::memory::{RecoverError, Recovered};
@@ -18,6 +18,10 @@ use crate::policy::live::Policies;
 use crate::settle::{Follower, Keeper, SettlerStats, Worker};
 use crate::units::time::Clock;
 use crate::units::{DecisionId, PolicyVersion};
+
+/// Records that are given to the books together.
+const BATCH_RECORDS: usize = 1000;
+const BATCH_BYTES: usize = 4 << 20;
 
 /// Where live counts and books are that nodes share.
 pub(in crate::cli) struct Shared {
@@ -82,6 +86,7 @@ impl Node {
         let known = ledger.newest_change().await?;
         ledger.restore(&mut |row| directory.restore(&row)).await?;
         let (journal, kept) = open_journal(&stores.data.join("journal"), stores.journal.clone())?;
+        book(&journal, &*ledger).await?;
         let store = Store::connect(&shared.redis, shared.is_cluster, clock.clone()).await;
         let store = store.map_err(OpenError::Connect)?;
         let meter = RedisMeter::open(
@@ -134,6 +139,21 @@ fn open_journal(folder: &Path, options: journal::Options) -> Result<(Arc<Journal
     let (journal, recovery) = Journal::open(folder, options, each)?;
     kept.holds.retain(|decision, _| recovery.open.contains(decision.as_bytes()));
     Ok((Arc::new(journal), kept))
+}
+
+/// Gives the books what the journal has of this node, before anything is built from them: a queue may have been lost with
+/// its store. What they have already changes nothing; what follows a record of another node waits for that one.
+async fn book(journal: &Journal, ledger: &dyn SharedLedger) -> Result<(), OpenError> {
+    let mut reader = journal.reader(Position::START);
+    loop {
+        let batch = reader.next_batch(BATCH_RECORDS, BATCH_BYTES).map_err(OpenError::Unread)?;
+        if batch.is_empty() {
+            return Ok(());
+        }
+        let told = batch.iter().filter(|frame| frame.payload != ENDED_ELSEWHERE);
+        let records: Result<Vec<Record>, _> = told.map(|frame| postcard::from_bytes(&frame.payload)).collect();
+        ledger.apply(records.map_err(RecoverError::Unreadable)?).await?;
+    }
 }
 
 /// Has the store hold what this node left open, where it does not any more; then ends it, unless it is a job.
