@@ -170,17 +170,6 @@ pub enum Refusal {
     Closed,
 }
 
-impl From<Refusal> for AppendError {
-    /// What a hold is told.
-    fn from(reason: Refusal) -> Self {
-        match reason {
-            Refusal::DiskFull | Refusal::BytesMax | Refusal::HoldsMax => Self::Full,
-            Refusal::Failing => Self::Failed,
-            Refusal::Closed => Self::Closed,
-        }
-    }
-}
-
 impl Refusal {
     /// A stable name, for metrics.
     pub const fn as_str(self) -> &'static str {

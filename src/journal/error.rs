@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use super::Position;
+use super::{Position, Refusal};
 
 /// Why a journal cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -79,6 +79,17 @@ pub enum AppendError {
     /// The journal was closed, or its writer has died.
     #[error("the journal is closed")]
     Closed,
+}
+
+impl From<Refusal> for AppendError {
+    /// What a hold is told.
+    fn from(reason: Refusal) -> Self {
+        match reason {
+            Refusal::DiskFull | Refusal::BytesMax | Refusal::HoldsMax => Self::Full,
+            Refusal::Failing => Self::Failed,
+            Refusal::Closed => Self::Closed,
+        }
+    }
 }
 
 /// Why a frame is not known to be durable.

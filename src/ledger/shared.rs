@@ -5,12 +5,15 @@
 //! how far that brings the queue is one transaction, which the books refuse to whoever has not the lease any more. So
 //! workers may come, go and be killed at any time: nothing is booked twice, and nothing is passed over.
 
+mod place;
+
 use async_trait::async_trait;
 
 use super::rows::{Applied, Restored};
 use super::{Ledger, LedgerError};
-use crate::meter::queue::{Place, Queued};
 use crate::units::{AccountId, Seq, Span};
+
+pub use place::{NoPlace, Place, QUEUES, Queued};
 
 /// A queue that a worker has leased.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

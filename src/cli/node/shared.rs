@@ -151,7 +151,8 @@ async fn book(journal: &Journal, ledger: &dyn SharedLedger) -> Result<(), OpenEr
             return Ok(());
         }
         let told = batch.iter().filter(|frame| frame.payload != ENDED_ELSEWHERE);
-        let records: Result<Vec<Record>, _> = told.map(|frame| postcard::from_bytes(&frame.payload)).collect();
+        let records: Result<Vec<Record>, _> =
+            told.map(|frame| postcard::from_bytes(&frame.payload)).collect();
         ledger.apply(records.map_err(RecoverError::Unreadable)?).await?;
     }
 }

@@ -9,8 +9,7 @@ use deadpool_postgres::Client;
 use super::columns::Id;
 use crate::ledger::LedgerError;
 use crate::ledger::fields::Fields as _;
-use crate::ledger::shared::{Lease, Taken};
-use crate::meter::queue::{Place, QUEUES};
+use crate::ledger::shared::{Lease, Place, QUEUES, Taken};
 use crate::units::{AccountId, Seq, Span};
 
 /// Held while a worker shares.

@@ -3,7 +3,7 @@
 //! All keys of an account carry the same hash tag, `{of:0017}`, so that they are in one slot of a cluster and one script
 //! may touch them. There are 256 such partitions, fixed at installation: a queue, a clock and a worker for each.
 
-use crate::meter::queue::QUEUES;
+use crate::ledger::shared::QUEUES;
 use crate::units::{AccountId, DecisionId, GrantId, OrderId, UserId};
 
 /// One of the parts that accounts are spread over: as many as there are queues.

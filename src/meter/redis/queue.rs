@@ -9,7 +9,8 @@ use redis::{Pipeline, Value};
 use super::keys::{Fixed, Partition, RowKey};
 use super::store::{Store, StoreError};
 use crate::access::record::{Record, RevisionOrder};
-use crate::meter::queue::{Backlog, Place, Queue, QueueError, Queued};
+use crate::ledger::shared::{Place, Queued};
+use crate::meter::queue::{Backlog, Queue, QueueError};
 use crate::units::{Span, Timestamp};
 
 /// How long rows stay whose records are booked.
