@@ -38,10 +38,8 @@ unit: ## Run the unit and property tests only
 test: tools format lint licences advisories docs ## Run everything, the README's blocks and real clients included
 	cargo nextest run --locked --lib --bins --tests --no-fail-fast
 
-prove: tools ## Explore the model, the fuzzed inputs and the simulation for minutes, beyond what `make test` does
-	OVERFALL_PROVE=1 cargo nextest run --locked --cargo-profile prove --profile prove --no-capture -E 'binary(proof)'
-	OVERFALL_PROVE_SECONDS=$${OVERFALL_PROVE_SECONDS:-240} \
-	    cargo nextest run --locked --cargo-profile prove --profile prove --no-capture --lib -E 'test(/^simulation::/)'
+prove: tools ## Explore the model, fuzz, plant bugs and simulate for ten minutes after the build, and sum it up
+	@.ci/prove
 
 torture: ## Kill the gateway 300 times under load, then audit the books
 	OVERFALL_KILLS=300 cargo nextest run --locked --profile torture -E 'test(=torture::whatever_is_killed_when_every_call_is_booked_once)' --no-capture

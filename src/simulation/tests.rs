@@ -1,5 +1,8 @@
 //! Seeds: each holds, and each planted bug is found within so many of them.
 
+use std::panic::resume_unwind;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use super::plan::{Step, plan};
@@ -10,6 +13,8 @@ use crate::units::planted::{Bug, plant};
 
 /// Seeds of an ordinary test run.
 const SEEDS: u64 = 200;
+/// Runs at a time.
+const THREADS: usize = 2;
 
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
@@ -29,34 +34,57 @@ fn story(seed: u64, steps: &[Step]) -> String {
     )
 }
 
-fn check(seed: u64, sum: &mut Tally) {
+fn check(seed: u64) -> Tally {
     let steps = plan(seed, STEPS);
     let found = run(&steps);
     assert!(found.violation.is_none(), "{}", story(seed, &steps));
-    sum.add(&found.tally);
+    found.tally
 }
 
-/// I2 to I10 and I12, design section 5. `OVERFALL_PROVE_SECONDS` goes on with further seeds for so long.
-#[test]
+/// Runs seeds in both cores, [`SEEDS`] of them and then others for so long. Tells how many, and what they met.
 #[expect(
     clippy::disallowed_methods,
     reason = "how long to go on is a matter of the wall's clock; no run sees it"
 )]
+fn run_seeds(longest: Duration) -> (u64, Tally) {
+    let (began, next, sum) = (Instant::now(), AtomicU64::new(0), Mutex::new(Tally::default()));
+    let more = || {
+        let seed = next.fetch_add(1, Ordering::Relaxed);
+        (seed < SEEDS || began.elapsed() < longest).then_some(seed)
+    };
+    let seeds = std::thread::scope(|scope| {
+        let work = || {
+            let mut count = 0;
+            while let Some(seed) = more() {
+                let tally = check(seed);
+                sum.lock().unwrap().add(&tally);
+                count += 1;
+            }
+            count
+        };
+        let workers: Vec<_> = (0..THREADS).map(|_| scope.spawn(work)).collect();
+        workers.into_iter().map(|worker| worker.join().unwrap_or_else(|panic| resume_unwind(panic))).sum()
+    });
+    (seeds, sum.into_inner().unwrap())
+}
+
+/// A line for the summary of `make prove`: so many of what.
+fn tell(count: u64, what: &str) {
+    println!("prove: {count} {what}");
+}
+
+/// I2 to I10 and I12, design section 5. `OVERFALL_PROVE_SECONDS` goes on with further seeds for so long.
+#[test]
 fn the_books_say_what_the_facts_say_whatever_happens() {
-    let mut sum = Tally::default();
     if let Some(seed) = number("OVERFALL_SEED") {
         let found = run(&plan(seed, STEPS));
         assert!(found.violation.is_none(), "{:?}\n{}", found.violation, found.log.join("\n"));
         return;
     }
-    let began = Instant::now();
-    let longest = Duration::from_secs(number("OVERFALL_PROVE_SECONDS").unwrap_or(0));
-    let mut seeds = 0;
-    while seeds < SEEDS || began.elapsed() < longest {
-        check(seeds, &mut sum);
-        seeds += 1;
-    }
-    println!("{seeds} seeds: {sum:?}, violations: none");
+    let (seeds, sum) = run_seeds(Duration::from_secs(number("OVERFALL_PROVE_SECONDS").unwrap_or(0)));
+    tell(seeds, "seeds of the simulation");
+    sum.met.iter().for_each(|(what, count)| tell(*count, &format!("met: {what}")));
+    sum.faults.iter().for_each(|(what, count)| tell(*count, &format!("fault: {what}")));
     // A simulation in which nothing happens proves nothing.
     let counts = [&sum.met, &sum.faults].into_iter().flatten();
     assert!(counts.clone().count() > 20 && counts.clone().all(|(_, count)| *count > SEEDS / 10), "{sum:?}");
@@ -91,7 +119,9 @@ fn every_planted_bug_is_found() {
             None => missed.push(*bug),
         }
     }
-    println!("{} of {} planted bugs are found: {lines:#?}", lines.len(), Bug::ALL.len());
+    println!("{lines:#?}");
+    tell(Bug::ALL.len() as u64, "bugs planted in the simulation");
+    tell(lines.len() as u64, "bugs found in the simulation");
     assert!(missed.is_empty(), "not found within {SEEDS_OF_A_BUG} seeds: {missed:?}");
 }
 

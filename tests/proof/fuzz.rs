@@ -33,16 +33,13 @@ const CUTS_MAX: usize = 2000;
 struct Target {
     /// Its folder.
     name: &'static str,
-    /// Mutations in `make test`; in `make prove` it is [`THOROUGH`] times as many.
+    /// Mutations in `make test`; `make prove` goes on for as long as it may.
     rounds: usize,
     /// Words of its grammar.
     words: &'static [&'static str],
     /// Tells what an input came to; panics where a property does not hold.
     check: fn(&[u8]) -> u64,
 }
-
-/// How much more `make prove` does.
-const THOROUGH: usize = 60;
 
 impl Target {
     fn run(&self) {
@@ -57,8 +54,9 @@ impl Target {
         let kept = pool.len();
         let seed = std::env::var("OVERFALL_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(7);
         let mut random = StdRng::seed_from_u64(seed);
-        let rounds = if super::is_thorough() { self.rounds * THOROUGH } else { self.rounds };
-        for round in 0..rounds {
+        let (began, longest) = (super::now(), super::longest().unwrap_or_default());
+        let mut round = 0;
+        while round < self.rounds || began.elapsed() < longest {
             let input = self.mutated(&pool, &mut random);
             let Some(came_to) = self.attempt(&input) else {
                 self.fail(&input, &format!("seed {seed}, round {round}"))
@@ -66,8 +64,10 @@ impl Target {
             if seen.insert(came_to) && pool.len() < POOL_MAX {
                 pool.push(input);
             }
+            round += 1;
         }
-        println!("fuzz: {}: {kept} kept inputs, {rounds} mutations, {} outcomes", self.name, seen.len());
+        println!("fuzz: {}: {kept} kept inputs, {round} mutations, {} outcomes", self.name, seen.len());
+        super::tell(kept + round, "fuzzed inputs");
     }
 
     /// What an input comes to; nothing where it breaks a property.

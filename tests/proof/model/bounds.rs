@@ -31,6 +31,7 @@ const ONE_NODE: Bounds = Bounds {
     repeats: 0,
     reloads: 0,
     renewals: 0,
+    extensions: 0,
     refusals: false,
     reaches: &[],
 };
@@ -52,6 +53,9 @@ const EXPIRED: &str = "a grant expires";
 const EXPIRED_HELD: &str = "a grant expires while it is held";
 const OLD_POLICY: &str = "a call ends under a policy that is no more";
 const KEPT: &str = "a journal keeps a hold whose end it let go of";
+const MORE: &str = "a running request is given more";
+const NO_MORE: &str = "a running request is given no more";
+const TAKEN_OVER: &str = "a job is ended by another gateway than began it";
 const SAME: &str = "two workers have the same record";
 const ALL: &str = "everything is booked";
 
@@ -90,7 +94,8 @@ pub(crate) const SMALL: &[Bounds] = &[
         orders: &[ORDER],
         reloads: 1,
         renewals: 1,
-        reaches: &[BLOCKED, OLD_POLICY, DEBT, ALL],
+        extensions: 1,
+        reaches: &[BLOCKED, OLD_POLICY, DEBT, MORE, ALL],
         ..ONE_NODE
     },
     Bounds {
@@ -99,6 +104,34 @@ pub(crate) const SMALL: &[Bounds] = &[
         crashes: 1,
         repeats: 1,
         reaches: &[CRASH, EARLY, AGAIN, BLOCKED, SAME, ALL],
+        ..SHARED
+    },
+    Bounds {
+        name: "one node, a call that grows",
+        calls: &[CallPlan { extended: Some(8), ..LONG }],
+        orders: &[ORDER, OrderPlan { credits: 1, ..ORDER }],
+        crashes: 1,
+        extensions: 2,
+        reaches: &[CRASH, MORE, NO_MORE, DEBT, ISSUE, ALL],
+        ..ONE_NODE
+    },
+    Bounds {
+        name: "one node, two workers",
+        calls: &[LONG],
+        orders: &[ORDER],
+        workers: 2,
+        crashes: 1,
+        repeats: 1,
+        reaches: &[CRASH, EARLY, AGAIN, SAME, ALL],
+        ..ONE_NODE
+    },
+    Bounds {
+        name: "two gateways, a job",
+        calls: &[JOB],
+        orders: &[ORDER],
+        ticks: 1,
+        crashes: 1,
+        reaches: &[DEADLINE, LATE, TAKEN_OVER, ALL],
         ..SHARED
     },
 ];

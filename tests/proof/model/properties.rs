@@ -16,7 +16,7 @@ use stateright::Property;
 use super::Protocol;
 use super::books::{BookedUpdate, Kept};
 use super::scene::{DEBT_MOST, TICK, at, decision};
-use super::state::{Call, State};
+use super::state::{Call, Gateway, State};
 
 type Check = fn(&Protocol, &State) -> bool;
 type Owner = (Option<UserId>, CounterKey);
@@ -51,6 +51,21 @@ const REACHES: &[(&str, Check)] = &[
     ("a late truth is booked", |_, state| state.books.applied.iter().any(|kept| kept.corrects().is_some())),
     ("a grant expires", |_, state| state.log.iter().any(|kept| matches!(kept.record, Record::Expiry(_)))),
     ("a grant expires while it is held", |_, state| ends(state).any(|end| !end.expired.is_empty())),
+    ("a running request is given more", |model, state| {
+        state.meter.as_ref().is_some_and(|meter| meter.account.holds().any(|hold| is_grown(model, hold)))
+    }),
+    ("a running request is given no more", |model, state| {
+        let asked = state.left.extensions < model.bounds.extensions;
+        let holds = || state.meter.iter().flat_map(|meter| meter.account.holds());
+        let grown = |hold: &Hold| is_grown(model, hold);
+        asked && state.calls.contains(&Call::Sent) && holds().count() == 1 && !holds().any(grown)
+    }),
+    ("a job is ended by another gateway than began it", |model, state| {
+        (0..).zip(model.bounds.calls).filter(|(_, plan)| plan.job).any(|(place, plan)| {
+            let others = (0..).zip(&state.gateways).filter(|(at, _)| *at != plan.gateway);
+            others.map(|(_, other)| other).any(|other| Gateway::has_end(&other.journal, decision(place)))
+        })
+    }),
     ("policy issues a grant", |_, state| state.log.iter().any(|kept| matches!(kept.record, Record::Hold(_)))),
     ("a debt is owed", |_, state| {
         ends(state).any(|end| end.draws.iter().any(|draw| matches!(draw.origin, OriginEntry::Debt { .. })))
@@ -89,6 +104,12 @@ fn ends(state: &State) -> impl Iterator<Item = &overfall::access::record::EndRec
 
 fn ended_as(state: &State, outcome: Outcome) -> bool {
     ends(state).any(|end| end.ending.outcome == outcome)
+}
+
+/// Whether a hold is for more than its request asked for.
+fn is_grown(model: &Protocol, hold: &Hold) -> bool {
+    let asked = model.bounds.calls.iter().zip(0..).find(|(_, place)| decision(*place) == hold.decision);
+    asked.is_some_and(|(plan, _)| hold.demand.quantities.output_tokens > plan.estimate.1)
 }
 
 /// I3: what windows cover and balances give is what was asked for.

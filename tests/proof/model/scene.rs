@@ -79,6 +79,8 @@ pub(crate) struct Bounds {
     pub reloads: u8,
     /// How often a running request's deadline is moved.
     pub renewals: u8,
+    /// How often a running request asks for more.
+    pub extensions: u8,
     /// Whether upstreams refuse and clients go away.
     pub refusals: bool,
     /// States that must be reached, so that nothing is proved of nothing.

@@ -42,6 +42,7 @@ pub(crate) struct Left {
     pub repeats: u8,
     pub reloads: u8,
     pub renewals: u8,
+    pub extensions: u8,
 }
 
 /// The real account, and what the meter remembers beside it.

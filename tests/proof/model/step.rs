@@ -6,6 +6,7 @@ use super::machine::take;
 use super::recovery::resend;
 use super::scene::{Topology, decision};
 use super::state::{Call, State};
+use super::verbs::renew;
 
 /// One step of somebody.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,8 +19,10 @@ pub(crate) enum Action {
     Send(usize),
     /// The client of a held request goes away.
     Leave(usize),
-    /// A running request's deadline is moved, and its estimate enlarged.
+    /// A running request's deadline is moved.
     Renew(usize),
+    /// A running request asks for more than it holds.
+    Extend(usize),
     /// What runs goes on in the background.
     Begin(usize),
     /// A running request or job ends, with its usage.
@@ -84,6 +87,9 @@ impl Protocol {
                     }
                     if state.left.renewals > 0 {
                         actions.push(Action::Renew(place));
+                    }
+                    if state.left.extensions > 0 && plan.extended.is_some() {
+                        actions.push(Action::Extend(place));
                     }
                 }
                 Call::Job if any_up => {
@@ -178,7 +184,8 @@ impl Protocol {
                 state.calls[call] = if left { Call::Sent } else { Call::Unsent };
             }
             Action::Leave(call) => self.leave(&mut state, call),
-            Action::Renew(call) => self.renew(&mut state, call)?,
+            Action::Renew(call) => renew(&mut state, call)?,
+            Action::Extend(call) => self.extend(&mut state, call)?,
             Action::Begin(call) => self.begin(&mut state, call),
             Action::Finish(call) => self.finish(&mut state, call, first_up())?,
             Action::Refuse(call) => self.refuse(&mut state, call),

@@ -7,7 +7,7 @@ use overfall::access::ledgered::BookedGrant;
 use overfall::access::record::{
     EndRecord, Ending, JobKind, JobRecord, OriginEntry, Outcome, Record, Resource,
 };
-use overfall::access::{Account, Demand, Prior};
+use overfall::access::{Account, Demand, Extended, Prior};
 use overfall::audit::Invariant;
 use overfall::policy::compiled::CounterKey;
 use overfall::units::{Credits, DecisionId, Seq, Timestamp};
@@ -101,22 +101,20 @@ impl Protocol {
         }
     }
 
-    pub(crate) fn renew(&self, state: &mut State, call: usize) -> Option<()> {
+    /// More is held whole, or nothing is.
+    pub(crate) fn extend(&self, state: &mut State, call: usize) -> Option<()> {
         let plan = &self.bounds.calls[call];
-        let now = at(state.now);
-        state.left.renewals -= 1;
-        let mut found = false;
-        state.with_meter(|meter| {
-            let account = &mut meter.account;
-            found = account.renew(decision(call), now.plus(TICK)).is_ok();
-            if let (true, Some(output)) = (found, plan.extended) {
-                let terms = account.hold_of(decision(call)).map(|hold| hold.terms.clone());
-                let estimate = demand(&terms.unwrap(), plan.estimate.0, output);
-                let _extended = account.extend(decision(call), estimate, now).is_ok();
-            }
-        });
+        let (id, now, before) = (decision(call), at(state.now), state.meter.clone());
+        state.left.extensions -= 1;
+        let terms = before.as_ref()?.account.hold_of(id)?.terms.clone();
+        let estimate = demand(&terms, plan.estimate.0, plan.extended?);
+        let mut extended = Extended::Lacking;
+        state.with_meter(|meter| extended = meter.account.extend(id, estimate, now).unwrap_or(extended));
+        if extended == Extended::Lacking && state.meter != before {
+            state.broken = Some(Invariant::I2);
+        }
         admitted(state, call);
-        found.then_some(())
+        Some(())
     }
 
     pub(crate) fn begin(&self, state: &mut State, call: usize) {
@@ -250,6 +248,14 @@ impl Protocol {
             grants: grants.collect(),
         })
     }
+}
+
+pub(crate) fn renew(state: &mut State, call: usize) -> Option<()> {
+    let until = at(state.now).plus(TICK);
+    state.left.renewals -= 1;
+    let mut found = false;
+    state.with_meter(|meter| found = meter.account.renew(decision(call), until).is_ok());
+    found.then_some(())
 }
 
 /// The account as it is but for what is held.
