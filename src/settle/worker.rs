@@ -76,8 +76,13 @@ impl Worker {
     pub async fn run(self, mut shutdown: watch::Receiver<bool>) {
         let mut queued = Queued::default();
         let mut pause = PAUSE_MIN;
+        let mut stopping = false;
         loop {
-            let stopping = *shutdown.borrow();
+            if !stopping && *shutdown.borrow() {
+                stopping = true;
+                // What others have left by now is settled too.
+                queued.shared_at = None;
+            }
             if stopping {
                 queued.held.values_mut().for_each(Held::now);
             }
