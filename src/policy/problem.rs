@@ -75,7 +75,9 @@ impl Problem {
 
 impl<'a> Sink<'a> {
     pub(crate) fn new(text: &'a str) -> Self {
-        Self { lines: text.lines().collect(), problems: Vec::new() }
+        // A carriage return by itself ends a line, too (YAML 1.2, section 5.4).
+        let lines = text.lines().flat_map(|line| line.split('\r')).collect();
+        Self { lines, problems: Vec::new() }
     }
 
     /// Takes note of a problem; the answer takes its hint.

@@ -220,7 +220,10 @@ impl Auditor {
 
     /// A hold was taken as the verdict says.
     pub(super) fn held(&mut self, call: Call, issued: Option<Grant>) {
-        self.admitted.push((call.user, call.held_at));
+        // Videos have no such guard.
+        if call.feature == Feature::Codex {
+            self.admitted.push((call.user, call.held_at));
+        }
         if let Some(grant) = issued {
             self.state.granted(grant, 0, call.held_at);
         }

@@ -73,7 +73,7 @@ fn check(input: &[u8]) -> u64 {
         }
         Err(problems) => {
             assert!(!problems.problems.is_empty() && !problems.to_string().is_empty());
-            let last = text.lines().count() + 1;
+            let last = text.lines().flat_map(|line| line.split('\r')).count() + 1;
             for problem in &problems.problems {
                 assert!((1..=last).contains(&problem.line) && problem.column > 0, "{problem:?}");
             }
