@@ -322,4 +322,6 @@ pub struct MeterStats {
     pub accounts: u64,
     /// Open holds.
     pub holds: u64,
+    /// Ends that the store has not taken yet.
+    pub owed: u64,
 }

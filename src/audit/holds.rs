@@ -4,6 +4,9 @@
 //! the books: ends are in the journal before they are booked. The books are looked at first, so that what ends
 //! meanwhile is not taken for that.
 //!
+//! Where nodes share a meter, any of them may end a hold, and the end goes to the books without the journal of the node
+//! that took it, which hears of it when it ends the hold itself. There such holds are counted.
+//!
 //! A request's hold is renewed while it runs, in the memory of its gateway. So while one runs, such holds are counted
 //! and not judged by the deadline that they were made with; those of jobs are, since nothing renews them. Where no
 //! gateway runs, nothing does.
@@ -43,12 +46,24 @@ pub enum OpenHolds {
         open: u64,
         /// Those that a running gateway renews in its memory, which were not judged by their deadlines.
         renewed: u64,
+        /// Those that are in the books of all nodes, of which this node has not heard yet.
+        ended_elsewhere: u64,
     },
+}
+
+/// Who ends the holds of a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ends {
+    /// Itself alone.
+    Here,
+    /// Any node on its meter.
+    Anywhere,
 }
 
 /// What was open in the journal of a data folder.
 #[derive(Debug)]
 pub struct InFlight {
+    ends: Ends,
     holds: Result<Holds, journal::OpenError>,
     /// Whether a gateway runs on the folder.
     gateway_runs: bool,
@@ -67,14 +82,14 @@ struct Open {
 
 impl InFlight {
     /// Looks at the journal of a data folder at `now`, beside its gateway if one runs.
-    pub fn look(data: &Path, now: Timestamp) -> std::io::Result<Self> {
+    pub fn look(data: &Path, ends: Ends, now: Timestamp) -> std::io::Result<Self> {
         let gateway_runs = gateway_runs(data)?;
         let holds = journal::look(&data.join("journal"), note).map(|look| {
             let mut holds: Holds = look.found;
             holds.retain(|decision, _| look.recovery.open.contains(decision.as_bytes()));
             holds
         });
-        Ok(Self { holds, gateway_runs, at: now })
+        Ok(Self { ends, holds, gateway_runs, at: now })
     }
 
     /// Judges what is open against the books, which were opened before the journal was looked at; only those of an
@@ -98,16 +113,21 @@ impl InFlight {
                 return Ok(());
             }
         };
-        let (mut open, mut renewed) = (0, 0);
+        let (mut open, mut renewed, mut ended_elsewhere) = (0, 0, 0);
         let mut holds: Vec<_> = holds.iter().collect();
         holds.sort_unstable_by_key(|(decision, _)| **decision);
         for (decision, hold) in holds {
             if account.is_some_and(|only| only != hold.account) {
                 continue;
             }
+            let is_booked = books.cells(*decision)?.is_some();
+            if is_booked && self.ends == Ends::Anywhere {
+                ended_elsewhere += 1;
+                continue;
+            }
             open += 1;
             let subject = || format!("{decision} of {}", hold.account);
-            if books.cells(*decision)?.is_some() {
+            if is_booked {
                 let what = "hold whose usage event is in the books";
                 report.violated(Invariant::I9, subject, what, "ended", "open in the journal");
             }
@@ -126,7 +146,7 @@ impl InFlight {
                 );
             }
         }
-        report.open_holds = OpenHolds::Yes { open, renewed };
+        report.open_holds = OpenHolds::Yes { open, renewed, ended_elsewhere };
         Ok(())
     }
 }

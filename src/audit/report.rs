@@ -162,9 +162,15 @@ impl fmt::Display for AuditReport {
             OpenHolds::No => writeln!(f, "open holds: not looked at")?,
             OpenHolds::NoJournal => writeln!(f, "open holds: there is no journal")?,
             OpenHolds::Unreadable => writeln!(f, "open holds: the journal cannot be read")?,
-            OpenHolds::Yes { open, renewed: 0 } => writeln!(f, "open holds: {open}")?,
-            OpenHolds::Yes { open, renewed } => {
-                writeln!(f, "open holds: {open}, {renewed} of them renewed by the running gateway")?;
+            OpenHolds::Yes { open, renewed, ended_elsewhere } => {
+                write!(f, "open holds: {open}")?;
+                if renewed > 0 {
+                    write!(f, ", {renewed} of them renewed by the running gateway")?;
+                }
+                if ended_elsewhere > 0 {
+                    write!(f, "; {ended_elsewhere} more were ended by other nodes")?;
+                }
+                writeln!(f)?;
             }
         }
         if self.holds() {

@@ -11,7 +11,7 @@ use clap::Args;
 use super::books::OpenBooks;
 use super::output::{say, say_json};
 use super::{ConfigFile, Format, checkpoint};
-use crate::audit::holds::InFlight;
+use crate::audit::holds::{Ends, InFlight};
 use crate::audit::{Progress, Scope, audit};
 use crate::config::{Config, LedgerAt};
 use crate::policy::load;
@@ -64,7 +64,8 @@ impl Audit {
         let in_flight = match &data {
             Some(data) => {
                 let unread = || format!("{} cannot be looked at", data.display());
-                Some(InFlight::look(data, Clock::machine().now()).with_context(unread)?)
+                let ends = if matches!(ledger, LedgerAt::Server(_)) { Ends::Anywhere } else { Ends::Here };
+                Some(InFlight::look(data, ends, Clock::machine().now()).with_context(unread)?)
             }
             None => None,
         };

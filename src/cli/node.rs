@@ -2,6 +2,7 @@
 
 mod shared;
 
+use shared::Queues;
 pub(super) use shared::{Shared, worker_name};
 
 use std::fs::File;
@@ -28,9 +29,7 @@ use crate::meter::redis::{self, StoreError};
 use crate::meter::{Meter, MeterError};
 use crate::policy::compiled::Policy;
 use crate::policy::live::Policies;
-use crate::settle::{
-    BlockLog, BlockSender, Follower, Keeper, Progress, Retention, Settler, SettlerStats, Sweeper, Worker,
-};
+use crate::settle::{BlockLog, BlockSender, Progress, Retention, Settler, SettlerStats, Sweeper};
 use crate::telemetry::Exposition;
 use crate::units::time::Clock;
 use crate::units::{PolicyVersion, Span};
@@ -148,7 +147,7 @@ enum Settlement {
     /// The journal is the queue.
     Journal(Settler),
     /// The records are in queues that workers share, and the journal keeps what this node made.
-    Queues(Keeper, Worker, Follower),
+    Queues(Queues),
 }
 
 /// An open node whose workers do not run yet.
@@ -301,13 +300,7 @@ impl Settlement {
     async fn run(self, shutdown: watch::Receiver<bool>) {
         match self {
             Self::Journal(settler) => settler.run(shutdown).await,
-            Self::Queues(keeper, worker, follower) => {
-                tokio::join!(
-                    keeper.run(shutdown.clone()),
-                    worker.run(shutdown.clone()),
-                    follower.run(shutdown)
-                );
-            }
+            Self::Queues(queues) => queues.run(shutdown).await,
         }
     }
 }

@@ -18,15 +18,17 @@
 //!
 //! # How it fails
 //!
-//! A call that is not answered is sent again a few times, then it is an error, within a second or two; what it may have
-//! done ends by its deadline. A hold counts as dispatched from the beginning: a node that dies with it has it charged at
+//! A call that is not answered is sent again a few times, then it is an error, within a second or two. A hold of which
+//! nobody knows whether it was taken is given up; an end that was not taken is tried again until it is (`owed`). A hold counts as dispatched from the beginning: a node that dies with it has it charged at
 //! its floor. Redis that has lost its epoch is not used before it has been built anew ([`StoreError::Lost`]).
 
 mod commit;
 mod desk;
 mod fit;
 mod keys;
+mod log;
 mod orders;
+mod owed;
 mod queue;
 mod rebuild;
 mod sheet;
@@ -36,27 +38,27 @@ mod time;
 mod verbs;
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use tokio::runtime::Handle;
 
-use crate::access::record::Record;
-use crate::journal::{Frame, Health, Journal, Tag, Ticket};
+use crate::journal::Journal;
 use crate::ledger::Ledger;
-use crate::meter::{ENDED_ELSEWHERE, MeterError, frame_of, lock};
+use crate::meter::{MeterError, lock};
 use crate::policy::compiled::Policy;
 use crate::policy::live::Policies;
 use crate::units::time::Clock;
-use crate::units::{AccountId, DecisionId, IdMap, PolicyVersion};
+use crate::units::{AccountId, IdMap, PolicyVersion};
 
 pub use fit::Unfit;
+pub use owed::Owed;
 pub use queue::Streams;
 pub use rebuild::RebuildError;
 pub use store::{Store, StoreError};
 
 use desk::{Desk, Office};
 use keys::{Partition, RowKey};
+use log::Log;
 use sheet::Sheet;
 use time::StoreTime;
 
@@ -70,9 +72,8 @@ type Desks = IdMap<AccountId, Arc<Desk>>;
 pub struct RedisMeter {
     office: Arc<Office>,
     desks: Box<[Mutex<Desks>]>,
-    journal: Arc<Journal>,
-    /// Holds that this node took and has not ended.
-    open: AtomicU64,
+    log: Arc<Log>,
+    owed: Owed,
 }
 
 /// Why live counts could not be kept in a store.
@@ -140,7 +141,12 @@ impl RedisMeter {
         let runtime = Handle::current();
         let office = Arc::new(Office { store, time, epochs, policies: shelf, runtime });
         let desks = (0..SHARDS).map(|_| Mutex::default()).collect();
-        Ok(Self { office, desks, journal, open: AtomicU64::new(0) })
+        Ok(Self { office, desks, log: Arc::new(Log::new(journal)), owed: Owed::default() })
+    }
+
+    /// Ends that the store has not taken yet.
+    pub fn owed(&self) -> Owed {
+        self.owed.clone()
     }
 
     fn desk(&self, account: AccountId) -> Arc<Desk> {
@@ -160,36 +166,6 @@ impl RedisMeter {
         run: impl FnMut(&mut Sheet) -> R + Send + 'static,
     ) -> Result<R, MeterError> {
         self.desk(account).ask(&self.office, rows, run).await.map_err(MeterError::Store)
-    }
-
-    /// Keeps a record in the node's own journal until the books have it.
-    fn journal(&self, record: &Record) -> Result<Ticket, MeterError> {
-        let (tag, id, bytes) = frame_of(record);
-        self.journal.append(Frame { tag, id, payload: &bytes }).map_err(MeterError::Journal)
-    }
-
-    /// Notes in the journal that a hold is over whose end is told elsewhere: another node has seen its deadline pass.
-    fn is_over(&self, decision: DecisionId) {
-        let told = Frame { tag: Tag::End, id: *decision.as_bytes(), payload: ENDED_ELSEWHERE };
-        // What is not noted keeps a file of the journal until the next start, which notes it.
-        let _unawaited = self.journal.append(told);
-    }
-
-    /// Whether the journal takes holds; asked first, so that none is taken that it then refuses.
-    fn takes_holds(&self) -> Result<(), MeterError> {
-        match self.journal.health() {
-            Health::Good => Ok(()),
-            Health::Refusing { reason } => Err(MeterError::Journal(reason.into())),
-        }
-    }
-
-    fn opened(&self) {
-        self.open.fetch_add(1, Ordering::Relaxed);
-    }
-
-    fn closed(&self) {
-        let less = |open: u64| Some(open.saturating_sub(1));
-        let _before = self.open.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
     }
 }
 

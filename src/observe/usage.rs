@@ -44,14 +44,18 @@ pub enum Field {
 /// A count in a usage object, under the words of either API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Count {
-    /// `input_tokens`, `prompt_tokens`.
+    /// `input_tokens`.
     Input,
+    /// `prompt_tokens`, the same by an older name.
+    Prompt,
     /// `cached_tokens` of them.
     Cached,
     /// `cache_write_tokens` of them.
     Written,
-    /// `output_tokens`, `completion_tokens`.
+    /// `output_tokens`.
     Output,
+    /// `completion_tokens`, the same by an older name.
+    Completion,
     /// `total_tokens`.
     Total,
     /// Searches of the web, from `tool_usage`.
@@ -72,9 +76,9 @@ const USAGE: Wanted = Member::container(
         Member::value("input_tokens", Field::Count(Count::Input)),
         Member::path("input_tokens_details", INPUT_DETAILS),
         Member::value("output_tokens", Field::Count(Count::Output)),
-        Member::value("prompt_tokens", Field::Count(Count::Input)),
+        Member::value("prompt_tokens", Field::Count(Count::Prompt)),
         Member::path("prompt_tokens_details", INPUT_DETAILS),
-        Member::value("completion_tokens", Field::Count(Count::Output)),
+        Member::value("completion_tokens", Field::Count(Count::Completion)),
         Member::value("total_tokens", Field::Count(Count::Total)),
     ],
 );
@@ -174,9 +178,11 @@ pub static CHAT: Wanted = Member::path(
 pub struct Usage {
     present: bool,
     input: Option<u64>,
+    prompt: Option<u64>,
     cached: Option<u64>,
     written: Option<u64>,
     output: Option<u64>,
+    completion: Option<u64>,
     total: Option<u64>,
     web_searches: Option<u64>,
 }
@@ -197,22 +203,26 @@ impl Usage {
     pub fn count(&mut self, count: Count, digits: &str) {
         let place = match count {
             Count::Input => &mut self.input,
+            Count::Prompt => &mut self.prompt,
             Count::Cached => &mut self.cached,
             Count::Written => &mut self.written,
             Count::Output => &mut self.output,
+            Count::Completion => &mut self.completion,
             Count::Total => &mut self.total,
             Count::WebSearches => &mut self.web_searches,
         };
         *place = whole(digits);
     }
 
-    /// What was used, if the upstream said so. Parts of the input are held to it.
+    /// What was used, if the upstream said so. Parts of the input are held to it. Of two names for one count that of the
+    /// Responses API counts, whichever came last.
     pub fn quantities(&self) -> Option<Quantities> {
         if !self.present {
             return None;
         }
         let rest = |known: u64| self.total.and_then(|total| total.checked_sub(known));
-        let (input_tokens, output_tokens) = match (self.input, self.output) {
+        let told = (self.input.or(self.prompt), self.output.or(self.completion));
+        let (input_tokens, output_tokens) = match told {
             (Some(input), Some(output)) => (input, output),
             (Some(input), None) => (input, rest(input)?),
             (None, Some(output)) => (rest(output)?, output),
@@ -278,9 +288,11 @@ mod tests {
 
     #[test]
     fn what_is_known_is_taken_and_parts_are_held_to_the_whole() {
-        use Count::{Cached, Input, Output, Total, Written};
+        use Count::{Cached, Completion, Input, Output, Prompt, Total, Written};
         for (counts, expected) in [
-            (&[(Input, "12"), (Output, "3")][..], (12, 0, 0, 3)),
+            (&[(Input, "12"), (Prompt, "5"), (Completion, "7"), (Output, "3")][..], (12, 0, 0, 3)),
+            (&[(Prompt, "12"), (Input, "-5"), (Completion, "3")], (12, 0, 0, 3)),
+            (&[(Input, "12"), (Output, "3")], (12, 0, 0, 3)),
             (&[(Input, "12.0"), (Output, "0")], (12, 0, 0, 0)),
             (&[(Input, "12"), (Total, "15")], (12, 0, 0, 3)),
             (&[(Output, "3"), (Total, "15")], (12, 0, 0, 3)),

@@ -318,7 +318,10 @@ fn untold(decision: DecisionId, error: &MeterError) {
         MeterError::NoSuchHold => {
             tracing::warn!(decision.id = %decision, "a call ended after its deadline had ended it");
         }
-        MeterError::Journal(_) | MeterError::Store(_) | MeterError::TooMuch => {
+        MeterError::Store(error) => {
+            tracing::warn!(decision.id = %decision, error = %chain(error), "the end of a call waits for the store");
+        }
+        MeterError::Journal(_) | MeterError::TooMuch => {
             tracing::error!(decision.id = %decision, error = %chain(error), "the end of a call is not kept");
         }
     }

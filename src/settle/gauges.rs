@@ -60,6 +60,7 @@ pub fn describe() {
     describe_counter!("overfall_records_resent_total", "Records sent to the books again, past the queue.");
     describe_gauge!("overfall_meter_accounts", "Accounts with live state in memory.");
     describe_gauge!("overfall_meter_holds", "Holds open in the meter.");
+    describe_gauge!("overfall_meter_owed", "Ends of calls that the store of live counts has not taken yet.");
 }
 
 /// Records what waits in the queues that a worker has.
@@ -88,6 +89,7 @@ pub fn record_gauges(journal: &Journal, meter: &dyn Meter, settled: &SettlerStat
     let stats = meter.stats();
     gauge("overfall_meter_accounts", stats.accounts);
     gauge("overfall_meter_holds", stats.holds);
+    gauge("overfall_meter_owed", stats.owed);
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a gauge is for looking at, and exact below 2^53")]

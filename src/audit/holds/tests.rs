@@ -64,8 +64,12 @@ impl World {
 
     /// What an audit says so long after the hold's deadline.
     fn report(&self, after_deadline: Span) -> AuditReport {
+        self.report_where(Ends::Here, after_deadline)
+    }
+
+    fn report_where(&self, ends: Ends, after_deadline: Span) -> AuditReport {
         let books = SqliteBooks::open(&self.books).unwrap();
-        let in_flight = InFlight::look(&self.data, self.hold.expires_at.plus(after_deadline)).unwrap();
+        let in_flight = InFlight::look(&self.data, ends, self.hold.expires_at.plus(after_deadline)).unwrap();
         let mut report = audit(&books, &read, Scope::default(), &mut |_| {}).unwrap();
         assert!(report.holds(), "{report}");
         in_flight.check(&books, None, &mut report).unwrap();
@@ -104,7 +108,7 @@ async fn a_hold_past_its_deadline_is_told() {
     world.journal(&[Record::Hold(world.hold.clone())]).await.close().unwrap();
     let in_time = world.report(GRACE);
     assert!(in_time.holds(), "{in_time}");
-    assert_eq!(in_time.open_holds, OpenHolds::Yes { open: 1, renewed: 0 });
+    assert_eq!(in_time.open_holds, OpenHolds::Yes { open: 1, renewed: 0, ended_elsewhere: 0 });
     let report = world.report(late());
     assert_eq!(report.violations_total, 1, "{report}");
     let violation = &report.violations[0];
@@ -123,7 +127,7 @@ async fn beside_a_running_gateway_only_jobs_are_held_to_the_journal() {
     let journal = world.journal(&[Record::Hold(world.hold.clone())]).await;
     let report = world.report(late());
     assert!(report.holds(), "{report}");
-    assert_eq!(report.open_holds, OpenHolds::Yes { open: 1, renewed: 1 });
+    assert_eq!(report.open_holds, OpenHolds::Yes { open: 1, renewed: 1, ended_elsewhere: 0 });
     assert!(report.to_string().contains("1 of them renewed by the running gateway"), "{report}");
     journal.close().unwrap();
     let lifetime = world.hold.expires_at.since(world.hold.held_at);
@@ -148,9 +152,24 @@ async fn a_hold_whose_call_is_booked_is_told() {
     let books = SqliteBooks::open(&world.books).unwrap();
     let other = Some(AccountId::derived(&[b"nobody"]));
     let mut of_other = AuditReport::default();
-    InFlight::look(&world.data, START).unwrap().check(&books, other, &mut of_other).unwrap();
+    InFlight::look(&world.data, Ends::Here, START).unwrap().check(&books, other, &mut of_other).unwrap();
     assert!(of_other.holds(), "{of_other}");
-    assert_eq!(of_other.open_holds, OpenHolds::Yes { open: 0, renewed: 0 });
+    assert_eq!(of_other.open_holds, OpenHolds::Yes { open: 0, renewed: 0, ended_elsewhere: 0 });
+}
+
+/// I9: any node may end a hold that nodes share, and the journal of the one that took it hears later.
+#[tokio::test]
+async fn a_hold_that_another_node_has_ended_is_counted() {
+    let world = world().await;
+    let holds = [world.booked.clone(), world.hold.clone()].map(Record::Hold);
+    world.journal(&holds).await.close().unwrap();
+    let report = world.report_where(Ends::Anywhere, Span::from_ms(0));
+    assert!(report.holds(), "{report}");
+    assert_eq!(report.open_holds, OpenHolds::Yes { open: 1, renewed: 0, ended_elsewhere: 1 });
+    assert!(report.to_string().contains("open holds: 1; 1 more were ended by other nodes"), "{report}");
+    let late = world.report_where(Ends::Anywhere, late());
+    assert_eq!(late.violations_total, 1, "{late}");
+    assert!(late.violations[0].subject.contains(&world.hold.decision.to_string()), "{late}");
 }
 
 #[tokio::test]
@@ -169,7 +188,7 @@ async fn what_has_ended_is_not_open() {
     world.journal(&records).await.close().unwrap();
     let report = world.report(late());
     assert!(report.holds(), "{report}");
-    assert_eq!(report.open_holds, OpenHolds::Yes { open: 0, renewed: 0 });
+    assert_eq!(report.open_holds, OpenHolds::Yes { open: 0, renewed: 0, ended_elsewhere: 0 });
 }
 
 /// I10: a journal that cannot be read is told, and looking changes nothing in it.

@@ -58,14 +58,19 @@ impl Walk<'_> {
                 self.others.page.pop_front();
                 continue;
             }
-            let waits = self.present.iter().any(|(account, seq)| *account == next.account && *seq < next.seq);
-            if waits || newest.unwrap_or_default().next() != next.seq {
+            let (id, seq) = (next.account, next.seq);
+            if self.waits(id, seq) || newest.unwrap_or_default().next() != seq {
                 return Ok(false);
             }
             let Some(record) = self.others.page.pop_front() else { return Ok(false) };
             self.record(&record)?;
             return Ok(true);
         }
+    }
+
+    /// Whether a record stands behind one of its account that is looked at now: what that one says is not all known yet.
+    fn waits(&self, id: AccountId, seq: Seq) -> bool {
+        self.present.iter().any(|(account, present)| *account == id && *present < seq)
     }
 
     /// Goes through an account's records up to this one, if it is a record and nothing is missing before it.
@@ -76,7 +81,7 @@ impl Walk<'_> {
         }
         while self.newest(id).unwrap_or_default() < seq && self.next_record()? {}
         let newest = self.newest(id).unwrap_or_default();
-        if newest >= seq {
+        if newest >= seq || self.waits(id, seq) {
             return Ok(());
         }
         let records = self.books.records_of(id, newest, seq.next())?;

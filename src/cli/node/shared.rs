@@ -3,6 +3,9 @@
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
 
 use super::{FolderLock, Node, OpenError, Parts, Settlement, Stores};
 use crate::access::record::{HoldRecord, JobRecord, MadeRecord, Record};
@@ -11,7 +14,7 @@ use crate::journal::{self, Frame, Journal, Position};
 use crate::ledger::directory::Directory;
 use crate::ledger::shared::SharedLedger;
 use crate::meter::memory::{RecoverError, Recovered};
-use crate::meter::redis::{RedisMeter, Store, Streams};
+use crate::meter::redis::{Owed, RedisMeter, Store, Streams};
 use crate::meter::{ENDED_ELSEWHERE, Meter, MeterError};
 use crate::policy::compiled::Policy;
 use crate::policy::live::Policies;
@@ -112,6 +115,7 @@ impl Node {
             clock: clock.clone(),
         };
         let follower = Follower { ledger: Arc::clone(&ledger), directory: Arc::clone(&directory), known };
+        let owed = meter.owed();
         let parts = Parts {
             clock,
             policies,
@@ -120,11 +124,47 @@ impl Node {
             ledger,
             journal,
             settled,
-            settlement: Settlement::Queues(keeper, worker, follower),
+            settlement: Settlement::Queues(Queues { keeper, worker, follower, owed }),
             recovered,
             made,
         };
         parts.start(stores, lock)
+    }
+}
+
+/// How long a node that stops waits for the store to take what it owes.
+const OWED_MAX: Duration = Duration::from_secs(5);
+
+/// What a node of many does beside requests.
+pub(super) struct Queues {
+    keeper: Keeper,
+    worker: Worker,
+    follower: Follower,
+    owed: Owed,
+}
+
+impl Queues {
+    /// Runs until `shutdown` is true and what this node made is in the books, as far as the stores answer.
+    pub(super) async fn run(self, mut shutdown: watch::Receiver<bool>) {
+        let Self { keeper, worker, follower, owed } = self;
+        let (settled, stopping) = watch::channel(false);
+        let last = async {
+            let _closed = shutdown.wait_for(|stop| *stop).await;
+            let left = owed.settle(OWED_MAX).await;
+            if left > 0 {
+                tracing::error!(
+                    calls = left,
+                    "ends that redis has not taken: the next start charges their floor"
+                );
+            }
+            settled.send_replace(true);
+        };
+        tokio::join!(
+            last,
+            keeper.run(stopping.clone()),
+            worker.run(stopping.clone()),
+            follower.run(stopping)
+        );
     }
 }
 

@@ -64,7 +64,7 @@ impl RedisMeter {
             Ok(None) => return Ok(Revised::Behind),
             Ok(Some(record)) => record,
         };
-        let ticket = self.journal(&record)?;
+        let ticket = self.log.append(&record)?;
         Ok(match record.revision() {
             Some(correction) => Revised::Now(Box::new(correction.clone()), ticket),
             None => Revised::Behind,
@@ -99,7 +99,7 @@ impl RedisMeter {
             Ok(None) => return Ok(Adjusting::Behind),
             Ok(Some(record)) => record,
         };
-        let ticket = self.journal(&record)?;
+        let ticket = self.log.append(&record)?;
         let Record::Adjustment(adjustment) = record else { return Ok(Adjusting::Behind) };
         Ok(Adjusting::Now(adjustment, ticket))
     }

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use redis::{Pipeline, Value};
 
 use super::keys::{Fixed, Partition, RowKey};
-use super::store::{Store, StoreError};
+use super::store::Store;
 use crate::access::record::{Record, RevisionOrder};
 use crate::ledger::shared::{Place, Queued};
 use crate::meter::queue::{Backlog, Queue, QueueError};
@@ -71,15 +71,6 @@ impl Queue for Streams {
         let first = if records > 0 { self.range(queue, "-", 1).await? } else { Vec::new() };
         let since = first.first().map(|(place, _)| Timestamp::from_ms(place.ms.cast_signed()));
         Ok(Backlog { records: records.unsigned_abs(), since })
-    }
-}
-
-impl From<QueueError> for StoreError {
-    fn from(error: QueueError) -> Self {
-        match error {
-            QueueError::Store(error) => error,
-            QueueError::Unreadable { queue } => Self::Unreadable { what: format!("queue {queue}") },
-        }
     }
 }
 

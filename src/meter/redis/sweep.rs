@@ -90,7 +90,7 @@ impl RedisMeter {
                 record
             }
         };
-        let _unawaited = self.journal(&record)?;
+        let _unawaited = self.log.append(&record)?;
         Ok(())
     }
 
@@ -108,7 +108,7 @@ impl RedisMeter {
         let rows: Vec<_> = owner.map(RowKey::User).into_iter().collect();
         for record in self.ask(account, &rows, expire).await? {
             swept.expired += record.grants.len() as u64;
-            let _unawaited = self.journal(&Record::Expiry(record))?;
+            let _unawaited = self.log.append(&Record::Expiry(record))?;
         }
         Ok(())
     }

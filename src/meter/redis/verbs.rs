@@ -2,12 +2,12 @@
 //! finds was done by itself: by the id that it was given when it was asked for.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use async_trait::async_trait;
 
 use super::keys::{Fixed, Member, Partition, RowKey};
+use super::owed::End;
 use super::sheet::{HoldState, Sheet};
 use super::{RedisMeter, sweep};
 use crate::access::record::{
@@ -93,7 +93,7 @@ fn grant(sheet: &mut Sheet, by: u64, order: GrantOrder) -> Result<Option<Record>
 #[async_trait]
 impl Meter for RedisMeter {
     async fn hold(&self, account: AccountId, ask: Ask) -> Result<Verdict, MeterError> {
-        self.takes_holds()?;
+        self.log.takes_holds()?;
         let rows = [RowKey::User(ask.user), RowKey::Hold(ask.decision)];
         let decision = ask.decision;
         let asked = self.ask(account, &rows, move |sheet| hold(sheet, &ask)).await;
@@ -105,9 +105,9 @@ impl Meter for RedisMeter {
         match asked? {
             Asked::Blocked(block) => Ok(Verdict::Block(block)),
             Asked::Over => Err(MeterError::NoSuchHold),
-            Asked::Held(held, record) => match self.journal(&Record::Hold(Box::new(record))) {
+            Asked::Held(held, record) => match self.log.append(&Record::Hold(Box::new(record))) {
                 Ok(ticket) => {
-                    self.opened();
+                    self.log.opened();
                     Ok(Verdict::Allow(held, ticket))
                 }
                 Err(error) => {
@@ -157,7 +157,7 @@ impl Meter for RedisMeter {
             begun
         };
         self.ask(account, &rows, begin).await??;
-        self.journal(&Record::Job(told))
+        self.log.append(&Record::Job(told))
     }
 
     async fn jobs(&self) -> Result<Vec<JobRecord>, MeterError> {
@@ -181,19 +181,7 @@ impl Meter for RedisMeter {
         used: Demand,
         ending: Ending,
     ) -> Result<(Box<EndRecord>, Ticket), MeterError> {
-        let rows = [RowKey::Hold(decision)];
-        let by = rand::random();
-        let end = move |sheet: &mut Sheet| finish(sheet, by, decision, used.clone(), ending.clone());
-        let ended = self.ask(account, &rows, end).await?;
-        self.closed();
-        let Ok(ended) = ended else {
-            self.is_over(decision);
-            return Err(MeterError::NoSuchHold);
-        };
-        let record = Record::End(ended);
-        let ticket = self.journal(&record)?;
-        let Record::End(end) = record else { return Err(MeterError::NoSuchHold) };
-        Ok((end, ticket))
+        self.end(account, End { decision, by: rand::random(), used, ending }).await
     }
 
     async fn revise(
@@ -231,7 +219,7 @@ impl Meter for RedisMeter {
         let by = rand::random();
         let give = move |sheet: &mut Sheet| grant(sheet, by, order.clone());
         let Some(record) = self.ask(account, &rows, give).await?? else { return Ok(None) };
-        let ticket = self.journal(&record)?;
+        let ticket = self.log.append(&record)?;
         let Record::Grant(granted) = record else { return Ok(None) };
         Ok(Some((granted, ticket)))
     }
@@ -279,7 +267,7 @@ impl Meter for RedisMeter {
 
     fn stats(&self) -> MeterStats {
         let accounts = self.desks.iter().map(|desks| lock(desks).len() as u64).sum();
-        MeterStats { accounts, holds: self.open.load(Ordering::Relaxed) }
+        MeterStats { accounts, holds: self.log.open(), owed: self.owed.count() as u64 }
     }
 }
 

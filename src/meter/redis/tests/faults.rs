@@ -5,7 +5,10 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::*;
+use crate::access::record::Record;
 use crate::ledger::rows::{AccountRow, UserRow};
+use crate::ledger::shared::Place;
+use crate::meter::queue::Queue;
 
 /// Every call is bounded in time, whatever is away.
 const BOUND: Duration = Duration::from_secs(5);
@@ -38,16 +41,45 @@ async fn a_redis_that_is_killed_and_comes_back_has_what_it_had() {
     assert!(matches!(refused, Err(MeterError::Store(_))), "{refused:?}");
     assert!(begun.elapsed() < BOUND, "{:?}", begun.elapsed());
     server.start_again();
-    let begun = Instant::now();
-    let ended = loop {
-        match finish(&meter, &held).await {
-            Ok(ended) => break ended,
-            Err(MeterError::Store(_)) if begun.elapsed() < BOUND => tokio::task::yield_now().await,
-            Err(error) => panic!("{}", crate::telemetry::chain(&error)),
+    let again = async {
+        while !matches!(meter.hold(ACCOUNT, held.clone()).await, Ok(Verdict::Allow(..))) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
-    assert_eq!(ended.seq.0, 1);
+    tokio::time::timeout(BOUND, again).await.expect("it goes on by itself");
+    assert_eq!(finish(&meter, &held).await.unwrap().seq.0, 1);
     assert!(matches!(finish(&meter, &held).await, Err(MeterError::NoSuchHold)), "I9: it ended once");
+}
+
+/// I9, I10: a call that ends while the store is away is charged what it used, once, when the store is back; also where the
+/// store had done it and only the answer was lost.
+#[tokio::test]
+async fn an_end_that_was_not_answered_is_carried_out_once() {
+    let (folder, server) = (tempfile::tempdir().unwrap(), Server::start());
+    let (meter, policy) = one(&server, folder.path()).await;
+    let held = ask(&policy, 1, 1, 30);
+    assert!(is_held(&meter, held.clone()).await);
+    server.pause();
+    let refused = finish(&meter, &held).await;
+    assert!(matches!(refused, Err(MeterError::Store(_))), "{refused:?}");
+    assert_eq!(meter.stats().owed, 1);
+    server.resume();
+    assert_eq!(meter.owed().settle(2 * BOUND).await, 0);
+    assert_eq!(meter.stats().holds, 0);
+    let queue = Streams::new(meter.office.store.clone());
+    let queued = queue.read(Partition::of(ACCOUNT).number(), Place::default(), 10).await.unwrap();
+    let ends: Vec<_> =
+        kept(&meter).await.into_iter().filter(|record| matches!(record, Record::End(_))).collect();
+    assert_eq!(queued.into_iter().map(|queued| queued.record).collect::<Vec<_>>(), ends);
+    assert!(matches!(&ends[..], [Record::End(end)] if end.seq.0 == 1), "{ends:?}");
+    assert!(matches!(finish(&meter, &held).await, Err(MeterError::NoSuchHold)), "I9");
+}
+
+/// What a node's journal has.
+async fn kept(meter: &RedisMeter) -> Vec<Record> {
+    meter.log.journal.flush().await.unwrap();
+    let batch = meter.log.journal.reader(journal::Position::START).next_batch(100, 1 << 20).unwrap();
+    batch.iter().map(|entry| postcard::from_bytes(&entry.payload).unwrap()).collect()
 }
 
 /// A store that does not answer is an error within a bound, and the breaker makes the next ones quick. Whatever it took
@@ -121,12 +153,7 @@ async fn an_empty_redis_is_built_from_the_books_and_holds_are_taken_up_again() {
         (meter, standing)
     };
     let (meter, before) = standing(meter).await;
-    let mut records = Vec::new();
-    let mut reader = meter.journal.reader(journal::Position::START);
-    meter.journal.flush().await.unwrap();
-    for entry in reader.next_batch(100, 1 << 20).unwrap() {
-        records.push(postcard::from_bytes::<Record>(&entry.payload).unwrap());
-    }
+    let records = kept(&meter).await;
     let hold = records.iter().find_map(|record| match record {
         Record::Hold(hold) if hold.decision == open.decision => Some((**hold).clone()),
         _ => None,
@@ -139,7 +166,7 @@ async fn an_empty_redis_is_built_from_the_books_and_holds_are_taken_up_again() {
         Clock::machine(),
         Arc::clone(&meter.office.policies.policies),
         ledger,
-        Arc::clone(&meter.journal),
+        Arc::clone(&meter.log.journal),
     );
     let again = again.await.unwrap();
     again.take_up(hold.unwrap()).await.unwrap();
