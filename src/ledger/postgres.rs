@@ -33,7 +33,7 @@ use super::rows::{
     AccountRow, Applied, BalanceUpdateRow, BlockRow, DecisionRow, GrantRow, KeyRow, Owner, Page, RefundRow,
     Restored, UserRow, VideosFrom,
 };
-use super::shared::{Attendance, Booking, Change, Epoch, Lease, SharedLedger, Taken};
+use super::shared::{Attendance, Booking, Change, Epoch, Lease, Place, SharedLedger, Taken};
 use super::{Ledger, LedgerError};
 use crate::access::record::{AdjustmentRecord, JobRecord, Record};
 use crate::units::{
@@ -303,6 +303,10 @@ impl SharedLedger for PostgresLedger {
     async fn apply_from(&self, taken: &[Taken]) -> Result<Booking, LedgerError> {
         let (partitions, taken) = (Arc::clone(&self.partitions), taken.to_vec());
         with!(self.writer, |client| apply::apply_from(client, &partitions, &taken))
+    }
+
+    async fn places(&self) -> Result<Vec<Place>, LedgerError> {
+        with!(self.readers, |client| queues::places(client))
     }
 
     async fn apply_in(&self, epoch: u64, batch: Vec<Record>) -> Result<Booking, LedgerError> {

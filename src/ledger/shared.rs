@@ -76,6 +76,9 @@ pub trait SharedLedger: Ledger {
     /// Books what was taken out of leased queues, and how far that brings each ([`Taken::reached`]).
     async fn apply_from(&self, taken: &[Taken]) -> Result<Booking, LedgerError>;
 
+    /// How far each queue is booked, in the order of their numbers.
+    async fn places(&self) -> Result<Vec<Place>, LedgerError>;
+
     /// Books records of a node's journal that did not come through a queue, while the epoch that they are of is open
     /// ([`Booking::Fenced`] otherwise).
     async fn apply_in(&self, epoch: u64, batch: Vec<Record>) -> Result<Booking, LedgerError>;

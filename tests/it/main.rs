@@ -31,6 +31,7 @@ mod jobs;
 mod keys;
 mod lifecycle;
 mod operator;
+mod outages;
 mod ownership;
 mod postgres;
 mod readme;

@@ -29,6 +29,7 @@ const GIVE_BACK: &str = "UPDATE queues SET worker = NULL WHERE queue IN \
 const TAKE_UP: &str = "UPDATE queues SET worker = $1, fence = fence + 1 WHERE queue IN \
      (SELECT queue FROM queues WHERE worker IS NULL ORDER BY queue LIMIT $2)";
 const HAVE: &str = "SELECT queue, fence, ms, nth FROM queues WHERE worker = $1 ORDER BY queue";
+const PLACES: &str = "SELECT ms, nth FROM queues ORDER BY queue";
 const LEAVE: &str = "WITH gone AS (DELETE FROM workers WHERE name = $1) \
      UPDATE queues SET worker = NULL WHERE worker = $1";
 const HEADS: &str = "SELECT account, seq FROM heads WHERE account = ANY($1)";
@@ -57,11 +58,7 @@ pub(super) async fn share(client: &mut Client, worker: &str, alive: Span) -> Res
     let leases = rows.iter().map(|row| {
         let (queue, fence, ms, nth): (i16, i64, i64, i64) =
             (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?, row.try_get(3)?);
-        Ok(Lease {
-            queue: queue.cast_unsigned(),
-            fence: fence.cast_unsigned(),
-            booked: Place { ms: ms.cast_unsigned(), nth: nth.cast_unsigned() },
-        })
+        Ok(Lease { queue: queue.cast_unsigned(), fence: fence.cast_unsigned(), booked: place(ms, nth) })
     });
     leases.collect()
 }
@@ -69,6 +66,15 @@ pub(super) async fn share(client: &mut Client, worker: &str, alive: Span) -> Res
 pub(super) async fn leave(client: &Client, worker: &str) -> Result<(), LedgerError> {
     client.execute(LEAVE, &[&worker]).await?;
     Ok(())
+}
+
+pub(super) async fn places(client: &Client) -> Result<Vec<Place>, LedgerError> {
+    let rows = client.query(PLACES, &[]).await?;
+    rows.iter().map(|row| Ok(place(row.try_get("ms")?, row.try_get("nth")?))).collect()
+}
+
+const fn place(ms: i64, nth: i64) -> Place {
+    Place { ms: ms.cast_unsigned(), nth: nth.cast_unsigned() }
 }
 
 pub(super) async fn heads(

@@ -213,14 +213,22 @@ impl Attendant {
     async fn end_closing(&self, epoch: Epoch) -> Result<(), AttendError> {
         rebuild::name_epoch(&self.meter.office.store, &holding_word(epoch.number)).await?;
         let (streams, begun) = (Streams::new(self.meter.office.store.clone()), Instant::now());
-        for partition in Partition::all() {
-            while streams.backlog(partition.number()).await?.records > 0 && begun.elapsed() < DRAIN_MAX {
-                self.ledger.attend(&self.name, ALIVE, self.reached).await?;
-                tokio::time::sleep(HURRY).await;
-            }
+        while begun.elapsed() < DRAIN_MAX && self.is_queued(&streams).await? {
+            self.ledger.attend(&self.name, ALIVE, self.reached).await?;
+            tokio::time::sleep(HURRY).await;
         }
         self.ledger.move_epoch(epoch, "").await?;
         Ok(())
+    }
+
+    /// Whether something in a queue is not booked.
+    async fn is_queued(&self, streams: &Streams) -> Result<bool, AttendError> {
+        for (partition, place) in Partition::all().zip(self.ledger.places().await?) {
+            if !streams.read(partition.number(), place, 1).await?.is_empty() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     async fn build(&self, epoch: Epoch) -> Result<(), AttendError> {

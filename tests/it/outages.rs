@@ -1,0 +1,220 @@
+//! Stores that are away, slow, full, emptied, or followed by others, under several gateways.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::fleet::{fleet, knows};
+use crate::harness::policies::EVERY_REASON;
+use crate::harness::shared::{RedisServer, SharedStores};
+use crate::harness::{Client, Gateway, eventually};
+
+/// What is granted; one call costs one.
+const CREDITS: u64 = 400;
+
+/// Status and `Retry-After` of a request.
+async fn asked(client: &Client) -> (u16, bool) {
+    let answer = client.respond("one").await;
+    (answer.status, answer.header("retry-after").is_some())
+}
+
+/// Waits until a gateway lets requests through again.
+async fn serves(client: &Client) {
+    let serves = async || (asked(client).await.0 == 200).then_some(());
+    eventually("the gateway serves again", serves).await;
+}
+
+/// Whoever asks while Redis hangs or is away is told so in time, with when to come again; then all goes on by itself.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_redis_that_hangs_or_is_killed_is_a_503_in_time_and_then_forgotten() {
+    let mut stores = SharedStores::start().await;
+    let mut gateway = tokio::task::block_in_place(|| stores.gateway(EVERY_REASON));
+    let (caller, client) = gateway.caller("prepaid");
+    gateway.admin.grant(&caller, "1000");
+    assert_eq!(asked(&client).await, (200, false));
+    stores.redis.pause();
+    let refused = tokio::time::timeout(Duration::from_secs(10), asked(&client)).await;
+    assert_eq!(refused.expect("no hang"), (503, true));
+    stores.redis.resume();
+    serves(&client).await;
+    stores.redis.kill();
+    let refused = tokio::time::timeout(Duration::from_secs(10), asked(&client)).await;
+    assert_eq!(refused.expect("no hang"), (503, true));
+    stores.redis.start_again();
+    serves(&client).await;
+    gateway.stop();
+    gateway.audit();
+}
+
+/// Clients that ask until nothing is left. What they were told: let through, refused for now.
+struct Spending(tokio::task::JoinSet<(u64, u64)>);
+
+impl Spending {
+    async fn start(gateways: &[Gateway]) -> Self {
+        let caller = gateways[0].admin.caller("prepaid");
+        gateways[0].admin.grant(&caller, &CREDITS.to_string());
+        let mut asking = tokio::task::JoinSet::new();
+        for nth in 0..12 {
+            let client = gateways[nth % gateways.len()].client(&caller);
+            knows(&client).await;
+            asking.spawn(spend(client));
+        }
+        tokio::time::sleep(Duration::from_millis(400)).await;
+        Self(asking)
+    }
+
+    /// Waits until all is spent, and sees that it was spent once, and is booked.
+    async fn end(self, mut gateways: Vec<Gateway>) {
+        let told = self.0.join_all().await;
+        let (answered, refused): (u64, u64) =
+            told.into_iter().fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
+        let seen: u64 = gateways.iter().map(|gateway| gateway.upstream.seen.count()).sum();
+        assert_eq!(seen, CREDITS, "I4: a credit buys one call; {answered} answered, {refused} refused");
+        assert!(refused > 0, "nobody was refused: there was no outage");
+        let booked = async || {
+            let report = tokio::task::block_in_place(|| gateways[0].audit());
+            (report["checked"]["usage_events"] == json!(seen)).then_some(())
+        };
+        eventually("all calls are booked", booked).await;
+        for gateway in &mut gateways {
+            gateway.stop();
+        }
+        gateways[0].audit();
+    }
+}
+
+async fn spend(client: Client) -> (u64, u64) {
+    let (mut answered, mut refused) = (0, 0);
+    let begun = tokio::time::Instant::now();
+    while begun.elapsed() < Duration::from_mins(1) {
+        match client.respond("one").await.status {
+            200 => answered += 1,
+            429 => return (answered, refused),
+            503 => {
+                refused += 1;
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+            status => panic!("{status}"),
+        }
+        tokio::time::sleep(Duration::from_millis(120)).await;
+    }
+    panic!("it is never spent: {answered} answered, {refused} refused")
+}
+
+/// I4, I5, I7, I10: a Redis that loses everything while requests run is not counted on: the gateways leave it, build it anew
+/// from the books and what each has in flight, and go on by themselves. Nothing is lost and nothing given twice.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_redis_that_is_emptied_under_load_is_built_anew_by_all() {
+    let mut stores = SharedStores::start().await;
+    let gateways = fleet(&stores);
+    let spending = Spending::start(&gateways).await;
+    tokio::task::block_in_place(|| stores.redis.restart_empty());
+    spending.end(gateways).await;
+}
+
+/// Has a Redis do something, by itself.
+fn told(port: &str, line: &str) -> String {
+    let mut stream = TcpStream::connect(format!("127.0.0.1:{port}")).expect("redis listens");
+    stream.set_read_timeout(Some(Duration::from_secs(5))).expect("a timeout");
+    stream.write_all(format!("{line}\r\n").as_bytes()).expect("it hears");
+    let mut answer = vec![0; 8192];
+    let read = stream.read(&mut answer).expect("it answers");
+    String::from_utf8_lossy(&answer[..read]).into_owned()
+}
+
+fn port(redis: &RedisServer) -> String {
+    redis.url().rsplit(':').next().expect("a port").to_owned()
+}
+
+fn succeeds(redis: &str, line: &str) {
+    assert_eq!(told(redis, line), "+OK\r\n", "{line}");
+}
+
+/// I4, I5, I7, I10: a replica that lacks the newest writes takes the place of a Redis that died. What it lacks is done again;
+/// nothing is given twice.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_failover_that_lost_writes_is_made_good() {
+    let mut stores = SharedStores::start().await;
+    let replica = RedisServer::start();
+    let (first, second) = (port(&stores.redis), port(&replica));
+    succeeds(&second, &format!("REPLICAOF 127.0.0.1 {first}"));
+    eventually("the replica follows", async || {
+        told(&second, "INFO replication").contains("master_link_status:up").then_some(())
+    })
+    .await;
+    let gateways = fleet(&stores);
+    let spending = Spending::start(&gateways).await;
+    replica.pause();
+    tokio::time::sleep(Duration::from_millis(400)).await;
+    stores.redis.kill();
+    replica.resume();
+    succeeds(&second, "REPLICAOF NO ONE");
+    succeeds(&second, &format!("CONFIG SET port {first}"));
+    spending.end(gateways).await;
+}
+
+/// I4: a Redis that is full, or may not be written to, lets nothing through; what was let through before is booked.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_redis_that_is_full_or_read_only_is_a_503_and_then_forgotten() {
+    let stores = SharedStores::start().await;
+    let mut gateway = tokio::task::block_in_place(|| stores.gateway(EVERY_REASON));
+    let (caller, client) = gateway.caller("prepaid");
+    gateway.admin.grant(&caller, "1000");
+    let redis = port(&stores.redis);
+    for (breaks, mends) in
+        [("CONFIG SET maxmemory 1", "CONFIG SET maxmemory 0"), ("REPLICAOF 127.0.0.1 1", "REPLICAOF NO ONE")]
+    {
+        serves(&client).await;
+        succeeds(&redis, breaks);
+        assert_eq!(asked(&client).await, (503, true), "{breaks}");
+        succeeds(&redis, mends);
+    }
+    serves(&client).await;
+    gateway.stop();
+    gateway.audit();
+}
+
+/// I8: decisions go on while PostgreSQL is away, and what was queued is booked when it is back.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_postgres_that_is_away_stops_the_books_and_nothing_else() {
+    let mut stores = SharedStores::start().await;
+    let mut gateway = tokio::task::block_in_place(|| stores.gateway(EVERY_REASON));
+    let (caller, client) = gateway.caller("prepaid");
+    gateway.admin.grant(&caller, "1000");
+    serves(&client).await;
+    tokio::task::block_in_place(|| stores.postgres.stop());
+    for _ in 0..20 {
+        assert_eq!(asked(&client).await.0, 200);
+    }
+    stores.postgres.again().await;
+    let seen = gateway.upstream.seen.count();
+    let booked = async || {
+        let report = tokio::task::block_in_place(|| gateway.audit());
+        (report["checked"]["usage_events"] == json!(seen)).then_some(())
+    };
+    eventually("what was queued is booked", booked).await;
+    gateway.stop();
+}
+
+/// I4, I5, I10: a Redis that lost everything while no gateway ran is built from the books by the next.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_redis_that_was_emptied_is_built_again_at_a_start() {
+    let mut stores = SharedStores::start().await;
+    let mut gateway = tokio::task::block_in_place(|| stores.gateway(EVERY_REASON));
+    let (caller, client) = gateway.caller("prepaid");
+    gateway.admin.grant(&caller, "3");
+    assert_eq!(asked(&client).await.0, 200);
+    assert_eq!(asked(&client).await.0, 200);
+    tokio::task::block_in_place(|| {
+        gateway.stop();
+        stores.redis.restart_empty();
+        gateway.restart();
+    });
+    let client = gateway.client(&caller);
+    assert_eq!(asked(&client).await.0, 200, "the third of three credits");
+    assert_eq!(asked(&client).await.0, 429, "and no fourth");
+    gateway.stop();
+    gateway.audit();
+}
