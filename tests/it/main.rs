@@ -20,6 +20,7 @@
 mod harness;
 
 mod blocks;
+mod cluster;
 mod codex;
 mod corrections;
 mod crowd;

@@ -49,10 +49,10 @@ async fn a_redis_that_hangs_or_is_killed_is_a_503_in_time_and_then_forgotten() {
 }
 
 /// Clients that ask until nothing is left. What they were told: let through, refused for now.
-struct Spending(tokio::task::JoinSet<(u64, u64)>);
+pub(crate) struct Spending(tokio::task::JoinSet<(u64, u64)>);
 
 impl Spending {
-    async fn start(gateways: &[Gateway]) -> Self {
+    pub(crate) async fn start(gateways: &[Gateway]) -> Self {
         let caller = gateways[0].admin.caller("prepaid");
         gateways[0].admin.grant(&caller, &CREDITS.to_string());
         let mut asking = tokio::task::JoinSet::new();
@@ -65,14 +65,18 @@ impl Spending {
         Self(asking)
     }
 
-    /// Waits until all is spent, and sees that it was spent once, and is booked.
-    async fn end(self, mut gateways: Vec<Gateway>) {
+    /// Waits until all is spent, and sees that it was spent once, and is booked; and that somebody was refused.
+    async fn end(self, gateways: Vec<Gateway>) {
+        assert!(self.refused(gateways).await > 0, "nobody was refused: there was no outage");
+    }
+
+    /// Waits until all is spent, and sees that it was spent once, and is booked. How many were refused for now.
+    pub(crate) async fn refused(self, mut gateways: Vec<Gateway>) -> u64 {
         let told = self.0.join_all().await;
         let (answered, refused): (u64, u64) =
             told.into_iter().fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
         let seen: u64 = gateways.iter().map(|gateway| gateway.upstream.seen.count()).sum();
         assert_eq!(seen, CREDITS, "I4: a credit buys one call; {answered} answered, {refused} refused");
-        assert!(refused > 0, "nobody was refused: there was no outage");
         let booked = async || {
             let report = tokio::task::block_in_place(|| gateways[0].audit());
             (report["checked"]["usage_events"] == json!(seen)).then_some(())
@@ -82,6 +86,7 @@ impl Spending {
             gateway.stop();
         }
         gateways[0].audit();
+        refused
     }
 }
 

@@ -6,7 +6,7 @@ use super::{Gateway, Setup};
 #[path = "../../../src/meter/redis/tests/server.rs"]
 mod redis;
 
-pub(crate) use redis::Server as RedisServer;
+pub(crate) use redis::{Server as RedisServer, free_port};
 
 /// A Redis and a PostgreSQL.
 pub(crate) struct SharedStores {
