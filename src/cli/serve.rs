@@ -23,6 +23,7 @@ use crate::config::{Config, Durability, LedgerAt, Secret};
 use crate::idempotency::sqlite::{self, SqliteAnswers};
 use crate::journal;
 use crate::ledger::postgres::PostgresLedger;
+use crate::meter::redis::RedisAt;
 use crate::policy::compiled::Policy;
 use crate::policy::load;
 use crate::proxy::upstreams::Upstreams;
@@ -139,11 +140,12 @@ pub(super) async fn open_shared(config: &Config) -> anyhow::Result<Option<Shared
         return Ok(None);
     };
     let ledger = PostgresLedger::open(books.as_address()).await.context("the ledger did not open")?;
-    Ok(Some(Shared {
-        redis: addresses.iter().map(|address| address.as_address().to_owned()).collect(),
+    let redis = RedisAt {
+        urls: addresses.iter().map(|address| address.as_address().to_owned()).collect(),
         is_cluster: config.meter.as_ref().is_some_and(|meter| meter.is_cluster),
-        ledger: Arc::new(ledger),
-    }))
+        ca_file: config.meter.as_ref().and_then(|meter| meter.ca_file.clone()),
+    };
+    Ok(Some(Shared { redis, ledger: Arc::new(ledger) }))
 }
 
 /// Which store has live counts, for people.

@@ -40,6 +40,7 @@ mod replay;
 mod requests;
 mod routes;
 mod sdks;
+mod secured;
 mod sources;
 mod stores;
 mod timing;

@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 use redis::{Cmd, FromRedisValue, Value};
 
 use super::postgres::PostgresServer;
-use super::shared::{RedisServer, free_port};
+use super::shared::{RedisServer, documented_rights, free_port};
 use super::wait::until;
 use super::{Gateway, Setup};
 
@@ -13,6 +13,8 @@ const MASTERS: usize = 3;
 const NODES: usize = 2 * MASTERS;
 /// The slots of each master.
 const SLOTS: [RangeInclusive<u16>; MASTERS] = [0..=5460, 5461..=10_922, 10_923..=16_383];
+/// The password of the user that gateways have.
+const PASSWORD: &str = "of-the-gateways";
 /// How long a node may be silent, in ms.
 const NODE_TIMEOUT: &str = "1500";
 
@@ -59,6 +61,9 @@ impl Node {
         let bus = free_port();
         let settings = ["--cluster-enabled", "yes", "--cluster-node-timeout", NODE_TIMEOUT, "--cluster-port"];
         let server = RedisServer::start_with(&[&settings[..], &[&bus.to_string()]].concat());
+        for right in documented_rights(PASSWORD) {
+            let () = ask(&server.url(), &right);
+        }
         let id = ask(&server.url(), redis::cmd("CLUSTER").arg("MYID"));
         Self { server, bus, id }
     }
@@ -134,9 +139,11 @@ impl Cluster {
         Self { nodes }
     }
 
-    /// Its nodes, as a deployment names them.
+    /// Its nodes, as a deployment names them: with the user that the documentation makes.
     pub(crate) fn urls(&self) -> String {
-        self.nodes.iter().map(|node| node.server.url()).collect::<Vec<_>>().join(",")
+        let user = format!("redis://overfall:{PASSWORD}@");
+        let urls = self.nodes.iter().map(|node| node.server.url().replace("redis://", &user));
+        urls.collect::<Vec<_>>().join(",")
     }
 
     /// Slots that have rows of accounts.

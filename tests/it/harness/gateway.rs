@@ -88,8 +88,9 @@ impl Setup {
 
     /// The same with further settings of where counts are, as in `, cluster: true`.
     pub(crate) fn shared_with(mut self, settings: &str, redis: &str, postgres: &str) -> Self {
-        let meter = format!("{{redis: {{env: TEST_REDIS}}{settings}}}");
-        self.stores.push_str(&format!(", meter: {meter}, ledger: {{postgres: {{env: TEST_POSTGRES}}}}"));
+        let stores =
+            [", meter: {redis: {env: TEST_REDIS}", settings, "}, ledger: {postgres: {env: TEST_POSTGRES}}"];
+        self.stores.push_str(&stores.concat());
         self.variables.push(("TEST_REDIS".to_owned(), redis.to_owned()));
         self.variables.push(("TEST_POSTGRES".to_owned(), postgres.to_owned()));
         self

@@ -109,6 +109,23 @@ fn spawn(port: u16, folder: &TempDir, settings: &[String]) -> Child {
         .unwrap_or_else(|error| panic!("redis-server: {error}: install it, as `make tools` does"))
 }
 
+/// What the documentation has an operator say to Redis, so that a gateway may do what it does there and no more.
+pub(crate) fn documented_rights(password: &str) -> Vec<redis::Cmd> {
+    let text = include_str!("../../../../docs/operations.md");
+    let lines: Vec<_> = text.lines().filter(|line| line.starts_with("ACL SETUSER ")).collect();
+    assert_eq!(lines.len(), 2, "one line for every Redis, one for a cluster");
+    let command = |line: &str| {
+        let line = line.replace("PASSWORD", password);
+        let mut words = line.split(' ');
+        let mut command = redis::cmd(words.next().unwrap());
+        words.for_each(|word| {
+            command.arg(word);
+        });
+        command
+    };
+    lines.into_iter().map(command).collect()
+}
+
 /// A port that nobody listens at.
 pub(crate) fn free_port() -> u16 {
     // Outside the range that outgoing connections take theirs from.
