@@ -19,10 +19,11 @@ use super::checkpoint::Checkpoints;
 use super::node::{Node, Shared, Stores};
 use super::reload::Reloader;
 use crate::admin::{self, Operator};
-use crate::config::{Config, Durability, LedgerAt, Secret};
+use crate::config::{Config, Degraded, Durability, LedgerAt, Secret};
 use crate::idempotency::sqlite::{self, SqliteAnswers};
 use crate::journal;
 use crate::ledger::postgres::PostgresLedger;
+use crate::meter::redis::Allowance;
 use crate::policy::compiled::Policy;
 use crate::policy::load;
 use crate::proxy::upstreams::Upstreams;
@@ -142,6 +143,7 @@ pub(super) async fn open_shared(config: &Config) -> anyhow::Result<Option<Shared
     Ok(Some(Shared {
         redis: addresses.iter().map(|address| address.as_address().to_owned()).collect(),
         is_cluster: config.meter.as_ref().is_some_and(|meter| meter.is_cluster),
+        allowance: config.degraded.map(|Degraded { per_account, max_nodes }| Allowance { per_account, max_nodes }),
         ledger: Arc::new(ledger),
     }))
 }

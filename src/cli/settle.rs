@@ -36,7 +36,7 @@ impl Settle {
 }
 
 async fn settle(config: &Config) -> anyhow::Result<()> {
-    let Some(Shared { redis, is_cluster, ledger }) = open_shared(config).await? else {
+    let Some(Shared { redis, is_cluster, ledger, .. }) = open_shared(config).await? else {
         anyhow::bail!(
             "there is nothing to settle by itself: the deployment names no `stores.meter`, \
              and a gateway with counts of its own settles in its own process"

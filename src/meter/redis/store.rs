@@ -73,6 +73,16 @@ impl StoreError {
     }
 }
 
+impl StoreError {
+    /// Whether it is away, rather than asked for what it cannot do.
+    pub(super) const fn is_away(&self) -> bool {
+        match self {
+            Self::LeftAlone | Self::Late | Self::Failed(_) | Self::Lost { .. } | Self::Between => true,
+            Self::Unreadable { .. } | Self::Contended => false,
+        }
+    }
+}
+
 /// How Redis is reached.
 #[derive(Clone)]
 enum Link {
