@@ -15,6 +15,7 @@
 //!   promises something to the outside waits for the ticket first.
 //! - **Cancel-safe**: a verb that was polled once is carried out; dropping its future loses only the answer.
 
+pub mod began;
 #[cfg(test)]
 pub(crate) mod lives;
 pub mod memory;
@@ -36,11 +37,6 @@ use crate::access::{
 use crate::journal::{self, Tag, Ticket};
 use crate::policy::compiled::{FeatureIndex, PlanIndex, Policy};
 use crate::units::{AccountId, DecisionId, GrantId, OrderId, Timestamp, UserId};
-
-/// What a journal has of the end of a hold that another node has ended: no record.
-pub const ENDED_ELSEWHERE: &[u8] = &[];
-/// What nearly every record fits in, so that it is written without growing.
-const RECORD_BYTES: usize = 1024;
 
 /// Why the meter could not answer. What it did, if anything, is undone or ends by itself.
 #[derive(Debug, thiserror::Error)]
@@ -279,9 +275,9 @@ impl From<TooMuch> for MeterError {
     }
 }
 
-/// The frame of a record: what it does to a hold, and its bytes.
-fn frame_of(record: &Record) -> (Tag, journal::Id, Vec<u8>) {
-    let (tag, id) = match record {
+/// What a record does to a hold in the journal, and to which.
+const fn effect_of(record: &Record) -> (Tag, journal::Id) {
+    match record {
         Record::Hold(hold) => (Tag::Hold, *hold.decision.as_bytes()),
         // Kept with the hold's own frame for as long as that is open.
         Record::Job(job) => (Tag::Hold, *job.decision.as_bytes()),
@@ -292,10 +288,7 @@ fn frame_of(record: &Record) -> (Tag, journal::Id, Vec<u8>) {
         | Record::Made(_)
         | Record::Revision(_)
         | Record::Adjustment(_) => (Tag::Other, [0; 16]),
-    };
-    // Serialising values made of numbers, strings and lists into memory cannot fail.
-    let bytes = postcard::to_extend(record, Vec::with_capacity(RECORD_BYTES)).unwrap_or_default();
-    (tag, id, bytes)
+    }
 }
 
 /// Locks. A panic elsewhere does not poison the counts: every change is made whole or, by a panic, not at all before

@@ -56,7 +56,9 @@ impl Nodes {
             let policies = Arc::new(Policies::new(Arc::clone(&world.policy)));
             let meter =
                 RedisMeter::open(store, clock.clone(), policies, Arc::clone(&ledger), Arc::new(journal));
-            meters.push(Arc::new(meter.await?));
+            let meter = meter.await?;
+            meter.alone(1).await?;
+            meters.push(Arc::new(meter));
         }
         let since = clock.now();
         let account = world::account(0, since);

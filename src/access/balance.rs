@@ -86,6 +86,11 @@ impl BalanceState {
         self.grants.iter_mut().find(|grant| grant.id == id)
     }
 
+    /// Whether it has a grant of which something is left.
+    pub(super) fn has(&self, id: GrantId) -> bool {
+        self.grants.iter().any(|grant| grant.id == id)
+    }
+
     pub(super) fn grants_mut(&mut self) -> &mut [GrantState] {
         &mut self.grants
     }

@@ -57,6 +57,29 @@ impl<'a> Names<'a> {
     }
 }
 
+impl Names<'_> {
+    /// What a record's draws were before they had names. What this waterfall does not have is left out, and debts are.
+    pub(super) fn draws_of(&self, entries: &[DrawEntry]) -> Draws {
+        entries.iter().filter_map(|entry| self.draw_of(entry)).collect()
+    }
+
+    fn draw_of(&self, entry: &DrawEntry) -> Option<Draw> {
+        let place = self.layers.iter().position(|layer| layer.name == entry.layer)?;
+        let origin = match (&entry.origin, &self.layers[place].source) {
+            (OriginEntry::Windows(instances), Source::Window(windows)) => {
+                let keys = windows.windows.iter().map(|window| window.key);
+                if !keys.eq(instances.iter().map(|(key, _)| *key)) {
+                    return None;
+                }
+                Origin::Windows(instances.iter().map(|(_, start)| *start).collect())
+            }
+            (OriginEntry::Grant { grant, .. }, Source::Balance(_)) => Origin::Grant(*grant),
+            _ => return None,
+        };
+        Some(Draw { layer: u16::try_from(place).ok()?, amount: entry.amount, covers: entry.covers, origin })
+    }
+}
+
 /// What the counters that a call has touched stand at, those that have closed included. Holds are left out: they are
 /// not booked.
 pub(super) fn counters(account: &Account, hold: &Hold, drawn: &Draws, now: Timestamp) -> Vec<CounterEntry> {

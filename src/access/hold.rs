@@ -290,6 +290,22 @@ impl Account {
         self.take(&hold.terms, hold.user, &hold.draws, &hold.charges, hold.held_at);
         self.holds.put(Box::new(hold));
     }
+
+    /// The same where live state was built without what was lost: nothing is reserved of a grant that is not there, and
+    /// the end of the call finds it elsewhere.
+    pub fn take_up_again(&mut self, mut record: HoldRecord, terms: Terms) {
+        record.draws.retain(|draw| {
+            match (&draw.origin, layer_of(&terms, draw.layer).map(|layer| &layer.source)) {
+                (Origin::Grant(grant), Some(Source::Balance(index))) => {
+                    let balance = &terms.policy[*index];
+                    let purse = self.purse(balance.per, record.user);
+                    purse.and_then(|purse| purse.balance(balance.key)).is_some_and(|state| state.has(*grant))
+                }
+                _ => true,
+            }
+        });
+        self.take_up(&record, terms);
+    }
 }
 
 impl Proposal {

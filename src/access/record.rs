@@ -15,10 +15,12 @@ use crate::units::{
     AccountId, Amount, Credits, DecisionId, GrantId, PolicyVersion, Seq, Timestamp, Unit, UserId,
 };
 
+mod entry;
 mod job;
 mod made;
 mod ordered;
 
+pub use entry::Entry;
 pub use job::{CorrectionRecord, JobKind, JobRecord, MoveEntry};
 pub use made::{MadeRecord, MadeVideo};
 pub use ordered::{AdjustmentRecord, RevisionOrder, RevisionRecord};
@@ -79,6 +81,29 @@ pub struct HoldRecord {
     pub charges: GuardCharges,
     /// What policy issued with it: numbered records of their own.
     pub issued: Vec<GrantRecord>,
+}
+
+impl HoldRecord {
+    /// A hold of the same call that has drawn nothing, for a call that is to end again.
+    pub fn of_end(end: &EndRecord) -> Self {
+        Self {
+            decision: end.decision,
+            account: end.account,
+            user: end.user,
+            held_at: end.held_at,
+            expires_at: end.held_at,
+            policy: end.policy,
+            plan: end.plan.clone(),
+            feature: end.feature.clone(),
+            model: Arc::clone(&end.model),
+            tier: end.ending.tier.clone(),
+            size: end.size.clone(),
+            demand: end.estimate.clone(),
+            draws: Draws::default(),
+            charges: GuardCharges::default(),
+            issued: Vec::new(),
+        }
+    }
 }
 
 /// The end of a hold.

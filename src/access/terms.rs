@@ -72,6 +72,11 @@ impl Terms {
         super::entries::Names::of(self).draws(draws)
     }
 
+    /// What draws by names were, as far as this waterfall has it; without debts.
+    pub fn draws_of(&self, entries: &[super::record::DrawEntry]) -> super::draw::Draws {
+        super::entries::Names::of(self).draws_of(entries)
+    }
+
     /// The price row of the model.
     pub fn row(&self) -> Option<&PriceRow> {
         self.policy.prices.row(&self.model)

@@ -19,7 +19,7 @@ use serde::Serialize;
 
 use super::invariant::Invariant;
 use super::report::AuditReport;
-use crate::access::record::Record;
+use crate::access::record::{Entry, Record};
 use crate::journal::{self, Frame};
 use crate::ledger::LedgerError;
 use crate::ledger::books::Books;
@@ -153,7 +153,15 @@ impl InFlight {
 
 /// Notes what a frame opens, moves or ends.
 fn note(holds: &mut Holds, frame: Frame<'_>) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-    match postcard::from_bytes(frame.payload)? {
+    let record = match Entry::read(frame.id, frame.payload)? {
+        Entry::Record(record) => record,
+        Entry::Over(decision) => {
+            holds.remove(&decision);
+            return Ok(());
+        }
+        Entry::Began(_) | Entry::DoneAgain(_) => return Ok(()),
+    };
+    match record {
         Record::Hold(hold) => {
             let open = Open { account: hold.account, expires_at: hold.expires_at, is_job: false };
             holds.insert(hold.decision, open);

@@ -88,15 +88,15 @@ pub enum OpenError {
     /// Live state could not be made.
     #[error("live state could not be restored")]
     Recover(#[from] RecoverError),
-    /// What the journal has could not be read back.
-    #[error("the journal cannot be read")]
-    Unread(#[source] journal::ReadError),
     /// Redis could not be connected to.
     #[error("redis does not answer")]
     Connect(#[source] StoreError),
-    /// Live counts could not be kept in Redis.
+    /// Live counts cannot be kept in Redis as it is.
     #[error("live counts cannot be kept in redis")]
-    Meter(#[from] redis::OpenError),
+    Unfit(#[source] redis::Unfit),
+    /// The epoch of live counts could not be joined.
+    #[error("the live counts of all nodes could not be joined")]
+    Join(#[source] redis::AttendError),
     /// A hold that a crash left open could not be ended.
     #[error("a hold that was open could not be ended")]
     Floor(#[source] MeterError),

@@ -33,7 +33,7 @@ use super::rows::{
     AccountRow, Applied, BalanceUpdateRow, BlockRow, DecisionRow, GrantRow, KeyRow, Owner, Page, RefundRow,
     Restored, UserRow, VideosFrom,
 };
-use super::shared::{Booking, Change, Lease, SharedLedger, Taken};
+use super::shared::{Attendance, Booking, Change, Epoch, Lease, SharedLedger, Taken};
 use super::{Ledger, LedgerError};
 use crate::access::record::{AdjustmentRecord, JobRecord, Record};
 use crate::units::{
@@ -50,6 +50,7 @@ mod changes;
 mod columns;
 mod connection;
 mod directory;
+mod epochs;
 mod failure;
 mod history;
 mod partitions;
@@ -302,6 +303,31 @@ impl SharedLedger for PostgresLedger {
     async fn apply_from(&self, taken: &[Taken]) -> Result<Booking, LedgerError> {
         let (partitions, taken) = (Arc::clone(&self.partitions), taken.to_vec());
         with!(self.writer, |client| apply::apply_from(client, &partitions, &taken))
+    }
+
+    async fn apply_in(&self, epoch: u64, batch: Vec<Record>) -> Result<Booking, LedgerError> {
+        let partitions = Arc::clone(&self.partitions);
+        with!(self.writer, |client| apply::apply_in(client, &partitions, epoch, &batch))
+    }
+
+    async fn attend(&self, node: &str, alive: Span, reached: Epoch) -> Result<Attendance, LedgerError> {
+        let node = node.to_owned();
+        with!(self.writer, |client| epochs::attend(client, &node, alive, reached))
+    }
+
+    async fn depart(&self, node: &str) -> Result<(), LedgerError> {
+        let node = node.to_owned();
+        with!(self.writer, |client| epochs::depart(client, &node))
+    }
+
+    async fn begin_epoch(&self, after: u64, why: &str) -> Result<(), LedgerError> {
+        let why = why.to_owned();
+        with!(self.writer, |client| epochs::begin(client, after, &why))
+    }
+
+    async fn move_epoch(&self, from: Epoch, store: &str) -> Result<bool, LedgerError> {
+        let store = store.to_owned();
+        with!(self.writer, |client| epochs::move_on(client, from, &store))
     }
 
     async fn changes(&self, since: Change) -> Result<(Change, Vec<Restored>), LedgerError> {

@@ -5,14 +5,17 @@
 //! how far that brings the queue is one transaction, which the books refuse to whoever has not the lease any more. So
 //! workers may come, go and be killed at any time: nothing is booked twice, and nothing is passed over.
 
+mod epoch;
 mod place;
 
 use async_trait::async_trait;
 
 use super::rows::{Applied, Restored};
 use super::{Ledger, LedgerError};
+use crate::access::record::Record;
 use crate::units::{AccountId, Seq, Span};
 
+pub use epoch::{Attendance, Epoch, Phase};
 pub use place::{NoPlace, Place, QUEUES, Queued};
 
 /// A queue that a worker has leased.
@@ -73,6 +76,22 @@ pub trait SharedLedger: Ledger {
     /// Books what was taken out of leased queues, and how far that brings each ([`Taken::reached`]).
     async fn apply_from(&self, taken: &[Taken]) -> Result<Booking, LedgerError>;
 
+    /// Books records of a node's journal that did not come through a queue, while the epoch that they are of is open
+    /// ([`Booking::Fenced`] otherwise).
+    async fn apply_in(&self, epoch: u64, batch: Vec<Record>) -> Result<Booking, LedgerError>;
+
+    /// Takes part as a node that has come so far, for so long from now. One of those who do is the builder.
+    async fn attend(&self, node: &str, alive: Span, reached: Epoch) -> Result<Attendance, LedgerError>;
+
+    /// Takes part no longer.
+    async fn depart(&self, node: &str) -> Result<(), LedgerError>;
+
+    /// Begins the epoch after this one, unless somebody has. `why` is for whoever reads the table.
+    async fn begin_epoch(&self, after: u64, why: &str) -> Result<(), LedgerError>;
+
+    /// Brings an epoch on these servers to its next phase, unless somebody has; tells whether it was this call.
+    async fn move_epoch(&self, from: Epoch, store: &str) -> Result<bool, LedgerError>;
+
     /// What has changed in the directory since, by whomever: accounts, users and keys as they are now. What is known may
     /// be told again.
     async fn changes(&self, since: Change) -> Result<(Change, Vec<Restored>), LedgerError>;
@@ -87,7 +106,7 @@ pub trait SharedLedger: Ledger {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::access::record::{ExpiryRecord, Record};
+    use crate::access::record::ExpiryRecord;
     use crate::units::Timestamp;
 
     /// I7: what waits for an earlier record is not passed over.

@@ -16,7 +16,7 @@ use async_trait::async_trait;
 
 use super::{
     Adjusting, Explained, ExplainedAllow, InFlight, Meter, MeterError, MeterStats, Revised, Swept, Verdict,
-    frame_of, lock,
+    effect_of, lock,
 };
 use crate::access::record::{CorrectionRecord, EndRecord, Ending, GrantRecord, JobRecord, Record};
 use crate::access::{
@@ -90,8 +90,8 @@ impl Live {
 impl MemoryMeter {
     /// Hands a record to the journal. Called under the account's lock, which makes file order the order of `seq`.
     fn journal(&self, record: &Record) -> Result<Ticket, AppendError> {
-        let (tag, id, bytes) = frame_of(record);
-        self.journal.append(Frame { tag, id, payload: &bytes })
+        let (tag, id) = effect_of(record);
+        self.journal.append(Frame { tag, id, payload: &record.bytes() })
     }
 
     /// The holds that are open now, each with its account.

@@ -20,11 +20,17 @@
 //!
 //! A call that is not answered is sent again a few times, then it is an error, within a second or two. A hold of which
 //! nobody knows whether it was taken is given up; an end that was not taken is tried again until it is (`owed`). A hold counts as dispatched from the beginning: a node that dies with it has it charged at
-//! its floor. Redis that has lost its epoch is not used before it has been built anew ([`StoreError::Lost`]).
+//! its floor. Redis that may have lost something is not used before it has been built anew, in a new epoch
+//! (`attendant`).
 
+mod again;
+mod alone;
+mod attendant;
 mod commit;
 mod desk;
+mod epochs;
 mod fit;
+mod kept;
 mod keys;
 mod log;
 mod orders;
@@ -37,27 +43,29 @@ mod sweep;
 mod time;
 mod verbs;
 
-use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use tokio::runtime::Handle;
 
 use crate::journal::Journal;
 use crate::ledger::Ledger;
+use crate::meter::began::Began;
 use crate::meter::{MeterError, lock};
 use crate::policy::compiled::Policy;
 use crate::policy::live::Policies;
 use crate::units::time::Clock;
 use crate::units::{AccountId, IdMap, PolicyVersion};
 
+pub use attendant::{AttendError, Attendant};
 pub use fit::Unfit;
+pub use kept::{Kept, OpenHold};
 pub use owed::Owed;
 pub use queue::Streams;
-pub use rebuild::RebuildError;
 pub use store::{Store, StoreError};
 
 use desk::{Desk, Office};
-use keys::{Partition, RowKey};
+use epochs::Epochs;
+use keys::RowKey;
 use log::Log;
 use sheet::Sheet;
 use time::StoreTime;
@@ -74,26 +82,6 @@ pub struct RedisMeter {
     desks: Box<[Mutex<Desks>]>,
     log: Arc<Log>,
     owed: Owed,
-}
-
-/// Why live counts could not be kept in a store.
-#[derive(Debug, thiserror::Error)]
-pub enum OpenError {
-    /// It is not fit.
-    #[error("redis is not fit to keep live counts")]
-    Unfit(#[from] Unfit),
-    /// It was empty, and could not be built.
-    #[error("live counts could not be built from the books")]
-    Rebuild(#[from] RebuildError),
-}
-
-/// Since when each partition has kept everything.
-struct Epochs(BTreeMap<Partition, String>);
-
-impl Epochs {
-    fn of(&self, partition: Partition) -> String {
-        self.0.get(&partition).cloned().unwrap_or_default()
-    }
 }
 
 /// Policies at hand, and the books that have the others.
@@ -125,23 +113,30 @@ impl PolicyShelf {
 }
 
 impl RedisMeter {
-    /// A meter on a store, which must be fit for it. What of it is empty is built from the books first. It works on the
-    /// runtime that this is called on, which must outlive it.
+    /// A meter on a store, which must be fit for it. It decides nothing before it has joined an epoch
+    /// ([`Attendant::join`]). It works on the runtime that this is called on, which must outlive it.
     pub async fn open(
         store: Store,
         clock: Clock,
         policies: Arc<Policies>,
         ledger: Arc<dyn Ledger>,
         journal: Arc<Journal>,
-    ) -> Result<Self, OpenError> {
+    ) -> Result<Self, Unfit> {
         fit::check(&store).await?;
-        let time = StoreTime::new(clock);
-        let shelf = PolicyShelf { policies, ledger: Arc::clone(&ledger) };
-        let epochs = rebuild::begin(&store, &time, &shelf, &*ledger).await?;
-        let runtime = Handle::current();
-        let office = Arc::new(Office { store, time, epochs, policies: shelf, runtime });
+        let office = Arc::new(Office {
+            store,
+            time: StoreTime::new(clock),
+            epochs: Epochs::closed(),
+            policies: PolicyShelf { policies, ledger },
+            runtime: Handle::current(),
+        });
         let desks = (0..SHARDS).map(|_| Mutex::default()).collect();
         Ok(Self { office, desks, log: Arc::new(Log::new(journal)), owed: Owed::default() })
+    }
+
+    /// Where in the node's journal the present epoch begins.
+    pub fn began(&self) -> Began {
+        self.log.began.clone()
     }
 
     /// Ends that the store has not taken yet.
@@ -165,7 +160,8 @@ impl RedisMeter {
         rows: &[RowKey],
         run: impl FnMut(&mut Sheet) -> R + Send + 'static,
     ) -> Result<R, MeterError> {
-        self.desk(account).ask(&self.office, rows, run).await.map_err(MeterError::Store)
+        let epoch = self.office.epochs.word().map_err(MeterError::Store)?;
+        self.desk(account).ask(&self.office, epoch, rows, run).await.map_err(MeterError::Store)
     }
 }
 

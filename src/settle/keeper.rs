@@ -15,12 +15,12 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::settler::SettlerStats;
-use crate::access::record::Record;
-use crate::journal::{Entry, Journal, Position, ReadError, Reader};
+use crate::access::record::{Entry, Record};
+use crate::journal::{self, Journal, Position, ReadError, Reader};
 use crate::ledger::LedgerError;
 use crate::ledger::posting::numbered;
-use crate::ledger::shared::SharedLedger;
-use crate::meter::ENDED_ELSEWHERE;
+use crate::ledger::shared::{Booking, SharedLedger};
+use crate::meter::began::Began;
 use crate::units::{AccountId, Seq};
 
 const BATCH_RECORDS: usize = 1000;
@@ -37,6 +37,8 @@ pub struct Keeper {
     pub journal: Arc<Journal>,
     /// The books.
     pub ledger: Arc<dyn SharedLedger>,
+    /// Since where it is of the present epoch. What is of one before has been done again in it.
+    pub began: Began,
     /// How far it has come.
     pub stats: Arc<SettlerStats>,
 }
@@ -55,16 +57,18 @@ enum KeepError {
 impl Keeper {
     /// Keeps until `shutdown` is true. What is not in the books by then stays for the next start.
     pub async fn run(self, mut shutdown: watch::Receiver<bool>) {
-        let mut reader = self.journal.reader(Position::START);
+        let mut kept_to = Position::START;
+        let mut reader = self.journal.reader(kept_to);
         let mut pause = LOOK_EVERY;
         while !*shutdown.borrow() {
             let wait = match self.turn(&mut reader, &shutdown).await {
                 Ok(true) => {
-                    pause = LOOK_EVERY;
+                    (kept_to, pause) = (reader.position(), LOOK_EVERY);
                     continue;
                 }
                 Ok(false) => LOOK_EVERY,
                 Err(error) => {
+                    reader = self.journal.reader(kept_to);
                     self.stats.failures.fetch_add(1, Ordering::Relaxed);
                     tracing::error!(error = %crate::telemetry::chain(&error), "the journal is kept longer");
                     pause = (pause * 2).min(PAUSE_MAX);
@@ -83,27 +87,26 @@ impl Keeper {
         let batch = reader.next_batch(BATCH_RECORDS, BATCH_BYTES)?;
         let Some(last) = batch.last() else { return Ok(false) };
         let end = last.position.next();
-        let records = decode(&batch)?;
-        let made: Vec<_> =
-            records.iter().filter(|record| matches!(record, Record::Made(_))).cloned().collect();
+        let mut records = decode(&batch)?;
+        let made = records.iter().filter(|(_, record)| matches!(record, Record::Made(_)));
+        let made: Vec<_> = made.map(|(_, record)| record.clone()).collect();
         if !made.is_empty() {
             self.ledger.apply(made).await?;
         }
         let since = Instant::now();
         let mut resent = false;
-        while !self.has(&records).await? {
+        loop {
+            records.retain(|(position, _)| !self.began.is_after(*position));
+            if self.has(&records).await? {
+                break;
+            }
             if *shutdown.borrow() {
                 return Ok(false);
             }
             if !resent && since.elapsed() > RESEND_AFTER {
-                tracing::warn!(
-                    records = records.len(),
-                    "records did not arrive in the books, and are sent again"
-                );
-                metrics::counter!("overfall_records_resent_total").increment(records.len() as u64);
-                let applied = self.ledger.apply(records.clone()).await?;
-                self.stats.tell(&applied);
-                resent = true;
+                let count = records.len();
+                tracing::warn!(records = count, "records did not arrive in the books, and are sent again");
+                resent = self.send_again(records.iter().map(|(_, record)| record.clone()).collect()).await?;
             }
             tokio::time::sleep(LOOK_EVERY).await;
         }
@@ -112,10 +115,19 @@ impl Keeper {
         Ok(true)
     }
 
+    /// Gives the books records of the present epoch, if it is open.
+    async fn send_again(&self, records: Vec<Record>) -> Result<bool, KeepError> {
+        let (count, Some(epoch)) = (records.len() as u64, self.began.epoch()) else { return Ok(false) };
+        let Booking::Done(applied) = self.ledger.apply_in(epoch, records).await? else { return Ok(false) };
+        metrics::counter!("overfall_records_resent_total").increment(count);
+        self.stats.tell(&applied);
+        Ok(true)
+    }
+
     /// Whether the books have all of these.
-    async fn has(&self, records: &[Record]) -> Result<bool, KeepError> {
+    async fn has(&self, records: &[(Position, Record)]) -> Result<bool, KeepError> {
         let mut newest: BTreeMap<AccountId, Seq> = BTreeMap::new();
-        for record in records.iter().flat_map(numbered) {
+        for record in records.iter().flat_map(|(_, record)| numbered(record)) {
             let seq = newest.entry(record.account()).or_default();
             *seq = (*seq).max(record.seq());
         }
@@ -128,7 +140,11 @@ impl Keeper {
     }
 }
 
-fn decode(batch: &[Entry]) -> Result<Vec<Record>, KeepError> {
-    let told = batch.iter().filter(|frame| frame.payload != ENDED_ELSEWHERE);
-    told.map(|frame| Ok(postcard::from_bytes(&frame.payload)?)).collect()
+fn decode(batch: &[journal::Entry]) -> Result<Vec<(Position, Record)>, KeepError> {
+    let mut records = Vec::with_capacity(batch.len());
+    for frame in batch {
+        records
+            .extend(Entry::read(frame.id, &frame.payload)?.record().map(|record| (frame.position, record)));
+    }
+    Ok(records)
 }

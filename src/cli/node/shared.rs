@@ -1,30 +1,24 @@
 //! A node of many: live counts in a Redis and books in a ledger that others use too; a journal of its own.
 
-use std::collections::HashMap;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
 
 use super::{FolderLock, Node, OpenError, Parts, Settlement, Stores};
-use crate::access::record::{HoldRecord, JobRecord, MadeRecord, Record};
+use crate::access::record::HoldRecord;
 use crate::access::{Hold, Terms};
-use crate::journal::{self, Frame, Journal, Position};
+use crate::journal::{Frame, Journal};
 use crate::ledger::directory::Directory;
 use crate::ledger::shared::SharedLedger;
-use crate::meter::memory::{RecoverError, Recovered};
-use crate::meter::redis::{Owed, RedisMeter, Store, Streams};
-use crate::meter::{ENDED_ELSEWHERE, Meter, MeterError};
+use crate::meter::memory::Recovered;
+use crate::meter::redis::{Attendant, Kept, OpenHold, Owed, RedisMeter, Store, Streams};
+use crate::meter::{Meter, MeterError};
 use crate::policy::compiled::Policy;
 use crate::policy::live::Policies;
 use crate::settle::{Follower, Keeper, SettlerStats, Worker};
+use crate::units::PolicyVersion;
 use crate::units::time::Clock;
-use crate::units::{DecisionId, PolicyVersion};
-
-/// Records that are given to the books together.
-const BATCH_RECORDS: usize = 1000;
-const BATCH_BYTES: usize = 4 << 20;
 
 /// Where live counts and books are that nodes share.
 pub(in crate::cli) struct Shared {
@@ -34,43 +28,6 @@ pub(in crate::cli) struct Shared {
     pub(in crate::cli) is_cluster: bool,
     /// The books.
     pub(in crate::cli) ledger: Arc<dyn SharedLedger>,
-}
-
-/// What a node's journal had when it was opened.
-#[derive(Default)]
-struct Kept {
-    holds: HashMap<DecisionId, Box<HoldRecord>>,
-    jobs: HashMap<DecisionId, JobRecord>,
-    made: Vec<MadeRecord>,
-    records: u64,
-}
-
-impl Kept {
-    fn frame(&mut self, payload: &[u8]) -> Result<(), RecoverError> {
-        if payload == ENDED_ELSEWHERE {
-            return Ok(());
-        }
-        self.records += 1;
-        match postcard::from_bytes(payload).map_err(RecoverError::Unreadable)? {
-            Record::Hold(hold) => {
-                self.holds.insert(hold.decision, hold);
-            }
-            Record::Job(job) => {
-                self.jobs.insert(job.decision, job);
-            }
-            Record::End(end) => {
-                self.holds.remove(&end.decision);
-                self.jobs.remove(&end.decision);
-            }
-            Record::Made(made) => self.made.push(made),
-            Record::Grant(_)
-            | Record::Expiry(_)
-            | Record::Correction(_)
-            | Record::Revision(_)
-            | Record::Adjustment(_) => {}
-        }
-        Ok(())
-    }
 }
 
 impl Node {
@@ -88,8 +45,9 @@ impl Node {
         let directory = Arc::new(Directory::default());
         let known = ledger.newest_change().await?;
         ledger.restore(&mut |row| directory.restore(&row)).await?;
-        let (journal, kept) = open_journal(&stores.data.join("journal"), stores.journal.clone())?;
-        book(&journal, &*ledger).await?;
+        let read = |_, _: Frame<'_>| Ok(());
+        let (journal, _) = Journal::open(&stores.data.join("journal"), stores.journal.clone(), read)?;
+        let journal = Arc::new(journal);
         let store = Store::connect(&shared.redis, shared.is_cluster, clock.clone()).await;
         let store = store.map_err(OpenError::Connect)?;
         let meter = RedisMeter::open(
@@ -99,16 +57,20 @@ impl Node {
             ledger.clone(),
             Arc::clone(&journal),
         );
-        let meter = meter.await?;
-        let (recovered, made) = take_up(&meter, &policies, kept).await?;
+        let meter = Arc::new(meter.await.map_err(OpenError::Unfit)?);
+        let name = worker_name();
+        let mut attendant = Attendant::new(name.clone(), Arc::clone(&meter), Arc::clone(&ledger));
+        let kept = attendant.join().await.map_err(OpenError::Join)?;
+        let recovered = floor(&meter, &policies, &kept).await?;
         let settled: Arc<SettlerStats> = Arc::default();
         let keeper = Keeper {
             journal: Arc::clone(&journal),
             ledger: Arc::clone(&ledger),
+            began: meter.began(),
             stats: Arc::clone(&settled),
         };
         let worker = Worker {
-            name: worker_name(),
+            name,
             queue: Arc::new(Streams::new(store)),
             ledger: Arc::clone(&ledger),
             stats: Arc::default(),
@@ -120,13 +82,13 @@ impl Node {
             clock,
             policies,
             directory,
-            meter: Arc::new(meter),
+            meter,
             ledger,
             journal,
             settled,
-            settlement: Settlement::Queues(Queues { keeper, worker, follower, owed }),
+            settlement: Settlement::Queues(Queues { keeper, worker, follower, attendant, owed }),
             recovered,
-            made,
+            made: kept.made,
         };
         parts.start(stores, lock)
     }
@@ -140,13 +102,14 @@ pub(super) struct Queues {
     keeper: Keeper,
     worker: Worker,
     follower: Follower,
+    attendant: Attendant,
     owed: Owed,
 }
 
 impl Queues {
     /// Runs until `shutdown` is true and what this node made is in the books, as far as the stores answer.
     pub(super) async fn run(self, mut shutdown: watch::Receiver<bool>) {
-        let Self { keeper, worker, follower, owed } = self;
+        let Self { keeper, worker, follower, attendant, owed } = self;
         let (settled, stopping) = watch::channel(false);
         let last = async {
             let _closed = shutdown.wait_for(|stop| *stop).await;
@@ -163,7 +126,8 @@ impl Queues {
             last,
             keeper.run(stopping.clone()),
             worker.run(stopping.clone()),
-            follower.run(stopping)
+            follower.run(stopping.clone()),
+            attendant.run(stopping)
         );
     }
 }
@@ -173,50 +137,15 @@ pub(in crate::cli) fn worker_name() -> String {
     format!("{}-{:08x}", std::process::id(), rand::random::<u32>())
 }
 
-fn open_journal(folder: &Path, options: journal::Options) -> Result<(Arc<Journal>, Kept), OpenError> {
-    let mut kept = Kept::default();
-    let each = |_, frame: Frame<'_>| Ok(kept.frame(frame.payload)?);
-    let (journal, recovery) = Journal::open(folder, options, each)?;
-    kept.holds.retain(|decision, _| recovery.open.contains(decision.as_bytes()));
-    Ok((Arc::new(journal), kept))
-}
-
-/// Gives the books what the journal has of this node, before anything is built from them: a queue may have been lost with
-/// its store. What they have already changes nothing; what follows a record of another node waits for that one.
-async fn book(journal: &Journal, ledger: &dyn SharedLedger) -> Result<(), OpenError> {
-    let mut reader = journal.reader(Position::START);
-    loop {
-        let batch = reader.next_batch(BATCH_RECORDS, BATCH_BYTES).map_err(OpenError::Unread)?;
-        if batch.is_empty() {
-            return Ok(());
-        }
-        let told = batch.iter().filter(|frame| frame.payload != ENDED_ELSEWHERE);
-        let records: Result<Vec<Record>, _> =
-            told.map(|frame| postcard::from_bytes(&frame.payload)).collect();
-        ledger.apply(records.map_err(RecoverError::Unreadable)?).await?;
-    }
-}
-
-/// Has the store hold what this node left open, where it does not any more; then ends it, unless it is a job.
-async fn take_up(
-    meter: &RedisMeter,
-    policies: &Policies,
-    kept: Kept,
-) -> Result<(Recovered, Vec<MadeRecord>), OpenError> {
+/// Ends what the last run left in flight at its floor, but for jobs.
+async fn floor(meter: &RedisMeter, policies: &Policies, kept: &Kept) -> Result<Recovered, OpenError> {
     let mut recovered = Recovered { records: kept.records, ..Recovered::default() };
-    for (decision, record) in &kept.holds {
-        let version = record.policy;
-        meter.take_up((**record).clone()).await.map_err(OpenError::Floor)?;
-        if let Some(job) = kept.jobs.get(decision) {
-            match meter.begin_job(job.clone()).await {
-                Ok(_ticket) => recovered.jobs += 1,
-                Err(MeterError::NoSuchHold) => {}
-                Err(error) => return Err(OpenError::Floor(error)),
-            }
+    for (decision, OpenHold { hold: record, job }) in &kept.open {
+        if job.is_some() {
+            recovered.jobs += 1;
             continue;
         }
-        let hold = hold(record, policies, version)?;
-        let (used, ending) = hold.at_crash();
+        let (used, ending) = hold(record, policies, record.policy)?.at_crash();
         match meter.finish(record.account, *decision, used, ending).await {
             Ok(_) => recovered.floored += 1,
             // It had ended, and the journal had not heard.
@@ -224,7 +153,7 @@ async fn take_up(
             Err(error) => return Err(OpenError::Floor(error)),
         }
     }
-    Ok((recovered, kept.made))
+    Ok(recovered)
 }
 
 fn hold(record: &HoldRecord, policies: &Policies, version: PolicyVersion) -> Result<Hold, OpenError> {

@@ -11,6 +11,7 @@ use tokio_postgres::types::ToSql;
 use tokio_postgres::{Row, Statement};
 
 use super::columns::Id;
+use super::epochs;
 use super::partitions::Partitions;
 use super::queues::{self, Leases, Reached};
 use super::shelf::{BookedCall, Desk, Known, Places};
@@ -75,6 +76,24 @@ pub(super) async fn apply_from(
     let Reached { queues, ms, nth } = Reached::of(taken, &applied.waiting);
     let reach = client.prepare_cached(queues::REACH).await?;
     client.execute(&reach, &[&queues, &ms, &nth]).await?;
+    write::write(client, desk).await?;
+    Ok(Booking::Done(applied))
+}
+
+/// The same for records that did not come through a queue, while their epoch is open.
+pub(super) async fn apply_in(
+    client: &Client,
+    partitions: &Partitions,
+    epoch: u64,
+    batch: &[Record],
+) -> Result<Booking, LedgerError> {
+    let mut desk = begin(client, partitions, batch).await?;
+    let stay = client.prepare_cached(epochs::STAY).await?;
+    if client.query_opt(&stay, &[&epoch.cast_signed()]).await?.is_none() {
+        client.batch_execute("ROLLBACK").await?;
+        return Ok(Booking::Fenced);
+    }
+    let applied = booking::book(&mut desk, batch)?;
     write::write(client, desk).await?;
     Ok(Booking::Done(applied))
 }

@@ -16,12 +16,13 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
+use super::PolicyShelf;
 use super::commit::{Answer, Commit};
-use super::keys::{Partition, RowKey};
+use super::epochs::{Epochs, Word};
+use super::keys::RowKey;
 use super::sheet::{Rows, Sheet};
 use super::store::{Store, StoreError};
 use super::time::StoreTime;
-use super::{Epochs, PolicyShelf};
 use crate::units::AccountId;
 
 /// Verbs that go into one step.
@@ -47,6 +48,8 @@ pub(super) struct Office {
 
 /// A verb that waits.
 trait Work: Send {
+    /// The epoch that it is of.
+    fn epoch(&self) -> &Word;
     /// The rows that it needs.
     fn rows(&self) -> &[RowKey];
     /// Does it, perhaps again.
@@ -57,6 +60,7 @@ trait Work: Send {
 
 /// A verb as a function, and who waits for what it gives.
 struct Verb<F, R> {
+    epoch: Word,
     rows: Vec<RowKey>,
     run: F,
     result: Option<R>,
@@ -64,6 +68,10 @@ struct Verb<F, R> {
 }
 
 impl<F: FnMut(&mut Sheet) -> R + Send, R: Send> Work for Verb<F, R> {
+    fn epoch(&self) -> &Word {
+        &self.epoch
+    }
+
     fn rows(&self) -> &[RowKey] {
         &self.rows
     }
@@ -101,11 +109,12 @@ impl Desk {
     pub(super) async fn ask<R: Send + 'static>(
         self: &Arc<Self>,
         office: &Arc<Office>,
+        epoch: Word,
         rows: &[RowKey],
         run: impl FnMut(&mut Sheet) -> R + Send + 'static,
     ) -> Result<R, StoreError> {
         let (reply, answer) = oneshot::channel();
-        self.put(office, Box::new(Verb { rows: rows.to_vec(), run, result: None, reply }));
+        self.put(office, Box::new(Verb { epoch, rows: rows.to_vec(), run, result: None, reply }));
         answer.await.unwrap_or(Err(StoreError::LeftAlone))
     }
 
@@ -138,7 +147,9 @@ impl Desk {
                     }
                     return;
                 }
-                let together = waiting.works.len().min(TOGETHER_MAX);
+                let epoch = waiting.works.first().map(|work| Arc::clone(work.epoch()));
+                let same = waiting.works.iter().take_while(|work| Some(work.epoch()) == epoch.as_ref());
+                let together = same.take(TOGETHER_MAX).count();
                 waiting.works.drain(..together).collect::<Vec<_>>()
             };
             self.step(office, works, &mut rows).await;
@@ -146,7 +157,11 @@ impl Desk {
     }
 
     async fn step(&self, office: &Office, mut works: Vec<Box<dyn Work>>, rows: &mut Rows) {
-        let outcome = self.carry_out(office, &mut works, rows).await;
+        let Some(epoch) = works.first().map(|work| Arc::clone(work.epoch())) else { return };
+        let outcome = self.carry_out(office, &epoch, &mut works, rows).await;
+        if let Err(StoreError::Lost { .. }) = &outcome {
+            office.epochs.lost(&epoch);
+        }
         if outcome.is_err() {
             // Nobody knows what stands there now.
             rows.clear();
@@ -159,16 +174,16 @@ impl Desk {
     async fn carry_out(
         &self,
         office: &Office,
+        epoch: &Word,
         works: &mut [Box<dyn Work>],
         rows: &mut Rows,
     ) -> Result<(), StoreError> {
         let mut needed: BTreeSet<RowKey> = works.iter().flat_map(|work| work.rows()).copied().collect();
         needed.insert(RowKey::Shared);
-        let epoch = office.epochs.of(Partition::of(self.account));
         for _ in 0..TRIES_MAX {
             let unseen = needed.iter().any(|key| !rows.contains_key(key));
             if unseen {
-                let looking = Commit::look(self.account, &epoch, &office.time, needed.iter().copied());
+                let looking = Commit::look(self.account, epoch, &office.time, needed.iter().copied());
                 self.send(office, &looking, rows).await?;
                 continue;
             }
@@ -187,7 +202,7 @@ impl Desk {
                 work.run(&mut sheet);
             }
             let current = office.policies.current();
-            let commit = sheet.commit(&at_hand, &epoch, &office.time, rand::random(), &current)?;
+            let commit = sheet.commit(&at_hand, epoch, &office.time, rand::random(), &current)?;
             if self.send(office, &commit, rows).await? {
                 return Ok(());
             }

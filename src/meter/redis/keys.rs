@@ -83,6 +83,16 @@ impl Partition {
         (0..QUEUES).map(Self)
     }
 
+    /// One of them.
+    pub(super) fn any() -> Self {
+        Self(rand::random_range(0..QUEUES))
+    }
+
+    /// What all of its keys begin with.
+    pub(super) fn tag(self) -> String {
+        format!("{{of:{:04}}}:", self.0)
+    }
+
     /// Its number.
     pub(super) const fn number(self) -> u16 {
         self.0
@@ -90,7 +100,7 @@ impl Partition {
 
     /// A key that it has once.
     pub(super) fn key(self, fixed: Fixed) -> Vec<u8> {
-        format!("{{of:{:04}}}:{}", self.0, fixed.name()).into_bytes()
+        format!("{}{}", self.tag(), fixed.name()).into_bytes()
     }
 
     /// The key of a row.
@@ -103,7 +113,7 @@ impl Partition {
             RowKey::Revision(decision) => ('r', decision.as_bytes()),
             RowKey::Order(order) => ('o', order.as_bytes()),
         };
-        let mut key = format!("{{of:{:04}}}:{kind}:", self.0).into_bytes();
+        let mut key = format!("{}{kind}:", self.tag()).into_bytes();
         key.extend_from_slice(id);
         key
     }

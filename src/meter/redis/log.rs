@@ -3,32 +3,43 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::access::record::Record;
-use crate::journal::{Frame, Health, Journal, Tag, Ticket};
-use crate::meter::{ENDED_ELSEWHERE, MeterError, frame_of};
+use crate::access::record::{Entry, Record};
+use crate::journal::{AppendError, Frame, Health, Journal, Tag, Ticket};
+use crate::meter::began::Began;
+use crate::meter::{MeterError, effect_of};
 use crate::units::DecisionId;
 
 pub(super) struct Log {
     pub(super) journal: Arc<Journal>,
     open: AtomicU64,
+    pub(super) began: Began,
 }
 
 impl Log {
-    pub(super) const fn new(journal: Arc<Journal>) -> Self {
-        Self { journal, open: AtomicU64::new(0) }
+    pub(super) fn new(journal: Arc<Journal>) -> Self {
+        Self { journal, open: AtomicU64::new(0), began: Began::default() }
     }
 
     /// Keeps a record until the books have it.
     pub(super) fn append(&self, record: &Record) -> Result<Ticket, MeterError> {
-        let (tag, id, bytes) = frame_of(record);
-        self.journal.append(Frame { tag, id, payload: &bytes }).map_err(MeterError::Journal)
+        let (tag, id) = effect_of(record);
+        self.journal.append(Frame { tag, id, payload: &record.bytes() }).map_err(MeterError::Journal)
+    }
+
+    /// Keeps what is no record.
+    pub(super) fn note(&self, entry: &Entry) -> Result<Ticket, AppendError> {
+        let (tag, id) = match entry {
+            Entry::Record(record) => effect_of(record),
+            Entry::Over(decision) => (Tag::End, *decision.as_bytes()),
+            Entry::Began(_) | Entry::DoneAgain(_) => (Tag::Other, [0; 16]),
+        };
+        self.journal.append(Frame { tag, id, payload: &entry.bytes() })
     }
 
     /// Notes that a hold is over whose end is told elsewhere: another node has seen its deadline pass.
     pub(super) fn is_over(&self, decision: DecisionId) {
-        let told = Frame { tag: Tag::End, id: *decision.as_bytes(), payload: ENDED_ELSEWHERE };
         // What is not noted keeps a file of the journal until the next start, which notes it.
-        let _unawaited = self.journal.append(told);
+        let _unawaited = self.note(&Entry::Over(decision));
     }
 
     /// Whether the journal takes holds; asked first, so that none is taken that it then refuses.

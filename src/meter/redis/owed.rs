@@ -8,6 +8,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::oneshot;
 use tokio_util::task::TaskTracker;
 
 use super::desk::{Desk, Office};
@@ -64,7 +65,12 @@ impl End {
     ) -> Result<(Box<EndRecord>, Ticket), MeterError> {
         let Self { decision, by, used, ending } = self.clone();
         let end = move |sheet: &mut Sheet| finish(sheet, by, decision, used.clone(), ending.clone());
-        let ended = desk.ask(office, &[RowKey::Hold(decision)], end).await.map_err(MeterError::Store)?;
+        let rows = [RowKey::Hold(decision)];
+        let ended = match office.epochs.word() {
+            Ok(epoch) => desk.ask(office, epoch, &rows, end).await,
+            Err(between) => Err(between),
+        };
+        let ended = ended.map_err(MeterError::Store)?;
         log.closed();
         let Ok(end) = ended else {
             log.is_over(decision);
@@ -76,22 +82,24 @@ impl End {
 }
 
 impl RedisMeter {
-    /// Ends a hold; where the store does not do it, now or later.
+    /// Ends a hold; where the store does not do it, now or later. It is done whether or not anybody waits for it.
     pub(super) async fn end(
         &self,
         account: AccountId,
         end: End,
     ) -> Result<(Box<EndRecord>, Ticket), MeterError> {
-        let desk = self.desk(account);
-        let ended = end.carry_out(&desk, &self.office, &self.log).await;
-        if let Err(MeterError::Store(error)) = &ended
-            && !matches!(error, StoreError::Unreadable { .. })
-        {
-            let (office, log) = (Arc::clone(&self.office), Arc::clone(&self.log));
-            let trying = async move { end.carry_out_at_last(&desk, &office, &log).await };
-            self.owed.0.spawn_on(trying, &self.office.runtime);
-        }
-        ended
+        let (desk, office, log) = (self.desk(account), Arc::clone(&self.office), Arc::clone(&self.log));
+        let (reply, answer) = oneshot::channel();
+        let ending = async move {
+            let ended = end.carry_out(&desk, &office, &log).await;
+            let waits = matches!(&ended, Err(error) if is_passing(error));
+            let _gone = reply.send(ended);
+            if waits {
+                end.carry_out_at_last(&desk, &office, &log).await;
+            }
+        };
+        self.owed.0.spawn_on(ending, &self.office.runtime);
+        answer.await.unwrap_or(Err(MeterError::Store(StoreError::LeftAlone)))
     }
 }
 
@@ -101,13 +109,23 @@ impl End {
         loop {
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(PAUSE_MAX);
-            let error = match self.carry_out(desk, office, log).await {
+            match self.carry_out(desk, office, log).await {
                 Ok(_) | Err(MeterError::NoSuchHold) => return,
-                Err(MeterError::Store(error)) if !matches!(error, StoreError::Unreadable { .. }) => continue,
-                Err(error) => error,
-            };
-            tracing::error!(decision.id = %self.decision, error = %chain(&error), "the end of a call is not kept");
-            return;
+                Err(error) if is_passing(&error) => {}
+                Err(error) => {
+                    let error = chain(&error);
+                    tracing::error!(decision.id = %self.decision, %error, "the end of a call is not kept");
+                    return;
+                }
+            }
         }
+    }
+}
+
+/// Whether the store may do it another time.
+const fn is_passing(error: &MeterError) -> bool {
+    match error {
+        MeterError::Store(error) => !matches!(error, StoreError::Unreadable { .. }),
+        _ => false,
     }
 }

@@ -8,8 +8,10 @@ use std::time::Duration;
 
 use redis::aio::{ConnectionLike, ConnectionManager, ConnectionManagerConfig};
 use redis::cluster_async::ClusterConnection;
+use redis::cluster_routing::{MultipleNodeRoutingInfo, Route, RoutingInfo, SingleNodeRoutingInfo, SlotAddr};
 use redis::{Cmd, ErrorKind, Pipeline, RedisError, Value};
 
+use super::keys::Partition;
 use crate::units::time::Clock;
 use crate::units::{Span, Timestamp};
 
@@ -19,6 +21,8 @@ const CALL_MAX: Duration = Duration::from_millis(500);
 const CONNECT_MAX: Duration = Duration::from_secs(1);
 /// So many calls in a row that were not answered open the breaker.
 const FAILURES_MAX: u32 = 5;
+/// Keys that are taken out together.
+const KEYS_TOGETHER: u32 = 1000;
 /// For so long; then one call tries.
 const PAUSE: Span = Span::from_ms(500);
 
@@ -49,6 +53,9 @@ pub enum StoreError {
     /// Others were always faster.
     #[error("the account is changed by others all the time")]
     Contended,
+    /// It has lost something, and counts are built anew from the books.
+    #[error("live counts are built anew from the books")]
+    Between,
 }
 
 impl StoreError {
@@ -57,7 +64,11 @@ impl StoreError {
         match self {
             Self::Late => true,
             Self::Failed(error) => !matches!(error.kind(), ErrorKind::Server(_)),
-            Self::LeftAlone | Self::Unreadable { .. } | Self::Lost { .. } | Self::Contended => false,
+            Self::LeftAlone
+            | Self::Unreadable { .. }
+            | Self::Lost { .. }
+            | Self::Contended
+            | Self::Between => false,
         }
     }
 }
@@ -133,6 +144,98 @@ impl Store {
         Ok(())
     }
 
+    /// The servers that keep it, each by what it is called from its start to its end.
+    pub(super) async fn servers(&self) -> Result<String, StoreError> {
+        let mut info = redis::cmd("INFO");
+        info.arg("server");
+        let told = match self.link.clone() {
+            Link::One(_) => vec![self.call(&info).await?],
+            Link::Cluster(mut link) => {
+                let all = RoutingInfo::MultiNode((MultipleNodeRoutingInfo::AllMasters, None));
+                let told = self.bounded(async { link.route_command(info, all).await }).await?;
+                let told: Vec<(String, Value)> =
+                    redis::from_redis_value(told).map_err(|error| unreadable(&error))?;
+                told.into_iter().map(|(_, told)| told).collect()
+            }
+        };
+        let mut names = Vec::new();
+        for told in told {
+            let told: String = redis::from_redis_value(told).map_err(|error| unreadable(&error))?;
+            names.extend(told.lines().find_map(|line| line.strip_prefix("run_id:")).map(str::to_owned));
+        }
+        names.sort_unstable();
+        Ok(names.join(" "))
+    }
+
+    /// Whether these are all still there: none was started again, or followed by another.
+    pub(super) async fn is_still(&self, servers: &str) -> Result<bool, StoreError> {
+        let now = self.servers().await?;
+        let mut all = servers.split(' ').peekable();
+        Ok(all.peek().is_some_and(|first| !first.is_empty()) && all.all(|name| now.contains(name)))
+    }
+
+    /// Takes out everything that all partitions have.
+    pub(super) async fn clear(&self) -> Result<(), StoreError> {
+        match &self.link {
+            Link::One(_) => self.clear_one().await,
+            Link::Cluster(_) => {
+                for partition in Partition::all() {
+                    self.clear_slot(partition).await?;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    async fn clear_one(&self) -> Result<(), StoreError> {
+        let mut cursor = "0".to_owned();
+        loop {
+            let mut scan = redis::cmd("SCAN");
+            scan.arg(&cursor).arg("MATCH").arg("{of:*").arg("COUNT").arg(KEYS_TOGETHER);
+            let answer = redis::from_redis_value(self.call(&scan).await?);
+            let (next, keys): (String, Vec<Vec<u8>>) = answer.map_err(|error| unreadable(&error))?;
+            self.unlink(&keys).await?;
+            if next == "0" {
+                return Ok(());
+            }
+            cursor = next;
+        }
+    }
+
+    /// In a cluster keys are listed by slots, each at its own server.
+    async fn clear_slot(&self, partition: Partition) -> Result<(), StoreError> {
+        let Link::Cluster(link) = &self.link else { return Ok(()) };
+        let tag = partition.tag();
+        let mut ask = redis::cmd("CLUSTER");
+        ask.arg("KEYSLOT").arg(&tag);
+        let anybody = RoutingInfo::SingleNode(SingleNodeRoutingInfo::Random);
+        let slot = self.bounded(async { link.clone().route_command(ask, anybody).await }).await?;
+        let slot: u16 = redis::from_redis_value(slot).map_err(|error| unreadable(&error))?;
+        let mut list = redis::cmd("CLUSTER");
+        list.arg("GETKEYSINSLOT").arg(slot).arg(KEYS_TOGETHER);
+        loop {
+            let (mut link, route) = (link.clone(), Route::new(slot, SlotAddr::Master));
+            let route = RoutingInfo::SingleNode(SingleNodeRoutingInfo::SpecificNode(route));
+            let listed = self.bounded(async { link.route_command(list.clone(), route).await }).await?;
+            let mut keys: Vec<Vec<u8>> =
+                redis::from_redis_value(listed).map_err(|error| unreadable(&error))?;
+            keys.retain(|key| key.starts_with(tag.as_bytes()));
+            if keys.is_empty() {
+                return Ok(());
+            }
+            self.unlink(&keys).await?;
+        }
+    }
+
+    async fn unlink(&self, keys: &[Vec<u8>]) -> Result<(), StoreError> {
+        if keys.is_empty() {
+            return Ok(());
+        }
+        let mut unlink = redis::cmd("UNLINK");
+        unlink.arg(keys);
+        self.call(&unlink).await.map(|_| ())
+    }
+
     async fn bounded<T>(&self, asked: impl Future<Output = redis::RedisResult<T>>) -> Result<T, StoreError> {
         if self.breaker.is_open() {
             return Err(StoreError::LeftAlone);
@@ -145,6 +248,10 @@ impl Store {
         self.breaker.note(answer.as_ref().err());
         answer
     }
+}
+
+fn unreadable(error: &redis::ParsingError) -> StoreError {
+    StoreError::Unreadable { what: error.to_string() }
 }
 
 impl Breaker {

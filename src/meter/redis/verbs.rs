@@ -79,7 +79,7 @@ pub(super) fn finish(
     Ok(end)
 }
 
-fn grant(sheet: &mut Sheet, by: u64, order: GrantOrder) -> Result<Option<Record>, TooMuch> {
+pub(super) fn grant(sheet: &mut Sheet, by: u64, order: GrantOrder) -> Result<Option<Record>, TooMuch> {
     let row = RowKey::Grant(order.grant);
     if let Some(known) = sheet.kept.get(&row) {
         return Ok((known.by == by).then(|| known.record.clone()));
@@ -96,12 +96,11 @@ impl Meter for RedisMeter {
         self.log.takes_holds()?;
         let rows = [RowKey::User(ask.user), RowKey::Hold(ask.decision)];
         let decision = ask.decision;
+        // Whoever asked may go away; then nobody sends the request.
+        let mut asking = Asking { meter: self, account, decision, is_open: true };
         let asked = self.ask(account, &rows, move |sheet| hold(sheet, &ask)).await;
-        if let Err(MeterError::Store(error)) = &asked
-            && error.is_open()
-        {
-            self.give_up(account, decision);
-        }
+        asking.is_open = matches!(&asked, Err(MeterError::Store(error)) if error.is_open());
+        drop(asking);
         match asked? {
             Asked::Blocked(block) => Ok(Verdict::Block(block)),
             Asked::Over => Err(MeterError::NoSuchHold),
@@ -271,6 +270,22 @@ impl Meter for RedisMeter {
     }
 }
 
+/// A hold that is asked for: given up where nobody hears what came of it.
+struct Asking<'a> {
+    meter: &'a RedisMeter,
+    account: AccountId,
+    decision: DecisionId,
+    is_open: bool,
+}
+
+impl Drop for Asking<'_> {
+    fn drop(&mut self) {
+        if self.is_open {
+            self.meter.give_up(self.account, self.decision);
+        }
+    }
+}
+
 impl RedisMeter {
     /// Ends a hold of which nobody knows whether it was taken, now or when it arrives late. What cannot be told by then
     /// ends by its deadline.
@@ -283,7 +298,8 @@ impl RedisMeter {
                 let end = move |sheet: &mut Sheet| {
                     finish(sheet, by, decision, Demand::nothing(), Ending::not_sent()).is_ok()
                 };
-                if desk.ask(&office, &[RowKey::Hold(decision)], end).await.is_ok() {
+                let Ok(epoch) = office.epochs.word() else { continue };
+                if desk.ask(&office, epoch, &[RowKey::Hold(decision)], end).await.is_ok() {
                     return;
                 }
             }

@@ -5,10 +5,11 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::*;
-use crate::access::record::Record;
+use crate::access::record::{Entry, Record};
 use crate::ledger::rows::{AccountRow, UserRow};
 use crate::ledger::shared::Place;
 use crate::meter::queue::Queue;
+use crate::meter::redis::keys::Partition;
 
 /// Every call is bounded in time, whatever is away.
 const BOUND: Duration = Duration::from_secs(5);
@@ -75,11 +76,34 @@ async fn an_end_that_was_not_answered_is_carried_out_once() {
     assert!(matches!(finish(&meter, &held).await, Err(MeterError::NoSuchHold)), "I9");
 }
 
-/// What a node's journal has.
+/// Contract: a hold whose caller goes away before he hears of it is given back, and an end is carried out and journalled
+/// all the same.
+#[tokio::test]
+async fn who_goes_away_leaves_no_hold_and_takes_no_end_with_him() {
+    let (folder, server) = (tempfile::tempdir().unwrap(), Server::start());
+    let (meter, policy) = one(&server, folder.path()).await;
+    let (left, held) = (ask(&policy, 1, 1, 40), ask(&policy, 1, 2, 10));
+    assert!(is_held(&meter, held.clone()).await);
+    server.pause();
+    let polled_once = Duration::from_millis(1);
+    assert!(tokio::time::timeout(polled_once, meter.hold(ACCOUNT, left)).await.is_err());
+    assert!(tokio::time::timeout(polled_once, finish(&meter, &held)).await.is_err());
+    server.resume();
+    assert_eq!(meter.owed().settle(BOUND).await, 0);
+    let ends = kept(&meter).await.into_iter().filter(|record| matches!(record, Record::End(_))).count();
+    assert_eq!(ends, 1);
+    let begun = Instant::now();
+    while !is_held(&meter, ask(&policy, 1, 3, 40)).await {
+        assert!(begun.elapsed() < 2 * BOUND, "what nobody heard of is held all the same");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// The records in a node's journal.
 async fn kept(meter: &RedisMeter) -> Vec<Record> {
     meter.log.journal.flush().await.unwrap();
     let batch = meter.log.journal.reader(journal::Position::START).next_batch(100, 1 << 20).unwrap();
-    batch.iter().map(|entry| postcard::from_bytes(&entry.payload).unwrap()).collect()
+    batch.iter().filter_map(|entry| Entry::read(entry.id, &entry.payload).unwrap().record()).collect()
 }
 
 /// A store that does not answer is an error within a bound, and the breaker makes the next ones quick. Whatever it took
@@ -153,26 +177,28 @@ async fn an_empty_redis_is_built_from_the_books_and_holds_are_taken_up_again() {
         (meter, standing)
     };
     let (meter, before) = standing(meter).await;
-    let records = kept(&meter).await;
-    let hold = records.iter().find_map(|record| match record {
-        Record::Hold(hold) if hold.decision == open.decision => Some((**hold).clone()),
-        _ => None,
-    });
-    ledger.apply(records).await.unwrap();
+    // What has ended is not all in the books: the grant is, the call not.
+    let (granted, _) = kept(&meter).await.into_iter().partition(|record| matches!(record, Record::Grant(_)));
+    ledger.apply(granted).await.unwrap();
     server.restart_empty();
     let store = Store::connect(&[server.url()], false, Clock::machine()).await.unwrap();
     let again = RedisMeter::open(
         store,
         Clock::machine(),
         Arc::clone(&meter.office.policies.policies),
-        ledger,
+        Arc::clone(&ledger),
         Arc::clone(&meter.log.journal),
     );
     let again = again.await.unwrap();
-    again.take_up(hold.unwrap()).await.unwrap();
+    again.alone(2).await.unwrap();
     let (again, after) = standing(again).await;
     assert_eq!(after, before);
     assert_eq!(finish(&again, &open).await.unwrap().seq.0, 3, "grant, end, end: no gap");
+    ledger.apply(kept(&again).await.split_off(4)).await.unwrap();
+    for call in [&booked, &open] {
+        let row = ledger.decision(call.decision).await.unwrap().expect("I8: it is booked, with its number");
+        assert_eq!((row.outcome, row.used), (Outcome::Completed, call.demand.quantities.clone()));
+    }
 }
 
 #[tokio::test]
