@@ -366,7 +366,7 @@ fn use_all_descriptors() {
 }
 
 /// Takes a port, or says which and what to do.
-fn listen(address: SocketAddr, role: &str) -> anyhow::Result<TcpListener> {
+pub(super) fn listen(address: SocketAddr, role: &str) -> anyhow::Result<TcpListener> {
     TcpListener::bind(address).with_context(|| {
         format!("the {role} cannot listen on {address}: name another port, or end what has it")
     })

@@ -23,6 +23,7 @@ mod blocks;
 mod codex;
 mod corrections;
 mod crowd;
+mod deploy;
 mod docker;
 mod faults;
 mod fleet;
