@@ -260,7 +260,7 @@ impl Config {
                 check_owned(owned, &mut problems);
             }
             check_stores(&document.stores, &mut problems);
-            check_degraded(&document, &mut problems);
+            check_degraded(document, &mut problems);
             if let Some(given) = &document.idempotency {
                 check_idempotency(given, &mut problems);
             }

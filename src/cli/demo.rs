@@ -14,8 +14,7 @@ use rand::Rng;
 use super::output::say;
 use super::serve::{Deployment, Gateway};
 use crate::config::{
-    self, Breaker, Config, Durability, LedgerStore, Limits, Listen, Secret, SecretSource,
-    Upstream,
+    self, Breaker, Config, Durability, LedgerStore, Limits, Listen, Secret, SecretSource, Upstream,
 };
 use crate::idempotency;
 use crate::simulate;

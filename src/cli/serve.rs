@@ -143,7 +143,9 @@ pub(super) async fn open_shared(config: &Config) -> anyhow::Result<Option<Shared
     Ok(Some(Shared {
         redis: addresses.iter().map(|address| address.as_address().to_owned()).collect(),
         is_cluster: config.meter.as_ref().is_some_and(|meter| meter.is_cluster),
-        allowance: config.degraded.map(|Degraded { per_account, max_nodes }| Allowance { per_account, max_nodes }),
+        allowance: config
+            .degraded
+            .map(|Degraded { per_account, max_nodes }| Allowance { per_account, max_nodes }),
         ledger: Arc::new(ledger),
     }))
 }

@@ -63,7 +63,8 @@ impl Node {
         );
         let meter = Arc::new(meter.await.map_err(OpenError::Unfit)?);
         let name = worker_name();
-        let mut attendant = Attendant::new(name.clone(), home(&stores.data)?, Arc::clone(&meter), Arc::clone(&ledger));
+        let mut attendant =
+            Attendant::new(name.clone(), home(&stores.data)?, Arc::clone(&meter), Arc::clone(&ledger));
         let kept = attendant.join().await.map_err(OpenError::Join)?;
         let recovered = floor(&meter, &policies, &kept).await?;
         let settled: Arc<SettlerStats> = Arc::default();

@@ -216,6 +216,8 @@ impl Attendant {
         let degraded = &self.meter.office.degraded;
         if let (Some(allowance), false) = (degraded.allowance, degraded.has_slot()) {
             degraded.set_slot(self.ledger.take_slot(&self.home, allowance.max_nodes).await?);
+            metrics::gauge!("overfall_degraded_slot").set(f64::from(u8::from(degraded.has_slot())));
+            metrics::gauge!("overfall_degraded_limit_microcredits").set(allowance.most_micros());
         }
         Ok(())
     }

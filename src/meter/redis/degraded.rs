@@ -10,8 +10,8 @@
 
 use std::sync::Mutex;
 
-use crate::access::record::HoldRecord;
 use crate::access::draw::Draws;
+use crate::access::record::HoldRecord;
 use crate::access::{Ask, Hold, Terms};
 use crate::meter::lock;
 use crate::units::{AccountId, Credits, DecisionId, IdMap, Timestamp};
@@ -23,6 +23,14 @@ pub struct Allowance {
     pub per_account: Credits,
     /// How many nodes may.
     pub max_nodes: u64,
+}
+
+impl Allowance {
+    /// The most that all nodes together may give an account, in micro-credits, for whoever looks.
+    #[expect(clippy::cast_precision_loss, reason = "a gauge is for looking at, and exact below 2^53")]
+    pub(super) const fn most_micros(self) -> f64 {
+        self.per_account.micros().saturating_mul(self.max_nodes) as f64
+    }
 }
 
 /// A call that was let through without the store.

@@ -63,7 +63,8 @@ fn only_codex_is_told_the_codex_family() {
 #[test]
 fn a_request_that_was_cut_down_says_to_what() {
     let sample = Sample::on("plus", "codex").hold(1_000);
-    let told = Allowed { decision: DECISION, draws: &sample.draws, clamped_to: Some(812), is_degraded: false };
+    let told =
+        Allowed { decision: DECISION, draws: &sample.draws, clamped_to: Some(812), is_degraded: false };
     let headers = allowed(&sample.scene(), &told, Dialect::OpenAi, REQUEST_ID);
     let decision = members(&headers, "x-access-decision");
     assert_eq!(decision[0].item, "allow");
