@@ -179,8 +179,8 @@ async fn a_redis_that_is_full_or_read_only_is_a_503_and_then_forgotten() {
 /// What may be given while Redis is away, to an account that has nothing: so many calls by one of the two gateways.
 const GIVEN: u64 = 5;
 
-/// I4, design section 6: never more than `per_account` × `max_nodes` in one outage, also where Redis comes and goes and
-/// gateways are killed. What was given is booked when Redis is back.
+/// I4, design section 6: never more than `per_account` × `max_nodes` in one outage. What was given is booked when Redis is
+/// back.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn degraded_gives_a_bounded_amount_in_an_outage() {
     let mut stores = SharedStores::start().await;
