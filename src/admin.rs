@@ -112,6 +112,11 @@ pub fn router(operator: Arc<Operator>) -> Router {
         .with_state(operator)
 }
 
+/// The routes of a settlement worker that runs by itself: it has nothing that an operator could change.
+pub fn worker_router(exposition: Exposition) -> Router {
+    health::of_worker(exposition)
+}
+
 impl Operator {
     fn is_closing(&self) -> bool {
         self.closing.load(Ordering::Relaxed)

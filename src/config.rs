@@ -19,7 +19,7 @@ use crate::policy::problem::{Problems, Sink};
 use crate::policy::scalars::{Length, Text};
 use crate::policy::yaml;
 use crate::telemetry::{LogFormat, LogSettings};
-use crate::units::Span;
+use crate::units::{Credits, Span};
 
 pub use jobs::Jobs;
 pub use ledger::LedgerAt;
@@ -53,8 +53,8 @@ pub struct Config {
     pub ledger: LedgerStore,
     /// Whether a request waits for its hold to be durable.
     pub durability: Durability,
-    /// What happens when the meter's store does not answer.
-    pub on_store_failure: OnStoreFailure,
+    /// What may be given while the store of live counts does not answer; none: requests are refused.
+    pub degraded: Option<Degraded>,
     /// Where the operator's token stands.
     pub admin_token: SecretSource,
     /// How the upstream is asked for jobs.
@@ -182,6 +182,17 @@ pub enum OnStoreFailure {
     /// Requests are refused with 503.
     #[default]
     Refuse,
+    /// A bounded number of credits is given without it.
+    Degraded,
+}
+
+/// What may be given while the store of live counts is away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Degraded {
+    /// What one gateway may give one account in one outage.
+    pub per_account: Credits,
+    /// How many gateways may.
+    pub max_nodes: u64,
 }
 
 /// Bounds of a gateway.
@@ -251,6 +262,7 @@ impl Config {
                 check_owned(owned, &mut problems);
             }
             check_stores(&document.stores, &mut problems);
+            check_degraded(document, &mut problems);
             if let Some(given) = &document.idempotency {
                 check_idempotency(given, &mut problems);
             }
@@ -333,7 +345,10 @@ impl Config {
                 LedgerStore::Postgres(secret_source(ledger.postgres, folder))
             }),
             durability: document.durability.unwrap_or_default(),
-            on_store_failure: document.on_store_failure.unwrap_or_default(),
+            degraded: document.degraded.map(|given| Degraded {
+                per_account: given.value.per_account.0,
+                max_nodes: given.value.max_nodes.0,
+            }),
             admin_token: secret_source(document.admin.token, folder),
             jobs: Jobs::default(),
             checkpoint_every: duration(
@@ -417,6 +432,26 @@ fn check_stores(given: &raw::Stores, problems: &mut Sink<'_>) {
     if let (Some(meter), None) = (&given.meter, &given.ledger) {
         let allowed = "`ledger: {postgres: …}` beside it: gateways that share counts share books";
         problems.report(&meter.at, "shared counts, and books of each gateway's own", allowed);
+    }
+}
+
+/// What is given without the store of live counts is said, and only where there is one.
+fn check_degraded(document: &raw::Document, problems: &mut Sink<'_>) {
+    let is_degraded = |at: &At<OnStoreFailure>| at.value == OnStoreFailure::Degraded;
+    match (&document.on_store_failure, &document.degraded) {
+        (Some(mode), _) if is_degraded(mode) && document.stores.meter.is_none() => {
+            let allowed = "`refuse`: counts in memory are never away";
+            problems.report(&mode.at, "`degraded` without `stores.meter`", allowed);
+        }
+        (Some(mode), None) if is_degraded(mode) => {
+            let allowed = "`degraded: {per_account: …, max_nodes: …}` beside it";
+            problems.report(&mode.at, "`degraded` without a bound", allowed);
+        }
+        (mode, Some(given)) if !mode.as_ref().is_some_and(is_degraded) => {
+            let allowed = "`on_store_failure: degraded` beside it";
+            problems.report(&given.at, "what may be given where everything is refused", allowed);
+        }
+        _ => {}
     }
 }
 

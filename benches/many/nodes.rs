@@ -54,8 +54,14 @@ impl Nodes {
             let (journal, _) = Journal::open(&path, journal::Options::default(), each)?;
             let store = Store::connect(&RedisAt::one(url.clone()), clock.clone()).await?;
             let policies = Arc::new(Policies::new(Arc::clone(&world.policy)));
-            let meter =
-                RedisMeter::open(store, clock.clone(), policies, Arc::clone(&ledger), Arc::new(journal));
+            let meter = RedisMeter::open(
+                store,
+                clock.clone(),
+                policies,
+                Arc::clone(&ledger),
+                Arc::new(journal),
+                None,
+            );
             let meter = meter.await?;
             meter.alone(1).await?;
             meters.push(Arc::new(meter));

@@ -76,6 +76,8 @@ pub struct Held {
     pub clamped_to: Option<u64>,
     /// What is left everywhere, after it.
     pub standing: Standing,
+    /// Whether it is held by nobody but its node: the store of live counts is away, and nothing is known of what is left.
+    pub is_degraded: bool,
 }
 
 /// Why a verb found no hold to act on.
@@ -281,6 +283,7 @@ impl Account {
             draws: hold.draws.clone(),
             clamped_to,
             standing: self.standing(policy, *plan, *feature, hold.user, now),
+            is_degraded: false,
         }
     }
 

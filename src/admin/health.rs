@@ -3,14 +3,16 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::IntoResponse;
+use axum::routing::get;
+use axum::{Json, Router};
 use serde_json::json;
 
 use super::Operator;
 use crate::journal::{Health, Journal};
+use crate::telemetry::Exposition;
 
 /// Whether the gateway should be sent requests.
 #[derive(Clone)]
@@ -78,5 +80,13 @@ pub(super) async fn ready(State(operator): State<Arc<Operator>>) -> impl IntoRes
 /// Metrics in Prometheus' text format.
 pub(super) async fn metrics(State(operator): State<Arc<Operator>>) -> String {
     crate::settle::record_gauges(&operator.readiness.journal, &*operator.meter, &operator.settled);
-    operator.exposition.as_ref().map(crate::telemetry::Exposition::render).unwrap_or_default()
+    operator.exposition.as_ref().map(Exposition::render).unwrap_or_default()
+}
+
+/// What a worker by itself tells: that it runs, and what it counts.
+pub(super) fn of_worker(exposition: Exposition) -> Router {
+    Router::new()
+        .route("/healthz", get(alive))
+        .route("/metrics", get(async move || exposition.render()))
+        .fallback(super::error::no_such_route)
 }

@@ -14,8 +14,7 @@ use rand::Rng;
 use super::output::say;
 use super::serve::{Deployment, Gateway};
 use crate::config::{
-    self, Breaker, Config, Durability, LedgerStore, Limits, Listen, OnStoreFailure, Secret, SecretSource,
-    Upstream,
+    self, Breaker, Config, Durability, LedgerStore, Limits, Listen, Secret, SecretSource, Upstream,
 };
 use crate::idempotency;
 use crate::simulate;
@@ -97,7 +96,7 @@ impl Demo {
             data: data.join("state"),
             ledger: LedgerStore::Embedded,
             durability: Durability::Strict,
-            on_store_failure: OnStoreFailure::Refuse,
+            degraded: None,
             admin_token: SecretSource::File(data.join("admin-token")),
             jobs: config::Jobs::default(),
             limits: Limits { shutdown_grace: Duration::from_secs(10), ..Limits::default() },

@@ -19,11 +19,11 @@ use super::checkpoint::Checkpoints;
 use super::node::{Node, Shared, Stores};
 use super::reload::Reloader;
 use crate::admin::{self, Operator};
-use crate::config::{Config, Durability, LedgerAt, Secret};
+use crate::config::{Config, Degraded, Durability, LedgerAt, Secret};
 use crate::idempotency::sqlite::{self, SqliteAnswers};
 use crate::journal;
 use crate::ledger::postgres::PostgresLedger;
-use crate::meter::redis::RedisAt;
+use crate::meter::redis::{Allowance, RedisAt};
 use crate::policy::compiled::Policy;
 use crate::policy::load;
 use crate::proxy::upstreams::Upstreams;
@@ -145,7 +145,9 @@ pub(super) async fn open_shared(config: &Config) -> anyhow::Result<Option<Shared
         is_cluster: config.meter.as_ref().is_some_and(|meter| meter.is_cluster),
         ca_file: config.meter.as_ref().and_then(|meter| meter.ca_file.clone()),
     };
-    Ok(Some(Shared { redis, ledger: Arc::new(ledger) }))
+    let allowance =
+        config.degraded.map(|Degraded { per_account, max_nodes }| Allowance { per_account, max_nodes });
+    Ok(Some(Shared { redis, allowance, ledger: Arc::new(ledger) }))
 }
 
 /// Which store has live counts, for people.
@@ -366,7 +368,7 @@ fn use_all_descriptors() {
 }
 
 /// Takes a port, or says which and what to do.
-fn listen(address: SocketAddr, role: &str) -> anyhow::Result<TcpListener> {
+pub(super) fn listen(address: SocketAddr, role: &str) -> anyhow::Result<TcpListener> {
     TcpListener::bind(address).with_context(|| {
         format!("the {role} cannot listen on {address}: name another port, or end what has it")
     })

@@ -8,7 +8,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use super::{Durability, OnStoreFailure};
 use crate::policy::decode::{At, Decode, List, Words, mismatch, record, shown};
 use crate::policy::problem::Sink;
-use crate::policy::scalars::{Count, Length, Name, Text};
+use crate::policy::scalars::{Count, Length, Money, Name, Text};
 use crate::policy::yaml::{Node, Value};
 use crate::telemetry::LogFormat;
 
@@ -27,8 +27,10 @@ record! {
         stores: Stores,
         /// `strict`: a request is forwarded once its hold is durable. `relaxed`: without waiting for that.
         durability: Option<Durability>,
-        /// What happens when the meter's store does not answer: `refuse`.
-        on_store_failure: Option<OnStoreFailure>,
+        /// What happens while the store of live counts does not answer: `refuse`, or `degraded`.
+        on_store_failure: Option<At<OnStoreFailure>>,
+        /// What may be given meanwhile, where that is `degraded`.
+        degraded: Option<At<Degraded>>,
         /// The operator.
         admin: Admin,
         /// Jobs: videos and background responses.
@@ -41,6 +43,16 @@ record! {
         checkpoints: Option<Checkpoints>,
         /// Logs.
         log: Option<Log>,
+    }
+}
+
+record! {
+    /// What may be given while the store of live counts is away: at most `per_account` times `max_nodes` in one outage.
+    Degraded {
+        /// Credits that one gateway may give one account.
+        per_account: Money,
+        /// How many gateways may.
+        max_nodes: Count,
     }
 }
 
@@ -251,7 +263,7 @@ impl Words for Durability {
 }
 
 impl Words for OnStoreFailure {
-    const WORDS: &'static [(&'static str, Self)] = &[("refuse", Self::Refuse)];
+    const WORDS: &'static [(&'static str, Self)] = &[("refuse", Self::Refuse), ("degraded", Self::Degraded)];
 }
 
 impl Words for LogFormat {

@@ -140,7 +140,7 @@ fn upstreams_are_a_list_in_order_of_preference_each_with_a_name_of_its_own() {
 
 #[test]
 fn what_is_not_built_yet_is_an_error() {
-    for line in ["on_store_failure: degraded", "jobs: {poll: 1s}", "stores: {data: x, meter: redis}"] {
+    for line in ["jobs: {poll: 1s}", "stores: {data: x, meter: redis}"] {
         let text = if line.starts_with("stores") {
             LEAST.replace("stores: {data: /var/lib/overfall}", line)
         } else {
@@ -168,6 +168,29 @@ fn stores_that_several_gateways_share_are_named_by_where_their_addresses_stand()
     assert!(told.contains("gateways that share counts share books"), "{told}");
     let several = Secret::new("redis://a:1,redis://b:2,", "a test").unwrap();
     assert_eq!(several.parts(',').count(), 2);
+}
+
+#[test]
+fn what_is_given_without_the_store_has_a_bound_and_a_store() {
+    let shared = "stores: {data: x, meter: {redis: {env: REDIS}}, ledger: {postgres: {env: PG}}}";
+    let of = |stores: &str, lines: &str| {
+        format!("{}{lines}\n", LEAST.replace("stores: {data: /var/lib/overfall}", stores))
+    };
+    let both = "on_store_failure: degraded\ndegraded: {per_account: 2.5, max_nodes: 3}";
+    let config = Config::parse("overfall.yaml", &of(shared, both), Path::new("")).unwrap();
+    let degraded = config.degraded.unwrap();
+    assert_eq!((degraded.per_account, degraded.max_nodes), ("2.5".parse().unwrap(), 3));
+    let refuse = Config::parse("overfall.yaml", &of(shared, "on_store_failure: refuse"), Path::new(""));
+    assert!(refuse.unwrap().degraded.is_none());
+    let alone = "stores: {data: x}";
+    for (stores, lines, part) in [
+        (shared, "on_store_failure: degraded", "`degraded: {per_account: …, max_nodes: …}` beside it"),
+        (shared, "degraded: {per_account: 1, max_nodes: 1}", "`on_store_failure: degraded` beside it"),
+        (alone, both, "counts in memory are never away"),
+    ] {
+        let told = problems(&of(stores, lines));
+        assert!(told.contains(part), "{part} is missing in\n{told}");
+    }
 }
 
 #[test]

@@ -334,6 +334,16 @@ impl SharedLedger for PostgresLedger {
         with!(self.writer, |client| epochs::move_on(client, from, &store))
     }
 
+    async fn take_slot(&self, home: &str, most: u64) -> Result<bool, LedgerError> {
+        let home = home.to_owned();
+        with!(self.writer, |client| epochs::take_slot(client, &home, most))
+    }
+
+    async fn free_slot(&self, home: &str) -> Result<(), LedgerError> {
+        let home = home.to_owned();
+        with!(self.writer, |client| epochs::free_slot(client, &home))
+    }
+
     async fn changes(&self, since: Change) -> Result<(Change, Vec<Restored>), LedgerError> {
         with!(self.readers, |client| changes::since(client, since))
     }

@@ -95,6 +95,13 @@ pub trait SharedLedger: Ledger {
     /// Brings an epoch on these servers to its next phase, unless somebody has; tells whether it was this call.
     async fn move_epoch(&self, from: Epoch, store: &str) -> Result<bool, LedgerError>;
 
+    /// Takes one of so many places of nodes that may give something while the store of live counts is away, for the node of
+    /// this data folder. It is kept until it is given up. Tells whether the node has one.
+    async fn take_slot(&self, home: &str, most: u64) -> Result<bool, LedgerError>;
+
+    /// Gives it up: all that the node gave is counted.
+    async fn free_slot(&self, home: &str) -> Result<(), LedgerError>;
+
     /// What has changed in the directory since, by whomever: accounts, users and keys as they are now. What is known may
     /// be told again.
     async fn changes(&self, since: Change) -> Result<(Change, Vec<Restored>), LedgerError>;

@@ -27,6 +27,7 @@ mod again;
 mod alone;
 mod attendant;
 mod commit;
+mod degraded;
 mod desk;
 mod epochs;
 mod fit;
@@ -58,6 +59,7 @@ use crate::units::time::Clock;
 use crate::units::{AccountId, IdMap, PolicyVersion};
 
 pub use attendant::{AttendError, Attendant};
+pub use degraded::Allowance;
 pub use fit::Unfit;
 pub use kept::{Kept, OpenHold};
 pub use link::{ConnectError, RedisAt};
@@ -65,6 +67,7 @@ pub use owed::Owed;
 pub use queue::Streams;
 pub use store::{Store, StoreError};
 
+use degraded::Degraded;
 use desk::{Desk, Office};
 use epochs::Epochs;
 use keys::RowKey;
@@ -115,7 +118,7 @@ impl PolicyShelf {
 }
 
 impl RedisMeter {
-    /// A meter on a store, which must be fit for it. It decides nothing before it has joined an epoch
+    /// A meter on a store, which must be fit for it; `allowance` is what it may give while that is away. It decides nothing before it has joined an epoch
     /// ([`Attendant::join`]). It works on the runtime that this is called on, which must outlive it.
     pub async fn open(
         store: Store,
@@ -123,6 +126,7 @@ impl RedisMeter {
         policies: Arc<Policies>,
         ledger: Arc<dyn Ledger>,
         journal: Arc<Journal>,
+        allowance: Option<Allowance>,
     ) -> Result<Self, Unfit> {
         fit::check(&store).await?;
         let office = Arc::new(Office {
@@ -130,6 +134,7 @@ impl RedisMeter {
             time: StoreTime::new(clock),
             epochs: Epochs::closed(),
             policies: PolicyShelf { policies, ledger },
+            degraded: Degraded::new(allowance),
             runtime: Handle::current(),
         });
         let desks = (0..SHARDS).map(|_| Mutex::default()).collect();

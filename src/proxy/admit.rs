@@ -291,7 +291,7 @@ async fn hold(
     let Priced { terms, decision, input_by_size, output_bound, .. } = priced;
     metrics::decided(terms.feature(), metrics::ALLOWED);
     shared.in_flight.watch(account, decision, lifetime, known.now);
-    let Held { demand, draws, clamped_to, standing, .. } = held;
+    let Held { demand, draws, clamped_to, standing, is_degraded, .. } = held;
     if let Some(taken) = &mut taken {
         taken.held();
     }
@@ -316,7 +316,7 @@ async fn hold(
         settlement.end(Cause::NotSent).await;
         return Err(Refusal::StoreUnavailable.into());
     }
-    Ok((Decided { decision, terms, draws, clamped_to, standing }, settlement))
+    Ok((Decided { decision, terms, draws, clamped_to, standing, is_degraded }, settlement))
 }
 
 /// Tells a block, and puts it on the log.

@@ -57,6 +57,8 @@ pub struct Allowed<'a> {
     pub draws: &'a [Draw],
     /// The output tokens that it has been cut down to.
     pub clamped_to: Option<u64>,
+    /// Whether it was let through without the store of live counts.
+    pub is_degraded: bool,
 }
 
 /// Headers in the order they were written. Each name stands once, but for those that a response has several of.

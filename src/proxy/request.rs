@@ -108,6 +108,8 @@ pub struct Decided {
     pub clamped_to: Option<u64>,
     /// What is left, after it.
     pub standing: Standing,
+    /// Whether it was let through without the store of live counts.
+    pub is_degraded: bool,
 }
 
 impl Request {
@@ -155,7 +157,12 @@ impl Decided {
     /// The headers that tell of it.
     pub fn headers(&self, dialect: Dialect, request_id: &str, now: Timestamp) -> Headers {
         let scene = self.scene(now);
-        let allowed = Allowed { decision: self.decision, draws: &self.draws, clamped_to: self.clamped_to };
+        let allowed = Allowed {
+            decision: self.decision,
+            draws: &self.draws,
+            clamped_to: self.clamped_to,
+            is_degraded: self.is_degraded,
+        };
         headers::allowed(&scene, &allowed, dialect, request_id)
     }
 

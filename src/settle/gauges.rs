@@ -33,6 +33,7 @@ pub fn describe() {
         "Records booked before with other content: an alarm."
     );
     describe_counter!("overfall_settle_gaps_total", "Records that came without the one before: an alarm.");
+    begin_alarms();
     describe_counter!("overfall_blocks_dropped_total", "Blocks that the decision log had no room for.");
     describe_counter!("overfall_holds_expired_total", "Holds that ended by their deadline, by how.");
     describe_counter!("overfall_grants_expired_total", "Grants that expired with something left.");
@@ -58,9 +59,37 @@ pub fn describe() {
     describe_gauge!("overfall_queue_records", "Records that wait in them.");
     describe_gauge!("overfall_queue_oldest_seconds", Unit::Seconds, "The age of the oldest of those.");
     describe_counter!("overfall_records_resent_total", "Records sent to the books again, past the queue.");
+    describe_gauge!(
+        "overfall_epoch_open",
+        "1 while this gateway decides by shared counts that are complete."
+    );
+    describe_counter!("overfall_records_done_again_total", "Records that a loss of Redis took, done again.");
+    describe_counter!("overfall_orders_lost_total", "An operator's orders that a loss of Redis took.");
+    describe_counter!("overfall_degraded_holds_total", "Calls let through while Redis was away.");
+    describe_gauge!("overfall_degraded_slot", "1 where this gateway may give something while Redis is away.");
+    describe_gauge!(
+        "overfall_degraded_limit_microcredits",
+        "The most that all gateways together may give an account while Redis is away, in micro-credits."
+    );
     describe_gauge!("overfall_meter_accounts", "Accounts with live state in memory.");
     describe_gauge!("overfall_meter_holds", "Holds open in the meter.");
     describe_gauge!("overfall_meter_owed", "Ends of calls that the store of live counts has not taken yet.");
+}
+
+/// Has what alarms are made of there from the start: of a series that begins at one, nobody sees an increase.
+fn begin_alarms() {
+    for name in [
+        "overfall_settle_failures_total",
+        "overfall_settle_conflicts_total",
+        "overfall_settle_gaps_total",
+        "overfall_records_resent_total",
+        "overfall_records_done_again_total",
+        "overfall_orders_lost_total",
+        "overfall_degraded_holds_total",
+        "overfall_panics_total",
+    ] {
+        metrics::counter!(name).increment(0);
+    }
 }
 
 /// Records what waits in the queues that a worker has.

@@ -118,8 +118,15 @@ impl Worker {
     /// Takes part, reads what is due, and books it. Tells how many records that were.
     async fn turn(&self, queued: &mut Queued) -> Result<usize, TurnError> {
         if queued.shared_at.is_none_or(|at| at.elapsed() >= SHARE_EVERY) {
-            queued.have(self.ledger.share(&self.name, ALIVE).await?);
-            self.measure(queued).await?;
+            match self.ledger.share(&self.name, ALIVE).await {
+                Ok(leases) => queued.have(leases),
+                Err(error) => {
+                    // No queue is read while the books are away, so any of them may have grown.
+                    self.measure(queued, |_| true).await?;
+                    return Err(error.into());
+                }
+            }
+            self.measure(queued, |held| held.pause < QUIET_MAX).await?;
         }
         let taken = self.take(queued).await?;
         if taken.is_empty() {
@@ -164,10 +171,10 @@ impl Worker {
         Ok(taken)
     }
 
-    /// Tells how much waits, and how long the oldest of it has.
-    async fn measure(&self, queued: &Queued) -> Result<(), TurnError> {
+    /// Tells how much waits in the queues that may have something, and how long the oldest of it has.
+    async fn measure(&self, queued: &Queued, may_have: impl Fn(&Held) -> bool) -> Result<(), TurnError> {
         let (mut records, mut age_ms) = (0, 0);
-        for held in queued.held.values().filter(|held| held.pause < QUIET_MAX) {
+        for held in queued.held.values().filter(|held| may_have(held)) {
             let Backlog { records: waiting, since } = self.queue.backlog(held.lease.queue).await?;
             records += waiting;
             age_ms = since.map_or(0, |since| self.clock.now().since(since).ms()).max(age_ms);

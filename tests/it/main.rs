@@ -24,6 +24,7 @@ mod cluster;
 mod codex;
 mod corrections;
 mod crowd;
+mod deploy;
 mod docker;
 mod faults;
 mod fleet;

@@ -9,7 +9,7 @@ use serde_json::json;
 use crate::fleet::{fleet, knows};
 use crate::harness::policies::EVERY_REASON;
 use crate::harness::shared::{RedisServer, SharedStores};
-use crate::harness::{Client, Gateway, eventually};
+use crate::harness::{Client, Gateway, Setup, eventually};
 
 /// What is granted; one call costs one.
 const CREDITS: u64 = 400;
@@ -179,6 +179,66 @@ async fn a_redis_that_is_full_or_read_only_is_a_503_and_then_forgotten() {
     serves(&client).await;
     gateway.stop();
     gateway.audit();
+}
+
+/// What may be given while Redis is away, to an account that has nothing: so many calls by one of the two gateways.
+const GIVEN: u64 = 5;
+
+/// I4, design section 6: never more than `per_account` × `max_nodes` in one outage. What was given is booked when Redis is
+/// back.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn degraded_gives_a_bounded_amount_in_an_outage() {
+    let mut stores = SharedStores::start().await;
+    let setup = || {
+        let lines = "on_store_failure: degraded\ndegraded: {per_account: 5, max_nodes: 1}";
+        Setup::default().deployment(lines)
+    };
+    let mut gateways: Vec<_> =
+        tokio::task::block_in_place(|| (0..2).map(|_| stores.gateway_with(EVERY_REASON, setup())).collect());
+    let caller = gateways[0].admin.caller("prepaid");
+    gateways[0].admin.grant(&caller, "2");
+    let clients: Vec<_> = gateways.iter().map(|gateway| gateway.client(&caller)).collect();
+    for client in &clients {
+        knows(client).await;
+        assert_eq!(client.respond("one").await.status, 200, "the two credits there are");
+    }
+    for client in &clients {
+        assert_eq!(client.respond("one").await.status, 429, "and no third");
+    }
+    let slots =
+        gateways.iter().filter(|gateway| gateway.admin.metrics().contains("\noverfall_degraded_slot 1\n"));
+    assert_eq!(slots.count(), 1, "one place, one gateway");
+    stores.redis.kill();
+    let mut given = 0;
+    for nth in 0..16 {
+        let answer = clients[nth % 2].respond("one").await;
+        match answer.status {
+            200 => {
+                let told = answer.header("x-access-decision").unwrap_or_default().to_owned();
+                assert!(told.ends_with(";degraded"), "{told}");
+                given += 1;
+            }
+            status => assert_eq!(status, 503),
+        }
+    }
+    assert_eq!(given, GIVEN, "as much as one gateway may give, and no more");
+    stores.redis.start_again();
+    let blocked = async || {
+        let first = clients[0].respond("one").await.status;
+        (first == 429 && clients[1].respond("one").await.status == 429).then_some(())
+    };
+    eventually("the store counts again", blocked).await;
+    let seen: u64 = gateways.iter().map(|gateway| gateway.upstream.seen.count()).sum();
+    assert_eq!(seen, 2 + GIVEN);
+    let booked = async || {
+        let report = tokio::task::block_in_place(|| gateways[0].audit());
+        (report["checked"]["usage_events"] == json!(seen)).then_some(())
+    };
+    eventually("what was given is booked", booked).await;
+    for gateway in &mut gateways {
+        gateway.stop();
+    }
+    gateways[0].audit();
 }
 
 /// I8: decisions go on while PostgreSQL is away, and what was queued is booked when it is back.

@@ -1,5 +1,6 @@
 //! A node of many: live counts in a Redis and books in a ledger that others use too; a journal of its own.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use crate::journal::{Frame, Journal};
 use crate::ledger::directory::Directory;
 use crate::ledger::shared::SharedLedger;
 use crate::meter::memory::Recovered;
-use crate::meter::redis::{Attendant, Kept, OpenHold, Owed, RedisAt, RedisMeter, Store, Streams};
+use crate::meter::redis::{Allowance, Attendant, Kept, OpenHold, Owed, RedisAt, RedisMeter, Store, Streams};
 use crate::meter::{Meter, MeterError};
 use crate::policy::compiled::Policy;
 use crate::policy::live::Policies;
@@ -24,6 +25,8 @@ use crate::units::time::Clock;
 pub(in crate::cli) struct Shared {
     /// Where live counts are.
     pub(in crate::cli) redis: RedisAt,
+    /// What may be given while it is away.
+    pub(in crate::cli) allowance: Option<Allowance>,
     /// The books.
     pub(in crate::cli) ledger: Arc<dyn SharedLedger>,
 }
@@ -53,10 +56,12 @@ impl Node {
             Arc::clone(&policies),
             ledger.clone(),
             Arc::clone(&journal),
+            shared.allowance,
         );
         let meter = Arc::new(meter.await.map_err(OpenError::Unfit)?);
         let name = worker_name();
-        let mut attendant = Attendant::new(name.clone(), Arc::clone(&meter), Arc::clone(&ledger));
+        let mut attendant =
+            Attendant::new(name.clone(), home(&stores.data)?, Arc::clone(&meter), Arc::clone(&ledger));
         let kept = attendant.join().await.map_err(OpenError::Join)?;
         let recovered = floor(&meter, &policies, &kept).await?;
         let settled: Arc<SettlerStats> = Arc::default();
@@ -127,6 +132,19 @@ impl Queues {
             attendant.run(stopping)
         );
     }
+}
+
+/// What a data folder is called, for ever.
+fn home(data: &Path) -> Result<String, OpenError> {
+    let path = data.join("node");
+    let name = match std::fs::read_to_string(&path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            let name = format!("{:032x}", rand::random::<u128>());
+            std::fs::write(&path, &name).map(|()| name)
+        }
+        name => name,
+    };
+    name.map_err(|source| OpenError::Folder { path, source })
 }
 
 /// What no two workers are called: the process, and a word of its own.

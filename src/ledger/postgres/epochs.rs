@@ -12,6 +12,8 @@ const DEPART: &str = "DELETE FROM nodes WHERE name = $1";
 const BEGIN: &str = "UPDATE epoch SET number = number + 1, phase = 0, why = $2, begun_at = clock_timestamp(), \
      builder = NULL, builder_until = NULL WHERE number = $1";
 const MOVE: &str = "SELECT move_epoch($1, $2, $3)";
+const TAKE_SLOT: &str = "SELECT take_slot($1, $2)";
+const FREE_SLOT: &str = "DELETE FROM slots WHERE home = $1";
 /// The epoch, which cannot move until the transaction ends.
 pub(super) const STAY: &str = "SELECT 1 FROM epoch WHERE number = $1 AND phase = 3 FOR SHARE";
 
@@ -52,6 +54,16 @@ pub(super) async fn move_on(client: &Client, from: Epoch, store: &str) -> Result
     let values: [&(dyn ToSql + Sync); 3] = [&number, &phase, &store];
     let move_on = client.prepare_typed_cached(MOVE, &[Type::INT8, Type::INT2, Type::TEXT]).await?;
     Ok(client.query_one(&move_on, &values).await?.try_get(0)?)
+}
+
+pub(super) async fn take_slot(client: &Client, home: &str, most: u64) -> Result<bool, LedgerError> {
+    let take = client.prepare_cached(TAKE_SLOT).await?;
+    Ok(client.query_one(&take, &[&home, &i64::try_from(most).unwrap_or(i64::MAX)]).await?.try_get(0)?)
+}
+
+pub(super) async fn free_slot(client: &Client, home: &str) -> Result<(), LedgerError> {
+    client.execute(FREE_SLOT, &[&home]).await?;
+    Ok(())
 }
 
 fn columns(epoch: Epoch) -> (i64, i16) {

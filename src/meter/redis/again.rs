@@ -10,6 +10,7 @@
 use std::sync::Arc;
 
 use super::attendant::AttendError;
+use super::degraded::Lent;
 use super::epochs::Word;
 use super::kept::{Kept, OpenHold};
 use super::keys::RowKey;
@@ -183,6 +184,18 @@ impl RedisMeter {
             }
         };
         self.desk(account).ask(&self.office, Arc::clone(word), &rows, verb).await?;
+        Ok(())
+    }
+
+    /// Has the store hold what this node let through without it.
+    pub(super) async fn take_in(&self) -> Result<(), AttendError> {
+        let word = self.office.epochs.word()?;
+        for Lent { hold, .. } in self.office.degraded.all() {
+            let decision = hold.decision;
+            self.take_up(&word, &OpenHold { hold: Box::new(hold), job: None }).await?;
+            self.office.degraded.taken_in(decision);
+        }
+        self.office.degraded.end_outage();
         Ok(())
     }
 

@@ -46,6 +46,7 @@ pub struct Attendant {
     meter: Arc<RedisMeter>,
     ledger: Arc<dyn SharedLedger>,
     name: String,
+    home: String,
     /// How far this node has come.
     reached: Epoch,
     /// Turns in a row in which the store did not know the epoch.
@@ -82,9 +83,10 @@ pub enum AttendError {
 }
 
 impl Attendant {
-    /// Takes part for a node of this name, which no other has; by the books they agree.
-    pub fn new(name: String, meter: Arc<RedisMeter>, ledger: Arc<dyn SharedLedger>) -> Self {
-        Self { meter, ledger, name, reached: Epoch::default(), losses: 0 }
+    /// Takes part for a node of this name, which no other has; by the books they agree. `home` is what its data folder is
+    /// called, also after a restart.
+    pub fn new(name: String, home: String, meter: Arc<RedisMeter>, ledger: Arc<dyn SharedLedger>) -> Self {
+        Self { meter, ledger, name, home, reached: Epoch::default(), losses: 0 }
     }
 
     /// Takes part until the epoch is open. Tells what the node's journal has.
@@ -128,9 +130,17 @@ impl Attendant {
                 Err(_) => {}
             }
         }
-        if let Err(error) = self.ledger.depart(&self.name).await {
+        if let Err(error) = self.leave().await {
             tracing::warn!(error = %chain(&error), "the others wait for this node until it counts as dead");
         }
+    }
+
+    async fn leave(&self) -> Result<(), AttendError> {
+        let degraded = &self.meter.office.degraded;
+        if degraded.has_slot() && degraded.all().is_empty() {
+            self.ledger.free_slot(&self.home).await?;
+        }
+        Ok(self.ledger.depart(&self.name).await?)
     }
 
     /// Says how far this node has come, and does its part of what is to be done next. Tells what its journal has, where it
@@ -190,10 +200,26 @@ impl Attendant {
                 metrics::gauge!("overfall_epoch_open").set(1.0);
             }
             Phase::Open if epochs.is_lost() => self.begin_next(epoch, LOST).await?,
-            Phase::Open => rebuild::know(store, Partition::any(), &open_word(epoch.number)).await?,
+            Phase::Open => {
+                rebuild::know(store, Partition::any(), &open_word(epoch.number)).await?;
+                self.meter.take_in().await?;
+                self.take_slot().await?;
+            }
             Phase::Closing | Phase::Building | Phase::Holding => {}
         }
         Ok(kept)
+    }
+
+    /// Takes a place among those who may give something while the store is away. Only while it is there: a place that is
+    /// free then is one of whose node everything is counted.
+    async fn take_slot(&self) -> Result<(), AttendError> {
+        let degraded = &self.meter.office.degraded;
+        if let (Some(allowance), false) = (degraded.allowance, degraded.has_slot()) {
+            degraded.set_slot(self.ledger.take_slot(&self.home, allowance.max_nodes).await?);
+            metrics::gauge!("overfall_degraded_slot").set(f64::from(u8::from(degraded.has_slot())));
+            metrics::gauge!("overfall_degraded_limit_microcredits").set(allowance.most_micros());
+        }
+        Ok(())
     }
 
     async fn hold_again(&self, word: Word, epoch: Epoch) -> Result<Kept, AttendError> {

@@ -18,6 +18,7 @@ use tokio::sync::oneshot;
 
 use super::PolicyShelf;
 use super::commit::{Answer, Commit};
+use super::degraded::Degraded;
 use super::epochs::{Epochs, Word};
 use super::keys::RowKey;
 use super::sheet::{Rows, Sheet};
@@ -42,6 +43,7 @@ pub(super) struct Office {
     pub(super) time: StoreTime,
     pub(super) epochs: Epochs,
     pub(super) policies: PolicyShelf,
+    pub(super) degraded: Degraded,
     /// Where desks are manned: it outlives whoever asks.
     pub(super) runtime: Handle,
 }

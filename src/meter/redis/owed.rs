@@ -64,13 +64,24 @@ impl End {
         log: &Log,
     ) -> Result<(Box<EndRecord>, Ticket), MeterError> {
         let Self { decision, by, used, ending } = self.clone();
-        let end = move |sheet: &mut Sheet| finish(sheet, by, decision, used.clone(), ending.clone());
-        let rows = [RowKey::Hold(decision)];
+        let lent = office.degraded.lent(decision);
+        let user = lent.iter().map(|lent| RowKey::User(lent.hold.user));
+        let rows: Vec<_> = user.chain([RowKey::Hold(decision)]).collect();
+        let end = move |sheet: &mut Sheet| {
+            if let Some(lent) = &lent
+                && sheet.account.hold_of(decision).is_none()
+                && !sheet.has_ended(decision)
+            {
+                sheet.account.take_up_again(lent.hold.clone(), lent.terms.clone());
+            }
+            finish(sheet, by, decision, used.clone(), ending.clone())
+        };
         let ended = match office.epochs.word() {
             Ok(epoch) => desk.ask(office, epoch, &rows, end).await,
             Err(between) => Err(between),
         };
         let ended = ended.map_err(MeterError::Store)?;
+        office.degraded.taken_in(decision);
         log.closed();
         let Ok(end) = ended else {
             log.is_over(decision);

@@ -82,6 +82,21 @@ impl StoreError {
     }
 }
 
+impl StoreError {
+    /// Whether it is away, rather than asked for what it cannot do.
+    pub(super) const fn is_away(&self) -> bool {
+        match self {
+            Self::LeftAlone
+            | Self::Late
+            | Self::Failed(_)
+            | Self::Absent { .. }
+            | Self::Lost { .. }
+            | Self::Between => true,
+            Self::Unreadable { .. } | Self::Contended => false,
+        }
+    }
+}
+
 /// Redis.
 #[derive(Clone)]
 pub struct Store {
@@ -100,7 +115,8 @@ impl Store {
     pub async fn connect(at: &RedisAt, clock: Clock) -> Result<Self, ConnectError> {
         let link = at.connect().await?;
         let opened_at = std::sync::atomic::AtomicI64::new(i64::MIN);
-        Ok(Self { link, breaker: Arc::new(Breaker { clock, failures: AtomicU32::new(0), opened_at }) })
+        let breaker = Arc::new(Breaker { clock, failures: AtomicU32::new(0), opened_at });
+        Ok(Self { link, breaker })
     }
 
     /// Whether it is several servers, each with a part of the keys.
@@ -168,14 +184,17 @@ impl Store {
         }
     }
 
-    /// The servers that keep it, each by what it is called from its start to its end.
+    /// The servers that keep it, each by what it is called from its start to its end. One that follows another keeps
+    /// nothing of its own.
     pub(super) async fn servers(&self) -> Result<String, StoreError> {
         let mut info = redis::cmd("INFO");
-        info.arg("server");
+        info.arg("server").arg("replication");
         let mut names = Vec::new();
         for told in self.call_each(&info).await? {
             let told: String = read(told)?;
-            names.extend(told.lines().find_map(|line| line.strip_prefix("run_id:")).map(str::to_owned));
+            if told.lines().any(|line| line == "role:master") {
+                names.extend(told.lines().find_map(|line| line.strip_prefix("run_id:")).map(str::to_owned));
+            }
         }
         names.sort_unstable();
         Ok(names.join(" "))
@@ -184,7 +203,7 @@ impl Store {
     /// Whether these are still all there are: none was started again, followed by another, or joined by one whose end
     /// nobody would see.
     pub(super) async fn is_still(&self, servers: &str) -> Result<bool, StoreError> {
-        Ok(self.servers().await? == servers)
+        Ok(self.servers().await? == servers && !servers.is_empty())
     }
 
     /// Takes out everything that all partitions have.

@@ -45,7 +45,8 @@ async fn node(server: &Server, folder: &Path, policy: &Arc<Policy>, clock: &Cloc
         Journal::open(&folder.join("journal"), journal::Options::default(), |_, _| Ok(())).unwrap();
     let store = Store::connect(&RedisAt::one(server.url()), Clock::machine()).await.unwrap();
     let policies = Arc::new(Policies::new(Arc::clone(policy)));
-    let meter = RedisMeter::open(store, clock.clone(), policies, ledger, Arc::new(journal)).await.unwrap();
+    let meter =
+        RedisMeter::open(store, clock.clone(), policies, ledger, Arc::new(journal), None).await.unwrap();
     meter.alone(1).await.unwrap();
     meter
 }

@@ -98,7 +98,15 @@ impl Meter for RedisMeter {
         let decision = ask.decision;
         // Whoever asked may go away; then nobody sends the request.
         let mut asking = Asking { meter: self, account, decision, is_open: true };
-        let asked = self.ask(account, &rows, move |sheet| hold(sheet, &ask)).await;
+        let wanted = ask.clone();
+        let asked = self.ask(account, &rows, move |sheet| hold(sheet, &wanted)).await;
+        if let Err(MeterError::Store(error)) = &asked
+            && error.is_away()
+            && let Some(lent) = self.office.degraded.give(account, &ask, self.office.time.now())
+        {
+            asking.is_open = false;
+            return self.lend(lent);
+        }
         asking.is_open = matches!(&asked, Err(MeterError::Store(error)) if error.is_open());
         drop(asking);
         match asked? {
@@ -287,6 +295,31 @@ impl Drop for Asking<'_> {
 }
 
 impl RedisMeter {
+    /// Lets a call through that the store does not know.
+    fn lend(&self, hold: HoldRecord) -> Result<Verdict, MeterError> {
+        let decision = hold.decision;
+        let held = Held {
+            decision,
+            demand: hold.demand.clone(),
+            draws: hold.draws.clone(),
+            clamped_to: None,
+            standing: Standing::default(),
+            is_degraded: true,
+        };
+        match self.log.append(&Record::Hold(Box::new(hold))) {
+            Ok(ticket) => {
+                metrics::counter!("overfall_degraded_holds_total").increment(1);
+                self.log.opened();
+                Ok(Verdict::Allow(held, ticket))
+            }
+            Err(error) => {
+                // It did not leave. What was given of the allowance stays given.
+                self.office.degraded.taken_in(decision);
+                Err(error)
+            }
+        }
+    }
+
     /// Ends a hold of which nobody knows whether it was taken, now or when it arrives late. What cannot be told by then
     /// ends by its deadline.
     fn give_up(&self, account: AccountId, decision: DecisionId) {

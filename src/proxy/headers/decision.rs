@@ -30,6 +30,9 @@ pub(super) fn write_allowed(writer: &mut Writer, scene: &Scene<'_>, allowed: &Al
         writer.raw(";max-output-tokens=");
         writer.number(tokens);
     }
+    if allowed.is_degraded {
+        writer.raw(";degraded");
+    }
     writer.end(&ACCESS_DECISION);
     // The draws of one layer stand side by side: one for each grant of its balance.
     for draws in allowed.draws.chunk_by(|left, right| left.layer == right.layer) {

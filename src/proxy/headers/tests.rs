@@ -6,7 +6,7 @@ use crate::proxy::structured::{self, Member};
 use crate::units::Amount;
 
 fn of(sample: &Sample, dialect: Dialect) -> Headers {
-    let told = Allowed { decision: DECISION, draws: &sample.draws, clamped_to: None };
+    let told = Allowed { decision: DECISION, draws: &sample.draws, clamped_to: None, is_degraded: false };
     allowed(&sample.scene(), &told, dialect, REQUEST_ID)
 }
 
@@ -63,7 +63,8 @@ fn only_codex_is_told_the_codex_family() {
 #[test]
 fn a_request_that_was_cut_down_says_to_what() {
     let sample = Sample::on("plus", "codex").hold(1_000);
-    let told = Allowed { decision: DECISION, draws: &sample.draws, clamped_to: Some(812) };
+    let told =
+        Allowed { decision: DECISION, draws: &sample.draws, clamped_to: Some(812), is_degraded: false };
     let headers = allowed(&sample.scene(), &told, Dialect::OpenAi, REQUEST_ID);
     let decision = members(&headers, "x-access-decision");
     assert_eq!(decision[0].item, "allow");
@@ -216,7 +217,7 @@ fn an_upstream_may_not_speak_of_limits() {
 #[test]
 fn a_request_id_that_no_header_may_hold_is_left_out() {
     let sample = Sample::on("plus", "codex");
-    let told = Allowed { decision: DECISION, draws: &[], clamped_to: None };
+    let told = Allowed { decision: DECISION, draws: &[], clamped_to: None, is_degraded: false };
     let headers = allowed(&sample.scene(), &told, Dialect::OpenAi, "req\r\nset-cookie: a");
     assert_eq!(headers.value("x-request-id"), None);
     assert!(headers.value("x-access-decision").is_some());

@@ -235,7 +235,7 @@ fn unknown_and_expired_keys_are_told_the_same_and_damaged_ones_are_told_so() {
 #[test]
 fn a_fault_after_the_hold_shows_the_decision_that_let_it_through() {
     let sample = sample();
-    let told = Allowed { decision: DECISION, draws: &sample.draws, clamped_to: None };
+    let told = Allowed { decision: DECISION, draws: &sample.draws, clamped_to: None, is_degraded: false };
     let held = allowed(&sample.scene(), &told, Dialect::OpenAi, "another");
     let context = Context { held: Some(&held), ..context(&sample, Dialect::OpenAi) };
     let response = respond(&Refusal::UpstreamTimeout, &context);

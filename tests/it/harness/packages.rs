@@ -12,12 +12,21 @@ const TIME_MAX_SECONDS: u64 = 300;
 
 /// A virtual environment with the Python SDK: its interpreter.
 pub(crate) fn python() -> PathBuf {
-    installed("python", &["requirements.txt"], |folder, sources| {
+    pip("python").join("python")
+}
+
+/// What checks the files of `deploy/` by their schemas: the folder of its programs.
+pub(crate) fn checkers() -> PathBuf {
+    pip("deploy")
+}
+
+fn pip(name: &str) -> PathBuf {
+    installed(name, &["requirements.txt"], |folder, sources| {
         run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(folder));
         let requirements = sources.join("requirements.txt");
         run(Command::new(folder.join("bin/pip")).args(["install", "--quiet", "-r"]).arg(requirements));
     })
-    .join("bin/python")
+    .join("bin")
 }
 
 /// A folder with the Node SDK in `node_modules`, and the script that uses it.

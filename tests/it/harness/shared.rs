@@ -22,6 +22,11 @@ impl SharedStores {
 
     /// A gateway on them.
     pub(crate) fn gateway(&self, policy: &str) -> Gateway {
-        Setup::default().policy(policy).shared(&self.redis.url(), &self.postgres.address()).start()
+        self.gateway_with(policy, Setup::default())
+    }
+
+    /// A gateway on them with settings of its own.
+    pub(crate) fn gateway_with(&self, policy: &str, setup: Setup) -> Gateway {
+        setup.policy(policy).shared(&self.redis.url(), &self.postgres.address()).start()
     }
 }

@@ -56,6 +56,24 @@ BEGIN
     RETURN true;
 END $$;
 
+-- Nodes that may give something while the store of live counts is away. One keeps its place until it leaves in order: what it
+-- gave may not be counted yet.
+CREATE TABLE slots (
+    home     text PRIMARY KEY,
+    taken_at timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+
+-- Takes a place where fewer than so many are taken; tells whether it is among the first so many.
+CREATE FUNCTION take_slot(node text, most bigint) RETURNS boolean
+    LANGUAGE plpgsql SET search_path = public AS $$
+BEGIN
+    PERFORM pg_advisory_xact_lock(7380);
+    INSERT INTO slots (home) SELECT node WHERE (SELECT count(*) FROM slots) < most ON CONFLICT DO NOTHING;
+    RETURN node IN (SELECT home FROM slots ORDER BY taken_at, home LIMIT most);
+END $$;
+
+GRANT SELECT ON slots TO overfall_writer, overfall_reader;
+GRANT INSERT, DELETE ON slots TO overfall_writer;
 GRANT SELECT ON epoch, nodes TO overfall_writer, overfall_reader;
 GRANT UPDATE ON epoch TO overfall_writer;
 GRANT INSERT, UPDATE, DELETE ON nodes TO overfall_writer;

@@ -188,6 +188,7 @@ async fn an_empty_redis_is_built_from_the_books_and_holds_are_taken_up_again() {
         Arc::clone(&meter.office.policies.policies),
         Arc::clone(&ledger),
         Arc::clone(&meter.log.journal),
+        None,
     );
     let again = again.await.unwrap();
     again.alone(2).await.unwrap();
