@@ -40,6 +40,7 @@ mod owed;
 mod queue;
 mod rebuild;
 mod sheet;
+mod sight;
 mod store;
 mod sweep;
 mod time;

@@ -152,6 +152,8 @@ async fn a_failover_that_lost_writes_is_made_good() {
     let gateways = fleet(&stores);
     let spending = Spending::start(&gateways).await;
     replica.pause();
+    // What it was sent it would still read when it goes on.
+    assert!(told(&first, "CLIENT KILL TYPE replica").starts_with(":1"));
     tokio::time::sleep(Duration::from_millis(400)).await;
     stores.redis.kill();
     replica.resume();

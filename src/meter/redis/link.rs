@@ -1,15 +1,18 @@
 //! How Redis is reached: one server, or the nodes of a cluster; in the open or over TLS.
 //!
-//! It is spoken to in RESP3, which every server has that is fit: a connection that ends is heard of at once, also where
-//! nobody waits for an answer, so that the nodes of a cluster are looked up again before the next call.
+//! It is spoken to in RESP3, which every server has that is fit: there a connection that ends is heard of at once, also
+//! where nobody waits for an answer (`sight`).
 
+use std::convert::Infallible;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use redis::aio::{ConnectionManager, ConnectionManagerConfig};
+use redis::aio::{AsyncPushSender, ConnectionManager, ConnectionManagerConfig};
 use redis::cluster::ClusterClientBuilder;
 use redis::cluster_async::ClusterConnection;
-use redis::{IntoConnectionInfo, ProtocolVersion, RedisError, TlsCertificates};
+use redis::{IntoConnectionInfo, ProtocolVersion, PushInfo, PushKind, RedisError, TlsCertificates};
 
+use super::sight::Sight;
 use super::store::{CALL_MAX, CONNECT_MAX};
 
 /// How long a call waits, in ms, before it is sent again to a cluster that is moving a slot.
@@ -66,17 +69,34 @@ impl RedisAt {
         Self { urls: vec![url], ..Self::default() }
     }
 
-    pub(super) async fn connect(&self) -> Result<Link, ConnectError> {
+    /// Connects. A connection that ends later puts the store out of `sight`.
+    pub(super) async fn connect(&self, sight: &Arc<Sight>) -> Result<Link, ConnectError> {
         let certificates = self.ca_file.as_deref().map(certificates).transpose()?;
         if certificates.is_some() && !self.urls.iter().all(|url| url.starts_with("rediss://")) {
             return Err(ConnectError::InTheOpen);
         }
-        if self.is_cluster { self.cluster(certificates).await } else { self.server(certificates).await }
+        let sight = Arc::clone(sight);
+        let hear = move |push: PushInfo| {
+            if push.kind == PushKind::Disconnection {
+                sight.lose();
+            }
+            Ok::<(), Infallible>(())
+        };
+        if self.is_cluster {
+            self.cluster(certificates, hear).await
+        } else {
+            self.server(certificates, hear).await
+        }
     }
 
-    async fn cluster(&self, certificates: Option<TlsCertificates>) -> Result<Link, ConnectError> {
+    async fn cluster(
+        &self,
+        certificates: Option<TlsCertificates>,
+        hear: impl AsyncPushSender,
+    ) -> Result<Link, ConnectError> {
         let mut client = ClusterClientBuilder::new(self.urls.clone())
             .use_protocol(ProtocolVersion::RESP3)
+            .push_sender(hear)
             .connection_timeout(CONNECT_MAX)
             .response_timeout(CALL_MAX)
             .min_retry_wait(AGAIN_LEAST_MS)
@@ -88,7 +108,11 @@ impl RedisAt {
         Ok(Link::Cluster(client.get_async_connection().await.map_err(unconnected)?))
     }
 
-    async fn server(&self, certificates: Option<TlsCertificates>) -> Result<Link, ConnectError> {
+    async fn server(
+        &self,
+        certificates: Option<TlsCertificates>,
+        hear: impl AsyncPushSender,
+    ) -> Result<Link, ConnectError> {
         let url = self.urls.first().map_or("", String::as_str);
         let server = url.into_connection_info().map_err(ConnectError::Address)?;
         let settings = server.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
@@ -98,6 +122,7 @@ impl RedisAt {
             None => redis::Client::open(server),
         };
         let settings = ConnectionManagerConfig::new()
+            .set_push_sender(hear)
             .set_connection_timeout(Some(CONNECT_MAX))
             .set_response_timeout(Some(CALL_MAX));
         let client = client.map_err(ConnectError::Address)?;

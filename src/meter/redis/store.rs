@@ -2,6 +2,7 @@
 //!
 //! A call that was not answered may have been carried out. Whoever sends one must be able to send it again.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -10,8 +11,9 @@ use redis::aio::ConnectionLike;
 use redis::cluster_routing::{MultipleNodeRoutingInfo, RoutingInfo, SingleNodeRoutingInfo};
 use redis::{Cmd, ErrorKind, FromRedisValue, Pipeline, RedisError, Value};
 
-use super::keys::Partition;
+use super::keys::{Fixed, Partition};
 use super::link::{ConnectError, Link, RedisAt};
+use super::sight::Sight;
 use crate::units::time::Clock;
 use crate::units::{Span, Timestamp};
 
@@ -21,10 +23,14 @@ pub(super) const CALL_MAX: Duration = Duration::from_millis(500);
 pub(super) const CONNECT_MAX: Duration = Duration::from_secs(1);
 /// So many calls in a row that were not answered open the breaker.
 const FAILURES_MAX: u32 = 5;
-/// Keys that are taken out together.
-const KEYS_TOGETHER: usize = 1000;
 /// For so long; then one call tries.
 const PAUSE: Span = Span::from_ms(500);
+/// Keys that are taken out together.
+const KEYS_TOGETHER: usize = 1000;
+/// How often is looked who is there before it counts as another: a slot that is just moved is nobody's for a moment.
+const LOOKS: u32 = 2;
+/// Who has a key.
+const WHO: &str = "return redis.call('INFO', 'server') .. redis.call('INFO', 'replication')";
 
 /// Redis did not do it.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -44,14 +50,12 @@ pub enum StoreError {
         /// What, and where.
         what: String,
     },
-    /// Servers of a cluster did not answer.
-    #[error("only {answered} of {all} masters of the redis cluster answer")]
-    Absent {
-        /// How many did.
-        answered: usize,
-        /// How many there are.
-        all: usize,
-    },
+    /// A cluster did not answer as a whole.
+    #[error("a part of the redis cluster is not there")]
+    Partial,
+    /// A connection that was needed besides was not made.
+    #[error("redis could not be connected to once more")]
+    Afresh(#[source] Arc<ConnectError>),
     /// It has lost what it had: everything stands in the books, and is built anew from there.
     #[error("redis has lost the epoch of partition {partition}: it was emptied, or is another one")]
     Lost {
@@ -73,7 +77,8 @@ impl StoreError {
             Self::Late => true,
             Self::Failed(error) => !matches!(error.kind(), ErrorKind::Server(_)),
             Self::LeftAlone
-            | Self::Absent { .. }
+            | Self::Partial
+            | Self::Afresh(_)
             | Self::Unreadable { .. }
             | Self::Lost { .. }
             | Self::Contended
@@ -89,7 +94,8 @@ impl StoreError {
             Self::LeftAlone
             | Self::Late
             | Self::Failed(_)
-            | Self::Absent { .. }
+            | Self::Partial
+            | Self::Afresh(_)
             | Self::Lost { .. }
             | Self::Between => true,
             Self::Unreadable { .. } | Self::Contended => false,
@@ -101,7 +107,9 @@ impl StoreError {
 #[derive(Clone)]
 pub struct Store {
     link: Link,
+    at: Arc<RedisAt>,
     breaker: Arc<Breaker>,
+    pub(super) sight: Arc<Sight>,
 }
 
 struct Breaker {
@@ -113,10 +121,11 @@ struct Breaker {
 impl Store {
     /// Connects.
     pub async fn connect(at: &RedisAt, clock: Clock) -> Result<Self, ConnectError> {
-        let link = at.connect().await?;
+        let sight = Arc::new(Sight::new());
+        let link = at.connect(&sight).await?;
         let opened_at = std::sync::atomic::AtomicI64::new(i64::MIN);
         let breaker = Arc::new(Breaker { clock, failures: AtomicU32::new(0), opened_at });
-        Ok(Self { link, breaker })
+        Ok(Self { link, at: Arc::new(at.clone()), breaker, sight })
     }
 
     /// Whether it is several servers, each with a part of the keys.
@@ -158,52 +167,88 @@ impl Store {
     }
 
     /// Sends a command to each server that rows are on. What each said: all of them did.
+    ///
+    /// That is so of a connection that was made just now. One that is older may know a master that is dead for as long as
+    /// his replica answers in his place.
     pub(super) async fn call_each(&self, command: &Cmd) -> Result<Vec<Value>, StoreError> {
         let Link::Cluster(link) = &self.link else { return Ok(vec![self.call(command).await?]) };
-        let (mut asked, mut link) = (link.clone(), link.clone());
+        let mut link = link.clone();
         let all = RoutingInfo::MultiNode((MultipleNodeRoutingInfo::AllMasters, None));
-        let told = self.bounded(async { asked.route_command(command.clone(), all).await }).await?;
+        let told = self.bounded(async { link.route_command(command.clone(), all).await }).await?;
         let Value::Map(told) = told else {
             return Err(StoreError::Unreadable { what: "what all masters said".to_owned() });
         };
         let failed = |error| StoreError::Failed(Arc::new(error));
-        let answers: Vec<_> = told
-            .into_iter()
-            .map(|(_, answer)| answer.extract_error())
-            .collect::<Result<_, _>>()
-            .map_err(failed)?;
-        // A master that there is no connection to would be left out.
-        let mut info = redis::cmd("CLUSTER");
-        info.arg("INFO");
-        let anybody = RoutingInfo::SingleNode(SingleNodeRoutingInfo::Random);
-        let info: String = read(self.bounded(async { link.route_command(info, anybody).await }).await?)?;
+        let answers = told.into_iter().map(|(_, answer)| answer.extract_error());
+        let answers = answers.collect::<Result<Vec<_>, _>>().map_err(failed)?;
+        // A master that there is no connection to is left out.
+        let info: String = read(self.call_anybody(&["CLUSTER", "INFO"]).await?)?;
         let size = info.lines().find_map(|line| line.strip_prefix("cluster_size:")?.parse().ok());
-        match size {
-            Some(all) if answers.len() < all => Err(StoreError::Absent { answered: answers.len(), all }),
-            _ => Ok(answers),
-        }
+        if size.is_some_and(|size| answers.len() < size) { Err(StoreError::Partial) } else { Ok(answers) }
+    }
+
+    /// Sends a command to whichever node of a cluster.
+    async fn call_anybody(&self, words: &[&str]) -> Result<Value, StoreError> {
+        let mut command = Cmd::new();
+        command.arg(words);
+        let Link::Cluster(mut link) = self.link.clone() else { return self.call(&command).await };
+        let anybody = RoutingInfo::SingleNode(SingleNodeRoutingInfo::Random);
+        let answer = self.bounded(async { link.route_command(command, anybody).await }).await?;
+        answer.extract_error().map_err(|error| StoreError::Failed(Arc::new(error)))
     }
 
     /// The servers that keep it, each by what it is called from its start to its end. One that follows another keeps
     /// nothing of its own.
     pub(super) async fn servers(&self) -> Result<String, StoreError> {
-        let mut info = redis::cmd("INFO");
-        info.arg("server").arg("replication");
-        let mut names = Vec::new();
-        for told in self.call_each(&info).await? {
+        let mut told = Vec::new();
+        if self.is_cluster() {
+            // By whoever would carry out a step there, which is not always whom the client takes for the master.
+            for partition in self.one_of_each().await? {
+                let mut ask = redis::cmd("EVAL");
+                ask.arg(WHO).arg(1).arg(partition.key(Fixed::Epoch));
+                told.push(self.call(&ask).await?);
+            }
+        } else {
+            told.push(self.call(redis::cmd("INFO").arg("server").arg("replication")).await?);
+        }
+        let mut names = BTreeSet::new();
+        for told in told {
             let told: String = read(told)?;
             if told.lines().any(|line| line == "role:master") {
                 names.extend(told.lines().find_map(|line| line.strip_prefix("run_id:")).map(str::to_owned));
             }
         }
-        names.sort_unstable();
-        Ok(names.join(" "))
+        Ok(names.into_iter().collect::<Vec<_>>().join(" "))
+    }
+
+    /// A partition of each server, any of those that it has.
+    async fn one_of_each(&self) -> Result<Vec<Partition>, StoreError> {
+        let ranges: Vec<Vec<Value>> = read(self.call_anybody(&["CLUSTER", "SLOTS"]).await?)?;
+        let mut found: BTreeMap<String, Partition> = BTreeMap::new();
+        for partition in Partition::all_from_any() {
+            let slot = i64::from(partition.slot());
+            let owner = ranges.iter().find_map(|range| match &range[..] {
+                [Value::Int(first), Value::Int(last), Value::Array(owner), ..]
+                    if (*first..=*last).contains(&slot) =>
+                {
+                    owner.get(2).cloned()
+                }
+                _ => None,
+            });
+            found.entry(read(owner.ok_or(StoreError::Partial)?)?).or_insert(partition);
+        }
+        Ok(found.into_values().collect())
     }
 
     /// Whether these are still all there are: none was started again, followed by another, or joined by one whose end
     /// nobody would see.
     pub(super) async fn is_still(&self, servers: &str) -> Result<bool, StoreError> {
-        Ok(self.servers().await? == servers && !servers.is_empty())
+        for _ in 0..LOOKS {
+            if self.servers().await? == servers && !servers.is_empty() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Takes out everything that all partitions have.
@@ -211,8 +256,11 @@ impl Store {
         if !self.is_cluster() {
             return self.clear_one().await;
         }
+        let link = self.at.connect(&Arc::new(Sight::new())).await;
+        let link = link.map_err(|error| StoreError::Afresh(Arc::new(error)))?;
+        let afresh = Self { link, ..self.clone() };
         for partition in Partition::all() {
-            self.clear_slot(partition).await?;
+            afresh.clear_slot(partition).await?;
         }
         Ok(())
     }
@@ -233,11 +281,7 @@ impl Store {
 
     /// In a cluster keys are listed by slots; while one is moved, two servers have keys of it.
     async fn clear_slot(&self, partition: Partition) -> Result<(), StoreError> {
-        let tag = partition.tag();
-        let mut ask = redis::cmd("CLUSTER");
-        ask.arg("KEYSLOT").arg(&tag);
-        let slot: u16 = self.call_each(&ask).await?.into_iter().next().map_or(Ok(0), read)?;
-        let mut most = KEYS_TOGETHER;
+        let (tag, slot, mut most) = (partition.tag(), partition.slot(), KEYS_TOGETHER);
         loop {
             let mut list = redis::cmd("CLUSTER");
             list.arg("GETKEYSINSLOT").arg(slot).arg(most);

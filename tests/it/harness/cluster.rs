@@ -190,10 +190,12 @@ impl Cluster {
     }
 
     /// Kills the master of a slot, whose replica has heard nothing for `before`, and waits until that has taken its place.
-    pub(crate) fn kill_master_of(&mut self, slot: u16, before: impl Fn()) {
+    pub(crate) fn kill_master_of(&mut self, slot: u16, before: impl FnOnce()) {
         let masters = &self.nodes[..MASTERS];
         let place = masters.iter().position(|node| node.has(slot)).expect("a master has it");
         self.nodes[MASTERS + place].server.pause();
+        // What it was sent it would still read when it goes on.
+        let _killed: u32 = self.nodes[place].ask(redis::cmd("CLIENT").arg(&["KILL", "TYPE", "replica"]));
         before();
         self.nodes[place].server.kill();
         self.nodes[MASTERS + place].server.resume();
