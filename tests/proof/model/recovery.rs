@@ -3,13 +3,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use overfall::access::balance::GrantState;
 use overfall::access::ledgered::BookedGrant;
-use overfall::access::record::{CounterEntry, GrantOrigin, HoldRecord, JobRecord, Record};
+use overfall::access::record::{CounterEntry, HoldRecord, JobRecord, Record};
 use overfall::access::{Account, Demand};
 use overfall::audit::Invariant;
 use overfall::policy::compiled::{CounterKey, Scope};
-use overfall::units::{Credits, DecisionId, Seq, Timestamp, UserId};
+use overfall::units::{DecisionId, Seq, UserId};
 
 use super::Protocol;
 use super::bend::Bend;
@@ -159,18 +158,9 @@ fn restored(books: &Books) -> Account {
                 let Some(grant) = books.grants().find(|grant| grant.grant == remainder.grant) else {
                     continue;
                 };
-                account.restore_grant(&BookedGrant {
-                    user,
-                    balance: key,
-                    state: GrantState {
-                        id: grant.grant,
-                        priority: grant.priority,
-                        expires_at: grant.expires_at.unwrap_or(Timestamp::NEVER),
-                        remaining: remainder.remaining.available(),
-                        held: Credits::ZERO,
-                    },
-                    issued: matches!(grant.origin, GrantOrigin::Issue { .. }),
-                });
+                let mut booked = BookedGrant::as_granted(grant);
+                booked.state.remaining = remainder.remaining.available();
+                account.restore_grant(&booked);
             }
         }
     }

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use overfall::access::balance::GrantState;
 use overfall::access::ledgered::BookedGrant;
 use overfall::access::record::{
     EndRecord, Ending, JobKind, JobRecord, OriginEntry, Outcome, Record, Resource,
@@ -10,7 +9,7 @@ use overfall::access::record::{
 use overfall::access::{Account, Demand, Extended, Prior};
 use overfall::audit::Invariant;
 use overfall::policy::compiled::CounterKey;
-use overfall::units::{Credits, DecisionId, Seq, Timestamp};
+use overfall::units::{DecisionId, Seq};
 
 use super::Protocol;
 use super::bend::Bend;
@@ -220,33 +219,8 @@ impl Protocol {
                 .iter()
                 .any(|draw| matches!(draw.origin, OriginEntry::Grant { grant: id, .. } if id == grant))
         };
-        let grants = books.grants().filter(|record| named(record.grant)).map(|record| BookedGrant {
-            user: record.user,
-            balance: CounterKey::of_balance(&record.balance),
-            state: GrantState {
-                id: record.grant,
-                priority: record.priority,
-                expires_at: record.expires_at.unwrap_or(Timestamp::NEVER),
-                remaining: Credits::ZERO,
-                held: Credits::ZERO,
-            },
-            issued: false,
-        });
-        Some(Prior {
-            decision: id,
-            user: end.user,
-            terms: terms(self.scene.version(end.policy)),
-            held_at: end.held_at,
-            revision: 1,
-            priced_by: end.policy,
-            ended_at: end.ended_at,
-            ending: end.ending.clone(),
-            used: end.used.clone(),
-            draws: end.draws.clone(),
-            charge: end.charge,
-            refunded: Credits::ZERO,
-            grants: grants.collect(),
-        })
+        let grants = books.grants().filter(|record| named(record.grant)).map(BookedGrant::as_granted);
+        Some(Prior::of(end, terms(self.scene.version(end.policy)), grants.collect()))
     }
 }
 
