@@ -33,6 +33,9 @@ impl Protocol {
                 state.broken = Some(Invariant::I7);
             }
         }
+        if self.bend == Some(Bend::ForgetsOrders) {
+            meter.ordered.clear();
+        }
         let open = self.open(&frames);
         for (hold, _) in open.values() {
             meter.account.take_up(hold, terms(self.scene.version(hold.policy)));
@@ -127,13 +130,14 @@ fn replay(meter: &mut Meter, record: &Record) -> bool {
         }
         Record::End(end) => account.replay_end(end, CounterKey::of_balance),
         Record::Expiry(expiry) => account.replay_expiry(expiry),
-        Record::Correction(correction) => {
-            meter.corrected.insert(correction.decision);
-            account.replay_correction(correction, CounterKey::of_balance)
-        }
-        _ => Ok(()),
+        Record::Correction(correction) => account.replay_correction(correction, CounterKey::of_balance),
+        Record::Revision(told) => account.replay_correction(&told.correction, CounterKey::of_balance),
+        Record::Adjustment(told) => account.replay_adjustment(told, CounterKey::of_balance(&told.balance)),
+        Record::Job(_) | Record::Made(_) => Ok(()),
     };
-    replayed.is_ok()
+    let is_ok = replayed.is_ok();
+    meter.note(record);
+    is_ok
 }
 
 /// Puts what a gateway's journal keeps back on the stream.
