@@ -60,6 +60,30 @@ pub struct BookedGrant {
     pub issued: bool,
 }
 
+impl BookedGrant {
+    /// A grant that nothing has been drawn of.
+    pub fn as_granted(grant: &GrantRecord) -> Self {
+        Self {
+            user: grant.user,
+            balance: CounterKey::of_balance(&grant.balance),
+            state: grant.state(),
+            issued: matches!(grant.origin, GrantOrigin::Issue { .. }),
+        }
+    }
+}
+
+impl GrantRecord {
+    fn state(&self) -> GrantState {
+        GrantState {
+            id: self.grant,
+            priority: self.priority,
+            expires_at: self.expires_at.unwrap_or(Timestamp::NEVER),
+            remaining: self.amount.saturating_sub(self.repaid),
+            held: Credits::ZERO,
+        }
+    }
+}
+
 impl Account {
     /// What an order grants, once [`Self::granted`] has it: then the very next request sees it. A debt is paid first.
     pub fn grant(&self, order: GrantOrder, now: Timestamp) -> Result<GrantRecord, TooMuch> {
@@ -92,13 +116,7 @@ impl Account {
         let state = self.owner_mut(grant.user).balance_mut(key);
         state.issued |= matches!(grant.origin, GrantOrigin::Issue { .. });
         state.debt = state.debt.saturating_sub(grant.repaid);
-        state.insert(GrantState {
-            id: grant.grant,
-            priority: grant.priority,
-            expires_at: grant.expires_at.unwrap_or(Timestamp::NEVER),
-            remaining: grant.amount.saturating_sub(grant.repaid),
-            held: Credits::ZERO,
-        });
+        state.insert(grant.state());
     }
 
     /// Takes out what has expired and is not held: one record for each owner.

@@ -3,9 +3,11 @@
 use super::account::Account;
 use super::correct::{Prior, Repriced, Uncorrectable};
 use super::demand::Demand;
-use super::record::{CorrectionRecord, Ending, Record};
+use super::ledgered::BookedGrant;
+use super::record::{CorrectionRecord, EndRecord, Ending, Record, RevisionOrder};
 use super::refund::{RefundOrder, Unrefundable};
-use crate::units::Timestamp;
+use super::terms::Terms;
+use crate::units::{Credits, Timestamp};
 
 /// Why the money of a call becomes another.
 #[derive(Clone, Debug)]
@@ -47,6 +49,46 @@ impl Account {
             Revision::Price(repriced) => Record::Revision(self.reprice(prior, repriced, now)?),
             Revision::Refund(order) => Record::Revision(self.refund(prior, &order, now)?),
         })
+    }
+}
+
+impl Prior {
+    /// What an end says, of the grants that its draws name.
+    pub fn of(end: &EndRecord, terms: Terms, grants: Vec<BookedGrant>) -> Self {
+        Self {
+            decision: end.decision,
+            user: end.user,
+            terms,
+            held_at: end.held_at,
+            revision: 1,
+            priced_by: end.policy,
+            ended_at: end.ended_at,
+            ending: end.ending.clone(),
+            used: end.used.clone(),
+            draws: end.draws.clone(),
+            charge: end.charge,
+            refunded: Credits::ZERO,
+            grants,
+        }
+    }
+
+    /// Goes on to what a revision of it says; any other record says nothing of it.
+    pub fn revised(&mut self, record: &Record) {
+        let Some(correction) = record.revision() else { return };
+        let mut settles = true;
+        if let Record::Revision(revision) = record {
+            self.refunded = revision.refunded;
+            settles = !matches!(revision.order, RevisionOrder::Refund { .. });
+        }
+        if settles {
+            self.ended_at = correction.corrected_at;
+        }
+        self.revision = correction.revision;
+        self.priced_by = correction.policy;
+        self.ending = correction.ending.clone();
+        self.used = correction.used.clone();
+        self.draws.clone_from(&correction.draws);
+        self.charge = correction.charge;
     }
 }
 

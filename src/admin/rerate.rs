@@ -1,10 +1,16 @@
 //! Pricing booked calls anew, after a wrong price: what a corrected policy makes of them, and, once that is wanted, the
 //! next revision of each.
 //!
-//! One call is one page of one account, newest calls first. A call that the corrected policy has priced already is
+//! One request is one page of one account, newest calls first. A call that the corrected policy has priced already is
 //! passed over, so that doing it again does it once, and one that was stopped goes on.
+//!
+//! A page that only shows is computed behind all pages before it, as if they had been applied: what dearer calls of those
+//! take of a balance is not there for the next. So it reads them again, and a long range takes time by the square of its
+//! pages; nothing is kept between requests.
 
+use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Json;
 use axum::extract::{Path, State};
@@ -18,14 +24,20 @@ use super::error::{ErrorBody, Refused};
 use super::keys::instant_of;
 use crate::access::record::CorrectionRecord;
 use crate::access::{Prior, Repriced, Revision};
+use crate::journal::Ticket;
 use crate::ledger::rows::{DecisionRow, Page};
 use crate::meter::Revised;
 use crate::policy::compiled::Policy;
 use crate::settle::truths::repriced;
-use crate::units::{DecisionId, Timestamp};
+use crate::units::{AccountId, DecisionId, Timestamp};
 
 /// Calls that are looked at in one page.
 const PAGE: u16 = 500;
+/// Calls of the pages before that a page without `apply` is computed behind: each takes about a kilobyte meanwhile.
+const REHEARSED: usize = 50_000;
+/// How often a page waits for the books to have what was revised before.
+const LOOKS: u32 = 100;
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// Which calls are priced anew, and by what.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -86,6 +98,16 @@ struct Candidate {
     revision: Revision,
 }
 
+/// What every page of an account's calls is asked.
+struct Pricing<'a> {
+    operator: &'a Operator,
+    account: AccountId,
+    ended: Range<Timestamp>,
+    model: Option<&'a str>,
+    policy: &'a Policy,
+    reason: Arc<str>,
+}
+
 /// Price an account's calls by a corrected policy, page by page. Shows what would change; with `apply` changes it
 #[utoipa::path(post, path = "/admin/v1/accounts/{account}/rerate", tag = "corrections", request_body = Rerate,
     responses((status = 200, body = RerateView), (status = 400, body = ErrorBody), (status = 404, body = ErrorBody)))]
@@ -102,41 +124,39 @@ pub(super) async fn rerate(
         None if asked.apply => return Err(Refused::invalid("reason: say why the price was wrong")),
         None => "".into(),
     };
-    let (since, until) = (instant_of(&asked.since)?, instant_of(&asked.until)?);
+    let ended = instant_of(&asked.since)?..instant_of(&asked.until)?;
     let before = asked.before.as_deref().map(str::parse::<DecisionId>).transpose();
     let before = before.map_err(|_| Refused::invalid("before: not the id of a decision"))?;
-    let rows = operator.ledger.decisions(account, before, Page(PAGE)).await?;
+    let (operator, policy, model) = (&*operator, &policy, asked.model.as_deref());
+    let pricing = Pricing { operator, account, ended, model, policy, reason };
+    let mut rows = operator.ledger.decisions(account, before, Page(PAGE)).await?;
     let looked_at = rows.len();
-    let next = rows.last().filter(|row| looked_at == usize::from(PAGE) && row.ended_at >= since);
+    let next =
+        rows.last().filter(|row| looked_at == usize::from(PAGE) && row.ended_at >= pricing.ended.start);
     let next = next.map(|row| row.decision.to_string());
-    let wanted = |row: &DecisionRow| {
-        (since..until).contains(&row.ended_at)
-            && asked.model.as_deref().is_none_or(|model| fits(model, &row.model))
-    };
-    let in_range: Vec<_> = rows.into_iter().filter(wanted).collect();
-    let already = in_range.iter().filter(|row| row.priced_by == policy.version).count();
-    let candidates = operator.candidates(account, in_range, &policy, &reason).await?;
+    rows.retain(|row| pricing.wants(row));
+    let mut already = rows.iter().filter(|row| row.priced_by == policy.version).count();
+    let candidates = pricing.candidates(rows).await?;
     let items = if asked.apply {
         // Before the first revision names it.
         operator.ledger.keep_policy(policy.version, &asked.policy).await?;
-        operator.apply(candidates).await?
+        pricing.apply(candidates, &mut already).await?
     } else {
-        operator.rehearse(candidates).await?
+        pricing.rehearse(before, candidates).await?
     };
     let version = policy.version.to_string();
     Ok(Json(RerateView { policy: version, looked_at, already, items, before: next }))
 }
 
-impl Operator {
+impl Pricing<'_> {
+    fn wants(&self, row: &DecisionRow) -> bool {
+        self.ended.contains(&row.ended_at) && self.model.is_none_or(|model| fits(model, &row.model))
+    }
+
     /// The calls whose price the policy makes another.
-    async fn candidates(
-        &self,
-        account: crate::units::AccountId,
-        rows: Vec<DecisionRow>,
-        policy: &Policy,
-        reason: &Arc<str>,
-    ) -> Result<Vec<Candidate>, Refused> {
-        let (granted, truths) = (self.ledger.grants(account).await?, self.truths());
+    async fn candidates(&self, rows: Vec<DecisionRow>) -> Result<Vec<Candidate>, Refused> {
+        let (policy, ledger) = (self.policy, &self.operator.ledger);
+        let (granted, truths) = (ledger.grants(self.account).await?, self.operator.truths());
         let mut candidates = Vec::new();
         for row in rows {
             let Some(used) = repriced(&row, policy).filter(|used| used.price != row.price) else { continue };
@@ -144,47 +164,123 @@ impl Operator {
                 continue;
             }
             let Some(prior) = truths.prior(&row, &granted).await? else { continue };
-            let (policy, reason) = (policy.version, Arc::clone(reason));
+            let (policy, reason) = (policy.version, Arc::clone(&self.reason));
             let revision = Revision::Price(Repriced { used, policy, reason });
             candidates.push(Candidate { row, prior, revision });
         }
         Ok(candidates)
     }
 
-    async fn rehearse(&self, candidates: Vec<Candidate>) -> Result<Vec<RerateItem>, Refused> {
-        let Some(account) = candidates.first().map(|candidate| candidate.row.account) else {
+    /// What would come of a page, once all pages before it were applied: what they would take is not there for it.
+    async fn rehearse(
+        &self,
+        before: Option<DecisionId>,
+        candidates: Vec<Candidate>,
+    ) -> Result<Vec<RerateItem>, Refused> {
+        if candidates.is_empty() {
             return Ok(Vec::new());
+        }
+        let mut revisions = match before {
+            Some(last) => self.earlier(last).await?,
+            None => Vec::new(),
         };
-        let (rows, revisions): (Vec<_>, Vec<_>) =
+        let earlier = revisions.len();
+        let (rows, page): (Vec<_>, Vec<_>) =
             candidates.into_iter().map(|it| (it.row, (it.prior, it.revision))).unzip();
-        let rehearsed = self.meter.rehearse(account, revisions).await?;
-        let items = rows.iter().zip(rehearsed).map(|(row, told)| match told {
+        revisions.extend(page);
+        let rehearsed = self.operator.meter.rehearse(self.account, revisions).await?;
+        let items = rows.iter().zip(rehearsed.into_iter().skip(earlier)).map(|(row, told)| match told {
             Ok(told) => item(row, Some(&told), None),
             Err(why) => item(row, None, Some(why.to_string())),
         });
         Ok(items.collect())
     }
 
-    async fn apply(&self, candidates: Vec<Candidate>) -> Result<Vec<RerateItem>, Refused> {
-        let (mut items, mut tickets) = (Vec::new(), Vec::new());
-        for Candidate { row, prior, revision } in candidates {
-            items.push(match self.meter.revise(row.account, prior, revision).await? {
-                Revised::Now(told, ticket) => {
-                    tickets.push(ticket);
-                    metrics::counter!("overfall_corrections_total", "by" => "rerate").increment(1);
-                    item(&row, Some(&told), None)
-                }
-                Revised::Behind => {
-                    let why = "the books do not have its newest revision yet: do it again".to_owned();
-                    item(&row, None, Some(why))
-                }
-                Revised::Not(why) => item(&row, None, Some(why.to_string())),
-            });
+    /// The revisions of all pages up to a call.
+    async fn earlier(&self, last: DecisionId) -> Result<Vec<(Prior, Revision)>, Refused> {
+        let (mut revisions, mut before) = (Vec::new(), None);
+        loop {
+            let mut rows = self.operator.ledger.decisions(self.account, before, Page(PAGE)).await?;
+            let place = rows.iter().position(|row| row.decision == last);
+            let is_last = place.is_some() || rows.len() < usize::from(PAGE);
+            before = rows.last().map(|row| row.decision);
+            rows.truncate(place.map_or(rows.len(), |place| place + 1));
+            rows.retain(|row| self.wants(row));
+            let candidates = self.candidates(rows).await?;
+            revisions.extend(candidates.into_iter().map(|it| (it.prior, it.revision)));
+            if revisions.len() > REHEARSED {
+                let text = format!(
+                    "more than {REHEARSED} calls of the account: look at a shorter time, apply it, go on"
+                );
+                return Err(Refused::invalid(text));
+            }
+            if is_last {
+                return Ok(revisions);
+            }
+        }
+    }
+
+    async fn apply(
+        &self,
+        candidates: Vec<Candidate>,
+        already: &mut usize,
+    ) -> Result<Vec<RerateItem>, Refused> {
+        let (mut items, mut tickets, mut looks) = (Vec::new(), Vec::new(), LOOKS);
+        for candidate in candidates {
+            match self.apply_one(candidate, &mut tickets, &mut looks).await? {
+                Some(item) => items.push(item),
+                None => *already += 1,
+            }
         }
         for ticket in tickets {
             ticket.await?;
         }
         Ok(items)
+    }
+
+    /// Nothing is told of a call that has this price already: the books were behind, as they are for moments after a run
+    /// that was stopped.
+    async fn apply_one(
+        &self,
+        mut candidate: Candidate,
+        tickets: &mut Vec<Ticket>,
+        looks: &mut u32,
+    ) -> Result<Option<RerateItem>, Refused> {
+        loop {
+            let Candidate { row, prior, revision } = candidate;
+            match self.operator.meter.revise(self.account, prior, revision).await? {
+                Revised::Now(told, ticket) => {
+                    tickets.push(ticket);
+                    metrics::counter!("overfall_corrections_total", "by" => "rerate").increment(1);
+                    return Ok(Some(item(&row, Some(&told), None)));
+                }
+                Revised::Not(why) => return Ok(Some(item(&row, None, Some(why.to_string())))),
+                Revised::Behind => {
+                    let Some(newer) = self.newer(&row, looks).await? else {
+                        let why = "the books do not have its newest revision yet: do it again".to_owned();
+                        return Ok(Some(item(&row, None, Some(why))));
+                    };
+                    let again = self.candidates(vec![newer]).await?;
+                    let Some(again) = again.into_iter().next() else { return Ok(None) };
+                    candidate = again;
+                }
+            }
+        }
+    }
+
+    /// A call once the books have a newer revision of it, which they have in moments.
+    async fn newer(&self, row: &DecisionRow, looks: &mut u32) -> Result<Option<DecisionRow>, Refused> {
+        loop {
+            let found = self.operator.ledger.decision(row.decision).await?;
+            if let Some(newer) = found.filter(|found| found.revision > row.revision) {
+                return Ok(Some(newer));
+            }
+            if *looks == 0 {
+                return Ok(None);
+            }
+            *looks -= 1;
+            tokio::time::sleep(PAUSE).await;
+        }
     }
 }
 

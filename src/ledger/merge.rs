@@ -1,7 +1,9 @@
 //! Reading several sorted queries side by side, as replay wants them.
 
-use super::recorded::{Entry, EntryKind, RecordedCall, RecordedUpdate, Replaced, Request};
-use super::rows::{BlockRow, DecisionRow};
+use super::recorded::{
+    AskedCall, Entry, EntryKind, RecordedCall, RecordedRevision, RecordedUpdate, Replaced, Request,
+};
+use super::rows::BlockRow;
 use crate::access::record::{AdjustmentRecord, GrantRecord};
 use crate::units::{AccountId, Seq, Timestamp};
 
@@ -89,21 +91,35 @@ pub(super) fn entries<E>(
     Ok(())
 }
 
-/// When an account asked.
-pub(super) type Asked = (AccountId, Timestamp);
+/// When an account asked, and in which place: [`Request::place`].
+pub(super) type Asked = (AccountId, Timestamp, Seq);
 
 /// Puts together what each account asked for.
 pub(super) fn requests<E>(
     grants: impl Run<Asked, GrantRecord, E>,
-    calls: impl Run<Asked, DecisionRow, E>,
+    adjustments: impl Run<Asked, AdjustmentRecord, E>,
+    revisions: impl Run<Asked, RecordedRevision, E>,
+    calls: impl Run<Asked, AskedCall, E>,
     blocks: impl Run<Asked, BlockRow, E>,
     visit: &mut dyn FnMut(AccountId, Request),
 ) -> Result<(), E> {
-    let (mut grants, mut calls) = (Peeked::new(grants)?, Peeked::new(calls)?);
+    let (mut grants, mut adjustments) = (Peeked::new(grants)?, Peeked::new(adjustments)?);
+    let (mut revisions, mut calls) = (Peeked::new(revisions)?, Peeked::new(calls)?);
     let mut blocks = Peeked::new(blocks)?;
-    while let Some(next) = [grants.key(), calls.key(), blocks.key()].into_iter().flatten().min().copied() {
+    while let Some(next) = [grants.key(), adjustments.key(), revisions.key(), calls.key(), blocks.key()]
+        .into_iter()
+        .flatten()
+        .min()
+        .copied()
+    {
         while let Some(grant) = grants.take(&next)? {
             visit(next.0, Request::Grant(grant));
+        }
+        while let Some(adjustment) = adjustments.take(&next)? {
+            visit(next.0, Request::Adjustment(adjustment));
+        }
+        while let Some(revision) = revisions.take(&next)? {
+            visit(next.0, Request::Revision(revision));
         }
         while let Some(call) = calls.take(&next)? {
             visit(next.0, Request::Call(Box::new(call)));

@@ -9,10 +9,10 @@ use std::sync::Arc;
 use super::LedgerError;
 use super::books::Books;
 use super::rows::{BlockRow, Cause, DecisionRow, RevisedBy, UpdateKind};
-use crate::access::record::{AdjustmentRecord, DrawEntry, GrantRecord, Outcome};
+use crate::access::record::{AdjustmentRecord, DrawEntry, Grade, GrantRecord, Outcome};
 use crate::policy::compiled::Name;
 use crate::units::{
-    AccountId, DecisionId, GrantId, PolicyVersion, Price, Quantities, Seq, Timestamp, Unit, UserId,
+    AccountId, Credits, DecisionId, GrantId, PolicyVersion, Price, Quantities, Seq, Timestamp, Unit, UserId,
 };
 
 /// One place of an account's sequence, with all that is booked under it.
@@ -139,22 +139,94 @@ pub struct RecordedUpdate {
     pub hash: [u8; 32],
 }
 
+/// The place of what is asked for.
+pub(super) const REQUEST: Seq = Seq(u64::MAX);
+
 /// Something that an account asked for or was given.
 #[derive(Debug)]
 pub enum Request {
     /// Credits that an operator granted.
     Grant(GrantRecord),
-    /// A call that was let through, as it is settled now.
-    Call(Box<DecisionRow>),
+    /// A balance that an operator adjusted.
+    Adjustment(AdjustmentRecord),
+    /// What became of a call's money after its end.
+    Revision(RecordedRevision),
+    /// A call that was let through.
+    Call(Box<AskedCall>),
     /// A block of the decision log. One that does not say its plan has the one that the account is on now.
     Block(Box<BlockRow>),
+}
+
+/// A call that was let through.
+#[derive(Debug)]
+pub struct AskedCall {
+    /// As it is settled now.
+    pub settled: DecisionRow,
+    /// How it ended, whatever was said of it later.
+    pub end: RecordedEnd,
+}
+
+/// How a call ended, and what it used.
+#[derive(Clone, Debug)]
+pub struct RecordedEnd {
+    /// What became of it.
+    pub outcome: Outcome,
+    /// How sure the quantities are.
+    pub grade: Grade,
+    /// The tier that it was priced in.
+    pub tier: Option<Arc<str>>,
+    /// What was used.
+    pub used: Quantities,
+}
+
+/// A later monetization event of a call, by what made it.
+#[derive(Debug)]
+pub struct RecordedRevision {
+    /// Its place in the account's sequence.
+    pub seq: Seq,
+    /// The call.
+    pub decision: DecisionId,
+    /// When.
+    pub at: Timestamp,
+    /// What made it.
+    pub what: RevisionKind,
+}
+
+/// What makes a later monetization event of a call.
+#[derive(Debug)]
+pub enum RevisionKind {
+    /// The truth came after the deadline.
+    Truth(RecordedEnd),
+    /// An operator gave something back.
+    Refund {
+        /// How much.
+        amount: Credits,
+        /// What is charged still.
+        charged: Credits,
+    },
+    /// An operator priced it by another policy.
+    Price,
+}
+
+impl Request {
+    /// When it was, and in which place. What is asked for has none, and comes behind what has.
+    pub const fn place(&self) -> (Timestamp, Seq) {
+        match self {
+            Self::Grant(grant) => (grant.granted_at, grant.seq),
+            Self::Adjustment(adjustment) => (adjustment.adjusted_at, adjustment.seq),
+            Self::Revision(revision) => (revision.at, revision.seq),
+            Self::Call(call) => (call.settled.held_at, REQUEST),
+            Self::Block(block) => (block.at, REQUEST),
+        }
+    }
 }
 
 /// What happened, as of one instant.
 pub trait Recorded: Books {
     /// Every numbered record and every balance update of a known balance, in the order of accounts and places.
     fn entries(&self, visit: &mut dyn FnMut(Entry)) -> Result<(), LedgerError>;
-    /// What was asked for, in the order of accounts and of when it began; grants of an instant before requests of it.
+    /// What was asked for, in the order of accounts and of when it began; what is numbered of an instant in its order,
+    /// before requests of it.
     fn requests(&self, visit: &mut dyn FnMut(AccountId, Request)) -> Result<(), LedgerError>;
     /// The calls that ended from one instant on and before another, in no order.
     fn ended(

@@ -138,18 +138,19 @@ impl Worker {
         };
         self.stats.tell(&applied);
         let mut settled = 0;
-        for Taken { lease, records } in &taken {
-            let reached = Taken { lease: *lease, records: records.clone() }.reached(&applied.waiting);
-            let booked: Vec<Record> = records
+        for one in &taken {
+            let reached = one.reached(&applied.waiting);
+            let booked: Vec<Record> = one
+                .records
                 .iter()
                 .filter(|queued| queued.place <= reached)
                 .map(|queued| queued.record.clone())
                 .collect();
             settled += booked.len();
-            if let Some(held) = queued.held.get_mut(&lease.queue) {
+            if let Some(held) = queued.held.get_mut(&one.lease.queue) {
                 held.lease.booked = reached;
             }
-            self.queue.booked(lease.queue, reached, &booked).await?;
+            self.queue.booked(one.lease.queue, reached, &booked).await?;
         }
         Ok(settled)
     }

@@ -2,8 +2,13 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::admin::text;
-use crate::harness::{Gateway, policies, until};
+use crate::harness::admin::{Caller, TOKEN, text};
+use crate::harness::{Client, Gateway, books, policies, until};
+
+/// More than two pages of them; every tenth is of another price.
+const CALLS: usize = 1_100;
+const DEARER: usize = CALLS / 10 * 9;
+const CLIENTS: usize = 16;
 
 fn run(gateway: &Gateway, words: &[&str]) -> Value {
     let output = gateway.command(&[words, &["--json"]].concat());
@@ -111,8 +116,8 @@ async fn a_refund_is_the_next_revision_of_a_call_and_made_once() {
     assert_eq!(told["end"]["corrected"]["reason"], "all of it", "{told}");
 }
 
-fn client_of(gateway: &Gateway, key: &str) -> crate::harness::Client {
-    crate::harness::Client::new(gateway.addr, key)
+fn client_of(gateway: &Gateway, key: &str) -> Client {
+    Client::new(gateway.addr, key)
 }
 
 /// I6, I7, I11: dry first, then once, whether a gateway runs or not; what was too much goes back.
@@ -165,4 +170,97 @@ async fn calls_are_priced_anew_by_a_corrected_policy_once() {
     assert_eq!(run(&gateway, &refund)["amount"], "6");
     gateway.stop();
     gateway.audit();
+}
+
+/// An account with many booked calls, 5,060 credits in all, and so much left beside; and the policy by which most of them
+/// cost 6 and not 5.
+async fn many_calls(gateway: &Gateway, left: usize) -> (Caller, String) {
+    let (caller, client) = gateway.caller("prepaid");
+    gateway.admin.grant(&caller, &(DEARER * 5 + (CALLS - DEARER) + left).to_string());
+    let mut clients = tokio::task::JoinSet::new();
+    for nth in 0..CLIENTS {
+        let client = client.clone();
+        clients.spawn(async move {
+            for call in (nth..CALLS).step_by(CLIENTS) {
+                client.respond(if call % 10 == 0 { "one" } else { "five" }).await.expect(200);
+            }
+        });
+    }
+    clients.join_all().await;
+    until("all calls are booked", || {
+        (books::count(&gateway.ledger(), "usage_events") == CALLS as u64).then_some(())
+    });
+    let corrected = gateway.folder.path().join("corrected.yaml");
+    let file = corrected.to_str().expect("a path").to_owned();
+    std::fs::write(&corrected, policies::EVERY_REASON.replace("per_request: 5", "per_request: 6")).unwrap();
+    (caller, file)
+}
+
+/// How many calls have been revised so often.
+fn revised(gateway: &Gateway, revision: u32) -> u64 {
+    books::count(&gateway.ledger(), &format!("monetization_events WHERE revision = {revision}"))
+}
+
+fn rerate<'a>(file: &'a str, more: &[&'a str]) -> Vec<&'a str> {
+    [&["rerate", "--since", "2020-01-01", "--until", "2100-01-01", "--policy", file], more].concat()
+}
+
+const APPLY: [&str; 3] = ["--apply", "--reason", "five is six"];
+
+/// I6, I7: every call of every page once, as the dry run says, though a page takes what the next would have drawn.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn calls_of_many_pages_are_priced_anew_once_each_and_as_the_dry_run_says() {
+    let mut gateway = Gateway::start();
+    let (caller, file) = many_calls(&gateway, 700).await;
+    let dry = run(&gateway, &rerate(&file, &[]));
+    assert_eq!(dry["looked_at"], CALLS, "{}", dry["sums"]);
+    // 700 are left to be drawn, which is less than 990: the second page takes the last of them.
+    let sums = json!([{"account": dry["sums"][0]["account"], "model": "five", "calls": DEARER, "stay": 0,
+        "gross_before": "4950", "gross": "5940", "charged_before": "4950", "charged": "5650"}]);
+    assert_eq!(dry["sums"], sums);
+    assert_eq!(left(&gateway, &caller.account), "700", "nothing is changed without --apply");
+    let applied = run(&gateway, &rerate(&file, &APPLY));
+    assert!(dry["items"] == applied["items"], "each call becomes what the dry run said");
+    assert_eq!(applied["sums"], sums);
+    // At once: what is not in the books yet is waited for, and not made again.
+    let again = run(&gateway, &rerate(&file, &APPLY));
+    assert_eq!((&again["items"], &again["already"]), (&json!([]), &json!(DEARER)), "{}", again["sums"]);
+    until("nothing is left", || (left(&gateway, &caller.account) == "0").then_some(()));
+    gateway.stop();
+    gateway.audit();
+    assert_eq!((revised(&gateway, 2), revised(&gateway, 3)), (DEARER as u64, 0));
+}
+
+/// I7, I10: a run whose client stops after a page, and whose gateway is killed in the next, is finished by another run.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rerate_that_is_stopped_half_way_is_finished_by_the_next_one() {
+    let mut gateway = Gateway::start();
+    let (caller, file) = many_calls(&gateway, DEARER).await;
+    let path = format!("/accounts/{}/rerate", caller.account);
+    let mut asked = json!({"policy": std::fs::read_to_string(&file).unwrap(), "apply": true, "reason": "five is six",
+        "since": "2020-01-01T00:00:00Z", "until": "2100-01-01T00:00:00Z"});
+    let page = gateway.admin.post(&path, &asked);
+    let done = page["items"].as_array().map_or(0, Vec::len);
+    asked["before"] = page["before"].clone();
+    let admin = gateway.admin.clone();
+    let second = std::thread::spawn(move || {
+        admin.raw("POST", &format!("/admin/v1{path}"), Some(TOKEN), Some(&asked)).is_ok()
+    });
+    let made = || gateway.admin.metric("overfall_corrections_total", &["rerate"]);
+    let first = f64::from(u32::try_from(done).expect("a page"));
+    until("the second page is under way", || (made() > first).then_some(()));
+    gateway.kill();
+    let _answered = second.join().expect("no panic");
+    gateway.restart();
+    let finished = run(&gateway, &rerate(&file, &APPLY));
+    let items = finished["items"].as_array().expect("items");
+    let stays = items.iter().find(|item| !item["stays"].is_null());
+    assert_eq!(stays, None, "of {}", items.len());
+    // Nobody asked for the last page.
+    assert!((90..=DEARER - done).contains(&items.len()), "{} after {done}", items.len());
+    assert_eq!(finished["already"], DEARER - items.len());
+    until("nothing is left", || (left(&gateway, &caller.account) == "0").then_some(()));
+    gateway.stop();
+    gateway.audit();
+    assert_eq!((revised(&gateway, 2), revised(&gateway, 3)), (DEARER as u64, 0));
 }

@@ -47,6 +47,39 @@ async fn the_books_are_made_anew_and_asked_again_under_another_policy() {
     assert_eq!((&tally["newly_blocked"], &report["users_changed"]), (&json!(1), &json!(1)), "{report:#}");
 }
 
+/// I11: what an operator ordered is asked again with the calls, and under the policy in force changes nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_operator_ordered_is_asked_again_too() {
+    let mut gateway = Gateway::start();
+    let (caller, client) = gateway.caller("prepaid");
+    let grant = gateway.admin.grant(&caller, "6");
+    let decision = client.respond("five").await.expect(200).decision();
+    gateway.admin.booked(&decision);
+    client.respond("five").await.expect(429);
+    let refund = json!({"reason": "it was cut", "idempotency_key": "r"});
+    gateway.admin.post(&format!("/decisions/{decision}/refunds"), &refund);
+    let less = json!({"grant": grant["id"], "amount": "-0.5", "reason": "a mistake", "idempotency_key": "a"});
+    gateway.admin.post(&format!("/accounts/{}/adjustments", caller.account), &less);
+    client.respond("five").await.expect(200);
+    gateway.stop();
+    let same = gateway.policy_file();
+    let (report, _) = told(&gateway, &["replay", "--json", "--policy", &same.display().to_string()]);
+    let tally = &report["tallies"][0];
+    assert_eq!(tally["then"], tally["now"], "{report:#}");
+    assert_eq!((&tally["now"]["charged"], &report["users_changed"]), (&json!("5"), &json!(0)), "{report:#}");
+    let orders = json!({"whole": 2, "in_part": 0, "left_out": 0, "prices": 0});
+    assert_eq!(report["orders"], orders, "{report:#}");
+
+    let dearer = same.with_file_name("dearer.yaml");
+    let text = std::fs::read_to_string(&same).expect("a policy");
+    std::fs::write(&dearer, text.replace("per_request: 5", "per_request: 6")).expect("another policy");
+    let (report, _) = told(&gateway, &["replay", "--json", "--policy", &dearer.display().to_string()]);
+    let tally = &report["tallies"][0];
+    // All 6 come back, and half a credit less than 6 does not pay for another.
+    assert_eq!((&tally["now"]["allowed"], &tally["now"]["charged"]), (&json!(1), &json!("0")), "{report:#}");
+    assert_eq!(report["orders"], orders, "{report:#}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_the_provider_does_not_tell_of_is_only_ours() {
     let mut gateway = Gateway::start();

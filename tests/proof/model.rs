@@ -16,6 +16,7 @@ mod bounds;
 mod machine;
 mod properties;
 mod recovery;
+mod revisions;
 mod scene;
 mod state;
 mod step;

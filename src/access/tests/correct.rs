@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use super::*;
-use crate::access::balance::GrantState;
 use crate::access::record::CorrectionRecord;
 use crate::access::{Prior, Uncorrectable};
 
@@ -21,35 +20,10 @@ pub(super) fn rules() -> Rules<'static> {
 /// What the books would tell of an end.
 pub(super) fn prior(world: &World, end: &EndRecord) -> Prior {
     let grants = world.records.iter().filter_map(|record| match record {
-        Record::Grant(grant) => Some(BookedGrant {
-            user: grant.user,
-            balance: CounterKey::of_balance(&grant.balance),
-            state: GrantState {
-                id: grant.grant,
-                priority: grant.priority,
-                expires_at: grant.expires_at.unwrap_or(Timestamp::NEVER),
-                remaining: Credits::ZERO,
-                held: Credits::ZERO,
-            },
-            issued: false,
-        }),
+        Record::Grant(grant) => Some(BookedGrant::as_granted(grant)),
         _ => None,
     });
-    Prior {
-        decision: end.decision,
-        user: end.user,
-        terms: world.terms(&end.model),
-        held_at: end.held_at,
-        revision: 1,
-        priced_by: end.policy,
-        ended_at: end.ended_at,
-        ending: end.ending.clone(),
-        used: end.used.clone(),
-        draws: end.draws.clone(),
-        charge: end.charge,
-        refunded: Credits::ZERO,
-        grants: grants.collect(),
-    }
+    Prior::of(end, world.terms(&end.model), grants.collect())
 }
 
 fn correct(world: &mut World, end: &EndRecord, truth: u64) -> Result<Box<CorrectionRecord>, Uncorrectable> {

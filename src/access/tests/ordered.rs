@@ -18,23 +18,13 @@ fn order(nth: u64) -> (OrderId, Arc<str>) {
     (OrderId::derived(&[&nth.to_le_bytes()]), format!("order {nth}").into())
 }
 
-/// What the books tell after a revision.
-fn after(prior: &Prior, told: &RevisionRecord, settles: bool) -> Prior {
-    let correction = &told.correction;
-    Prior {
-        revision: correction.revision,
-        priced_by: correction.policy,
-        ended_at: if settles { correction.corrected_at } else { prior.ended_at },
-        used: correction.used.clone(),
-        draws: correction.draws.clone(),
-        charge: correction.charge,
-        refunded: told.refunded,
-        ..prior.clone()
-    }
-}
-
-fn revise(world: &mut World, prior: &Prior, revision: Revision) -> Result<Box<RevisionRecord>, Unrevisable> {
+fn revise(
+    world: &mut World,
+    prior: &mut Prior,
+    revision: Revision,
+) -> Result<Box<RevisionRecord>, Unrevisable> {
     let record = world.account.revise(prior, revision, world.now)?;
+    prior.revised(&record);
     world.records.push(record.clone());
     match record {
         Record::Revision(told) => Ok(told),
@@ -50,22 +40,15 @@ fn refund(
 ) -> Result<Box<RevisionRecord>, Unrevisable> {
     let (id, idempotency_key) = order(1);
     let amount = credits.map(whole);
-    let told = revise(
-        world,
-        prior,
-        Revision::Refund(RefundOrder { id, amount, idempotency_key, reason: "an outage".into() }),
-    )?;
-    *prior = after(prior, &told, false);
-    Ok(told)
+    let order = RefundOrder { id, amount, idempotency_key, reason: "an outage".into() };
+    revise(world, prior, Revision::Refund(order))
 }
 
 /// Prices anew, at so many credits.
 fn reprice(world: &mut World, prior: &mut Prior, credits: u64) -> Result<Box<RevisionRecord>, Unrevisable> {
     let used = prior.terms.estimate(tokens(0, credits)).unwrap();
     let (policy, reason) = (PolicyVersion(credits), "a wrong price".into());
-    let told = revise(world, prior, Revision::Price(Repriced { used, policy, reason }))?;
-    *prior = after(prior, &told, true);
-    Ok(told)
+    revise(world, prior, Revision::Price(Repriced { used, policy, reason }))
 }
 
 fn adjust(world: &mut World, what: Adjusted, micros: i64) -> Result<AdjustmentRecord, Unadjustable> {
@@ -289,9 +272,7 @@ fn revisions_follow_each_other_but_for_a_truth_after_a_refund() {
     let Some((mut world, mut prior)) = ended(12, 20, 20) else { panic!("it is let through") };
     let truth =
         world.account.correct(&prior, prior.terms.estimate(tokens(0, 15)).unwrap(), completed(), world.now);
-    let truth = truth.unwrap();
-    let (draws, charge, used) = (truth.draws.clone(), truth.charge, truth.used.clone());
-    prior = Prior { revision: 2, draws, charge, used, ..prior };
+    prior.revised(&Record::Correction(truth.unwrap()));
     assert_eq!(refund(&mut world, &mut prior, Some(2)).unwrap().correction.revision, 3);
     let told = reprice(&mut world, &mut prior, 12).unwrap();
     assert_eq!((told.correction.revision, told.refunded), (4, whole(2)));

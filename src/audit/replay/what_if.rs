@@ -1,20 +1,22 @@
 //! What another policy would have done: the recorded calls and blocks, asked again of the access core under it.
 //!
-//! Every account begins with nothing, as it did. What operators granted is granted at its instant; what policy issues
-//! is issued by the new one. Each recorded call asks for its recorded estimate at the instant at which it was held, and
-//! ends with its recorded truth at the instant at which it ended; each logged block asks for what it had asked for. The
-//! order is that of the instants, ends of an instant before requests of it.
+//! Every account begins with nothing, as it did. What operators granted is granted at its instant, and what they adjusted
+//! or gave back is at its own (`ordered`); what policy issues is issued by the new one. Each recorded call asks for its
+//! recorded estimate at the instant at which it was held, and ends as it is recorded to have ended at the instant at which
+//! it did; a truth that came late comes late. Each logged block asks for what it had asked for. The order is that of the
+//! instants; of an instant first what is numbered, in its order, and then requests.
 //!
 //! # What it cannot know
 //!
 //! - What a blocked call would have used and how long it would have taken: it is taken to use its estimate, and to end
 //!   at once.
-//! - Blocks that the log has forgotten or dropped, calls that never left, adjustments by an operator: they are left out.
+//! - Blocks that the log has forgotten or dropped, and calls that never left: they are left out.
+//! - Other prices that operators ordered for calls: those of the new policy take their place.
 //! - What users would have done next, had they been answered otherwise.
 //! - Estimates are those that were held: after a clamp, with what was held later. A clamp of the new policy cuts the
 //!   recorded output.
 //!
-//! Bounds: one account with its open calls and users, [`USERS`] users, one tally for each plan and feature.
+//! Bounds: one account with its grants, its users, its calls that are open or were corrected, [`USERS`] users, one tally for each plan and feature.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
@@ -29,9 +31,11 @@ use crate::policy::compiled::{Name, Policy};
 use crate::units::{AccountId, Timestamp, UserId};
 
 mod again;
+mod ordered;
 mod told;
 
 use again::Again;
+pub use ordered::Orders;
 pub use told::{CreditSum, Tally};
 
 /// Users that a report names, those with the most changes first; the rest is counted.
@@ -56,6 +60,8 @@ pub struct WhatIf {
     pub users_freed: u64,
     /// Users who were never blocked, and would have been.
     pub users_stopped: u64,
+    /// What operators ordered of balances and calls, and how far it could be carried out.
+    pub orders: Orders,
 }
 
 /// What was and would have been of one feature in one plan.
@@ -146,7 +152,7 @@ impl Asking<'_> {
 
     fn close(&mut self) {
         if let Some(mut again) = self.account.take() {
-            again.end_all(&mut self.told);
+            again.close(&mut self.told);
             self.told.close(again.id());
         }
     }
@@ -163,6 +169,7 @@ pub(super) struct Telling {
     changed: u64,
     freed: u64,
     stopped: u64,
+    pub(super) orders: Orders,
 }
 
 impl Telling {
@@ -242,6 +249,7 @@ impl Telling {
             users_changed: self.changed,
             users_freed: self.freed,
             users_stopped: self.stopped,
+            orders: self.orders,
             ..WhatIf::default()
         }
     }

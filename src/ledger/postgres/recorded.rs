@@ -36,6 +36,12 @@ const GRANTS: &str = "SELECT grants.id, account, \"user\", name, grants.seq, amo
 const UPDATES: &str = "SELECT account, seq, \"user\", name, kind, cause_kind, cause, grant_id, amount, before, after, at, \
      balance_updates.hash FROM balance_updates JOIN balances ON balances.id = balance ORDER BY account, seq, place";
 
+const REVISIONS: &str = "SELECT now.account, now.seq, now.decision, now.corrected_at, now.ordered, now.true_outcome, \
+     now.true_grade, now.true_tier, now.true_used, now.charged, old.charged AS old_charged \
+     FROM monetization_events AS now JOIN monetization_events AS old \
+     ON old.decision = now.decision AND old.revision = now.revision - 1 \
+     WHERE now.seq IS NOT NULL ORDER BY now.account, now.corrected_at, now.seq";
+
 const BLOCKS: &str = "SELECT blocks.*, accounts.plan AS plan FROM blocks LEFT JOIN accounts \
      ON accounts.id = account ORDER BY account, at, decision";
 
@@ -88,9 +94,12 @@ impl Recorded for PostgresBooks {
 
     fn requests(&self, visit: &mut dyn FnMut(AccountId, Request)) -> Result<(), LedgerError> {
         let operators = "WHERE grants.decision IS NULL ORDER BY account, granted_at, grants.seq";
+        let adjusted = "ORDER BY account, adjusted_at, adjustments.seq";
         let order = "ORDER BY usage_events.account, held_at, usage_events.decision";
         merge::requests(
             self.run(&format!("{GRANTS} {operators}"), entries::asked_grant)?,
+            self.run(&format!("{ADJUSTMENTS} {adjusted}"), entries::asked_adjustment)?,
+            self.run(REVISIONS, entries::asked_revision)?,
             self.run(&format!("{DECISION} {order}"), entries::asked_call)?,
             self.run(BLOCKS, entries::asked_block)?,
             visit,

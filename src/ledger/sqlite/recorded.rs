@@ -33,6 +33,12 @@ const GRANTS: &str = "SELECT grants.id, account, user, name, grants.seq, amount,
 const UPDATES: &str = "SELECT account, seq, user, name, kind, cause_kind, cause, grant_id, amount, before, after, at, \
      balance_updates.hash FROM balance_updates JOIN balances ON balances.id = balance ORDER BY account, seq, place";
 
+const REVISIONS: &str = "SELECT now.account, now.seq, now.decision, now.corrected_at, now.ordered, now.true_outcome, \
+     now.true_grade, now.true_tier, now.true_used, now.charged, old.charged AS old_charged \
+     FROM monetization_events AS now JOIN monetization_events AS old \
+     ON old.decision = now.decision AND old.revision = now.revision - 1 \
+     WHERE now.seq IS NOT NULL ORDER BY now.account, now.corrected_at, now.seq";
+
 const BLOCKS: &str = "SELECT blocks.*, accounts.plan AS plan FROM blocks LEFT JOIN accounts \
      ON accounts.id = account ORDER BY account, at, decision";
 
@@ -60,11 +66,16 @@ impl Recorded for SqliteBooks {
     fn requests(&self, visit: &mut dyn FnMut(AccountId, Request)) -> Result<(), LedgerError> {
         let operators = "WHERE grants.decision IS NULL ORDER BY account, granted_at, grants.seq";
         let mut grants = self.connection.prepare(&format!("{GRANTS} {operators}"))?;
+        let order = "ORDER BY account, adjusted_at, adjustments.seq";
+        let mut adjustments = self.connection.prepare(&format!("{ADJUSTMENTS} {order}"))?;
+        let mut revisions = self.connection.prepare(REVISIONS)?;
         let order = "ORDER BY usage_events.account, held_at, usage_events.decision";
         let mut calls = self.connection.prepare(&format!("{DECISION} {order}"))?;
         let mut blocks = self.connection.prepare(BLOCKS)?;
         Ok(merge::requests(
             grants.query_map([], |row| Ok(entries::asked_grant(row)?))?,
+            adjustments.query_map([], |row| Ok(entries::asked_adjustment(row)?))?,
+            revisions.query_map([], |row| Ok(entries::asked_revision(row)?))?,
             calls.query_map([], |row| Ok(entries::asked_call(row)?))?,
             blocks.query_map([], |row| Ok(entries::asked_block(row)?))?,
             visit,

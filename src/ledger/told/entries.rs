@@ -1,13 +1,16 @@
 //! What rows say to replay.
 
-use super::{block_row, cause, decision_row, origin, revised_by, used};
-use crate::access::record::{GrantRecord, Outcome};
+use super::{adjustment_record, block_row, cause, decision_row, origin, revised_by, used};
+use crate::access::record::{AdjustmentRecord, GrantRecord, Outcome};
 use crate::ledger::fields::{Fields, Owned, Told, parsed, word};
 use crate::ledger::merge::Asked;
-use crate::ledger::recorded::{RecordedCall, RecordedMoney, RecordedUpdate, Replaced};
-use crate::ledger::rows::{BlockRow, DecisionRow};
+use crate::ledger::recorded::{
+    AskedCall, REQUEST, RecordedCall, RecordedEnd, RecordedMoney, RecordedRevision, RecordedUpdate, Replaced,
+    RevisionKind,
+};
+use crate::ledger::rows::{BlockRow, RevisedBy};
 use crate::ledger::text;
-use crate::units::{AccountId, Quantities, Seq};
+use crate::units::{AccountId, Credits, Quantities, Seq};
 
 pub(in crate::ledger) fn place(row: &impl Fields) -> Told<(AccountId, Seq)> {
     Ok((row.told("account")?, row.told("seq")?))
@@ -119,13 +122,45 @@ pub(in crate::ledger) fn update(row: &impl Fields) -> Told<RecordedUpdate> {
 /// A grant, by when it was asked for.
 pub(in crate::ledger) fn asked_grant(row: &impl Fields) -> Told<(Asked, GrantRecord)> {
     let grant = grant_record(row)?;
-    Ok(((grant.account, grant.granted_at), grant))
+    Ok(((grant.account, grant.granted_at, grant.seq), grant))
+}
+
+/// An adjustment, by when it was made.
+pub(in crate::ledger) fn asked_adjustment(row: &impl Fields) -> Told<(Asked, AdjustmentRecord)> {
+    let adjustment = adjustment_record(row)?;
+    Ok(((adjustment.account, adjustment.adjusted_at, adjustment.seq), adjustment))
+}
+
+/// A revision, by when it was made.
+pub(in crate::ledger) fn asked_revision(row: &impl Fields) -> Told<(Asked, RecordedRevision)> {
+    let (at, seq) = (row.told("corrected_at")?, row.told("seq")?);
+    let what = match revised_by(row)? {
+        RevisedBy::Truth => RevisionKind::Truth(RecordedEnd {
+            outcome: word(row, "true_outcome")?,
+            grade: word(row, "true_grade")?,
+            tier: row.told("true_tier")?,
+            used: parsed(row, "true_used", text::to_quantities)?,
+        }),
+        RevisedBy::Refund => {
+            let (before, charged): (Credits, Credits) = (row.told("old_charged")?, row.told("charged")?);
+            RevisionKind::Refund { amount: before.saturating_sub(charged), charged }
+        }
+        RevisedBy::Rerate => RevisionKind::Price,
+    };
+    let revision = RecordedRevision { seq, decision: row.told("decision")?, at, what };
+    Ok(((row.told("account")?, at, seq), revision))
 }
 
 /// A call, by when it was asked for.
-pub(in crate::ledger) fn asked_call(row: &impl Fields) -> Told<(Asked, DecisionRow)> {
-    let call = decision_row(row)?;
-    Ok(((call.account, call.held_at), call))
+pub(in crate::ledger) fn asked_call(row: &impl Fields) -> Told<(Asked, AskedCall)> {
+    let settled = decision_row(row)?;
+    let end = RecordedEnd {
+        outcome: word(row, "outcome")?,
+        grade: word(row, "grade")?,
+        tier: row.told("tier")?,
+        used: used(row)?,
+    };
+    Ok(((settled.account, settled.held_at, REQUEST), AskedCall { settled, end }))
 }
 
 /// A block, by when it was asked for. One that does not say its plan has the one that the account is on now.
@@ -134,5 +169,5 @@ pub(in crate::ledger) fn asked_block(row: &impl Fields) -> Told<(Asked, BlockRow
     if block.plan.is_none() {
         block.plan = row.told("plan")?;
     }
-    Ok(((block.account, block.at), block))
+    Ok(((block.account, block.at, REQUEST), block))
 }

@@ -117,6 +117,12 @@ impl<'a> Commit<'a> {
             indexed: Vec::new(),
         }
     }
+
+    /// Whether it changes nothing.
+    pub(super) const fn is_empty(&self) -> bool {
+        self.written.is_empty() && self.records.is_empty() && self.indexed.is_empty()
+    }
+
     /// Sends it. After [`StoreError::is_open`] it may have been done: the same may be sent again.
     pub(super) async fn send(&self, store: &Store) -> Result<Answer, StoreError> {
         let by_hash = self.command("EVALSHA", SCRIPT.get_hash());

@@ -37,6 +37,17 @@ const PAUSE: Duration = Duration::from_millis(20);
 /// Rows that a desk remembers.
 const ROWS_MAX: usize = 4_096;
 
+/// What came of a step that was sent.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Sent {
+    /// It is done.
+    Done,
+    /// All rows that it looked at are known now, as they are at one instant.
+    Told,
+    /// It was decided at another time than the store's.
+    Mistimed,
+}
+
 /// What all desks work with.
 pub(super) struct Office {
     pub(super) store: Store,
@@ -182,11 +193,12 @@ impl Desk {
     ) -> Result<(), StoreError> {
         let mut needed: BTreeSet<RowKey> = works.iter().flat_map(|work| work.rows()).copied().collect();
         needed.insert(RowKey::Shared);
+        let mut fresh = false;
         for _ in 0..TRIES_MAX {
             let unseen = needed.iter().any(|key| !rows.contains_key(key));
             if unseen {
                 let looking = Commit::look(self.account, epoch, &office.time, needed.iter().copied());
-                self.send(office, &looking, rows).await?;
+                fresh = self.send(office, &looking, rows).await? == Sent::Told;
                 continue;
             }
             let at_hand: Rows =
@@ -195,6 +207,7 @@ impl Desk {
             let callers = Sheet::callers(&at_hand)?;
             needed.extend(callers.iter().map(|(user, _)| RowKey::User(*user)));
             if needed.len() > at_hand.len() {
+                fresh = false;
                 continue;
             }
             office.policies.fetch(callers.iter().map(|(_, policy)| *policy)).await;
@@ -205,16 +218,21 @@ impl Desk {
             }
             let current = office.policies.current();
             let commit = sheet.commit(&at_hand, epoch, &office.time, rand::random(), &current)?;
-            if self.send(office, &commit, rows).await? {
+            // What changes nothing and was decided by what the store has just said need not be sent.
+            if fresh && commit.is_empty() {
                 return Ok(());
+            }
+            match self.send(office, &commit, rows).await? {
+                Sent::Done => return Ok(()),
+                sent => fresh = sent == Sent::Told,
             }
         }
         Err(StoreError::Contended)
     }
 
-    /// Sends a step, again where it was not answered, but never to a store that may be another; tells whether it is done.
-    /// Remembers what the rows are then.
-    async fn send(&self, office: &Office, commit: &Commit<'_>, rows: &mut Rows) -> Result<bool, StoreError> {
+    /// Sends a step, again where it was not answered, but never to a store that may be another. Remembers what the rows
+    /// are then.
+    async fn send(&self, office: &Office, commit: &Commit<'_>, rows: &mut Rows) -> Result<Sent, StoreError> {
         let (mut sends, mut unanswered) = (0, None);
         let (asked, answer) = loop {
             if !office.store.sight.is_in_sight().await {
@@ -238,17 +256,17 @@ impl Desk {
                     let key = commit.looked[written.place].row;
                     rows.insert(key, written.found(commit.stamp));
                 }
-                Ok(true)
+                Ok(Sent::Done)
             }
             Answer::Stale(now, found) => {
                 office.time.told(asked, now);
                 let keys = commit.looked.iter().map(|looked| looked.row);
                 rows.extend(keys.zip(found));
-                Ok(false)
+                Ok(Sent::Told)
             }
             Answer::Time(now) => {
                 office.time.told(asked, now);
-                Ok(false)
+                Ok(Sent::Mistimed)
             }
         }
     }

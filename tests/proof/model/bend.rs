@@ -27,6 +27,12 @@ pub(crate) enum Bend {
     GrantsTwice,
     /// A late truth does not ask whether there was one.
     CorrectsTwice,
+    /// What sets a call or a balance right is done again when it is ordered again.
+    SetsRightTwice,
+    /// A restart does not know what was ordered and is not in the books yet.
+    ForgetsOrders,
+    /// A revision is made from what the books have, whether or not a newer one is on its way to them.
+    RevisesStale,
     /// Deadlines are not looked at.
     NeverSweeps,
     /// A call ends at the price in force, not at that of its hold.

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
-use overfall::access::record::{EndRecord, GrantRecord, Record};
+use overfall::access::record::{CorrectionRecord, EndRecord, GrantRecord, Record};
 use overfall::ledger::posting::{self, Numbered, Purse, Purses, Update};
 use overfall::ledger::rows::Cause;
 use overfall::policy::compiled::{Name, Scope};
-use overfall::units::{DecisionId, GrantId, Seq, Timestamp, UserId};
+use overfall::units::{DecisionId, GrantId, OrderId, Seq, Timestamp, UserId};
 
 use super::bend::Bend;
 
@@ -138,6 +138,16 @@ impl Books {
         self.applied.iter().any(|kept| kept.corrects() == Some(decision))
     }
 
+    /// The revisions of a call, in the order in which they were booked.
+    pub(crate) fn revisions(&self, decision: DecisionId) -> impl Iterator<Item = &Record> {
+        let records = self.applied.iter().map(|kept| &kept.record);
+        records.filter(move |record| record.revision().is_some_and(|it| it.decision == decision))
+    }
+
+    pub(crate) fn has_order(&self, order: OrderId) -> bool {
+        self.applied.iter().any(|kept| order_of(&kept.record) == Some(order))
+    }
+
     pub(crate) fn has_grant(&self, grant: GrantId) -> bool {
         self.grants().any(|record| record.grant == grant)
     }
@@ -156,9 +166,19 @@ impl Books {
         match numbered {
             Numbered::End(end) => self.end_of(end.decision).is_some(),
             Numbered::Grant(grant) => self.has_grant(grant.grant),
-            Numbered::Correction(correction) => self.is_corrected(correction.decision),
-            Numbered::Expiry(_) | Numbered::Revision(_) | Numbered::Adjustment(_) => false,
+            Numbered::Correction(correction) => self.has_revision(correction),
+            Numbered::Revision(told) => {
+                let order = told.order.key().map(|(order, _)| order);
+                self.has_revision(&told.correction) || order.is_some_and(|order| self.has_order(order))
+            }
+            Numbered::Adjustment(adjustment) => self.has_order(adjustment.id),
+            Numbered::Expiry(_) => false,
         }
+    }
+
+    fn has_revision(&self, told: &CorrectionRecord) -> bool {
+        let booked = self.revisions(told.decision).filter_map(Record::revision);
+        booked.into_iter().any(|booked| booked.revision == told.revision)
     }
 
     fn refused(&self) -> Self {
@@ -201,6 +221,15 @@ impl Hash for Books {
     fn hash<H: Hasher>(&self, state: &mut H) {
         self.applied.hash(state);
         self.conflicts.hash(state);
+    }
+}
+
+/// What makes an order of an operator the same, beside credits and prices.
+pub(crate) fn order_of(record: &Record) -> Option<OrderId> {
+    match record {
+        Record::Adjustment(adjustment) => Some(adjustment.id),
+        Record::Revision(revision) => revision.order.key().map(|(order, _)| order),
+        _ => None,
     }
 }
 

@@ -1,7 +1,7 @@
 //! The bounds within which the model is explored. The numbers of states stand in `docs/proof.md`.
 
 use super::bend::Bend;
-use super::scene::{Bounds, CallPlan, OrderPlan, Topology};
+use super::scene::{Bounds, CallPlan, OrderPlan, SetRight, Topology};
 use overfall::audit::Invariant;
 
 /// Asks for more than the window gives, and uses more than it asked for.
@@ -15,8 +15,18 @@ const OTHER: CallPlan =
     CallPlan { user: 1, gateway: 1, estimate: (1, 3), truth: 3, extended: None, job: false };
 /// Runs in the background.
 const JOB: CallPlan = CallPlan { user: 0, gateway: 0, estimate: (2, 6), truth: 1, extended: None, job: true };
+/// Runs in the background, and costs credits at its floor, too.
+const LARGE_JOB: CallPlan =
+    CallPlan { user: 0, gateway: 0, estimate: (5, 3), truth: 2, extended: None, job: true };
 const ORDER: OrderPlan = OrderPlan { credits: 3, expires: None };
 const FLEETING: OrderPlan = OrderPlan { credits: 3, expires: Some(1) };
+/// All that the first call was charged, and a part of it.
+const REFUND: SetRight = SetRight::Refund { call: 0, credits: None };
+const PART: SetRight = SetRight::Refund { call: 0, credits: Some(1) };
+const DEARER: SetRight = SetRight::Price { call: 0, policy: 1 };
+/// Less and more of what the first order granted.
+const LESS: SetRight = SetRight::Adjust { order: 0, credits: -1 };
+const MORE_OF_IT: SetRight = SetRight::Adjust { order: 0, credits: 2 };
 
 /// One node on which nothing happens.
 const ONE_NODE: Bounds = Bounds {
@@ -26,6 +36,7 @@ const ONE_NODE: Bounds = Bounds {
     workers: 1,
     calls: &[],
     orders: &[],
+    set_right: &[],
     ticks: 0,
     crashes: 0,
     repeats: 0,
@@ -57,6 +68,13 @@ const MORE: &str = "a running request is given more";
 const NO_MORE: &str = "a running request is given no more";
 const TAKEN_OVER: &str = "a job is ended by another gateway than began it";
 const SAME: &str = "two workers have the same record";
+const REFUNDED: &str = "a refund is booked";
+const PRICED: &str = "another price is booked";
+const BOTH: &str = "a call is refunded and priced anew";
+const BEFORE_TRUTH: &str = "a call is refunded before a late truth";
+const ADJUSTED: &str = "an adjustment is booked";
+const ADJUSTED_HELD: &str = "a balance is adjusted while a call holds of it";
+const KNOWN_AGAIN: &str = "an order is known after a crash, and not booked";
 const ALL: &str = "everything is booked";
 
 /// What `make test` explores.
@@ -134,6 +152,35 @@ pub(crate) const SMALL: &[Bounds] = &[
         reaches: &[DEADLINE, LATE, TAKEN_OVER, ALL],
         ..SHARED
     },
+    Bounds {
+        name: "one node, a call, a refund, another price",
+        calls: &[LONG],
+        orders: &[ORDER, OrderPlan { credits: 1, ..ORDER }],
+        set_right: &[REFUND, DEARER],
+        crashes: 1,
+        reaches: &[CRASH, DEBT, REFUNDED, PRICED, BOTH, KNOWN_AGAIN, ALL],
+        ..ONE_NODE
+    },
+    Bounds {
+        name: "one node, a call, an adjustment",
+        calls: &[LONG],
+        orders: &[FLEETING],
+        set_right: &[LESS],
+        ticks: 1,
+        crashes: 1,
+        reaches: &[CRASH, DEADLINE, ADJUSTED, ADJUSTED_HELD, EXPIRED, KNOWN_AGAIN, ALL],
+        ..ONE_NODE
+    },
+    Bounds {
+        name: "one node, a job, a refund",
+        calls: &[LARGE_JOB],
+        orders: &[ORDER],
+        set_right: &[PART],
+        ticks: 1,
+        crashes: 1,
+        reaches: &[CRASH, DEADLINE, LATE, REFUNDED, BEFORE_TRUTH, KNOWN_AGAIN, ALL],
+        ..ONE_NODE
+    },
 ];
 
 /// What `make prove` explores besides.
@@ -176,6 +223,36 @@ pub(crate) const LARGE: &[Bounds] = &[
         ..SHARED
     },
     Bounds {
+        name: "one node, two calls, two refunds, another price",
+        calls: &[LONG, CallPlan { gateway: 0, ..OTHER }],
+        orders: &[ORDER],
+        set_right: &[PART, REFUND, DEARER],
+        crashes: 1,
+        repeats: 1,
+        reaches: &[CRASH, DEBT, REFUNDED, PRICED, BOTH, KNOWN_AGAIN, ALL],
+        ..ONE_NODE
+    },
+    Bounds {
+        name: "one node, a call, two adjustments",
+        calls: &[LONG],
+        orders: &[FLEETING],
+        set_right: &[LESS, MORE_OF_IT],
+        ticks: 1,
+        crashes: 1,
+        reaches: &[CRASH, DEADLINE, ADJUSTED, ADJUSTED_HELD, EXPIRED, KNOWN_AGAIN, ALL],
+        ..ONE_NODE
+    },
+    Bounds {
+        name: "two gateways, a job, a refund",
+        calls: &[LARGE_JOB],
+        orders: &[ORDER],
+        set_right: &[PART],
+        ticks: 1,
+        crashes: 1,
+        reaches: &[CRASH, DEADLINE, LATE, REFUNDED, BEFORE_TRUTH, ALL],
+        ..SHARED
+    },
+    Bounds {
         name: "two gateways, a job, a new policy",
         calls: &[JOB, OTHER],
         orders: &[ORDER],
@@ -204,4 +281,7 @@ pub(crate) const BENT: &[(Bend, Bounds, &[Invariant])] = &[
     (Bend::NeverSweeps, SMALL[0], &[Invariant::I9]),
     (Bend::PricesAnew, SMALL[3], &[Invariant::I6]),
     (Bend::OverlooksHolds, SMALL[4], &[Invariant::I4]),
+    (Bend::SetsRightTwice, Bounds { repeats: 1, reaches: &[], ..SMALL[9] }, &[Invariant::I7]),
+    (Bend::ForgetsOrders, SMALL[9], &[Invariant::I7]),
+    (Bend::RevisesStale, SMALL[8], &[Invariant::I7]),
 ];

@@ -6,7 +6,7 @@ use overfall::access::record::Record;
 
 use super::Protocol;
 use super::bend::Bend;
-use super::books::{Applied, Kept};
+use super::books::{Applied, Kept, order_of};
 use super::scene::Topology;
 use super::state::{Call, Frame, Gateway, State};
 
@@ -30,13 +30,16 @@ impl Protocol {
             Applied::Repeated => {}
             Applied::Booked(books) => state.books = Arc::new(books),
         }
-        // The stream's position commits with the books, and the meter is told of grants that they have.
+        // The stream's position commits with the books, and the meter is told of grants and orders that they have.
         if let Some(seq) = kept.seq {
             state.stream.remove(&seq);
         }
         let granted: Vec<_> = kept.grants().iter().map(|grant| grant.grant).collect();
         if !granted.is_empty() {
             state.with_meter(|meter| meter.pending.retain(|grant| !granted.contains(grant)));
+        }
+        if let Some(order) = order_of(&kept.record) {
+            state.with_meter(|meter| meter.ordered.retain(|known| *known != order));
         }
     }
 

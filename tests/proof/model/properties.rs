@@ -1,6 +1,7 @@
 //! The invariants, each of a state: told anew from the records, without the code that made them.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use overfall::access::Hold;
 use overfall::access::balance::GrantState;
@@ -14,7 +15,7 @@ use overfall::units::{DecisionId, Quantities, Timestamp, UserId};
 use stateright::Property;
 
 use super::Protocol;
-use super::books::{BookedUpdate, Kept};
+use super::books::{BookedUpdate, Kept, order_of};
 use super::scene::{DEBT_MOST, TICK, at, decision};
 use super::state::{Call, Gateway, State};
 
@@ -49,6 +50,26 @@ const REACHES: &[(&str, Check)] = &[
         taken(state).count() > taken(state).collect::<BTreeSet<_>>().len()
     }),
     ("a late truth is booked", |_, state| state.books.applied.iter().any(|kept| kept.corrects().is_some())),
+    ("a refund is booked", |_, state| state.books.applied.iter().any(|kept| is_by(kept, "refund"))),
+    ("another price is booked", |_, state| state.books.applied.iter().any(|kept| is_by(kept, "rerate"))),
+    ("a call is refunded and priced anew", |_, state| {
+        ["refund", "rerate"].iter().all(|by| state.log.iter().any(|kept| is_by(kept, by)))
+    }),
+    ("a call is refunded before a late truth", |_, state| {
+        let truth = state.calls.contains(&Call::Job) && ended_as(state, Outcome::Expired);
+        truth && state.log.iter().any(|kept| is_by(kept, "refund"))
+    }),
+    ("a balance is adjusted while a call holds of it", |_, state| {
+        let adjusts = |kept: &Arc<Kept>| matches!(kept.record, Record::Adjustment(_));
+        state.log.last().is_some_and(adjusts) && state.calls.contains(&Call::Sent)
+    }),
+    ("an adjustment is booked", |_, state| {
+        state.books.applied.iter().any(|kept| matches!(kept.record, Record::Adjustment(_)))
+    }),
+    ("an order is known after a crash, and not booked", |model, state| {
+        let ordered = state.meter.iter().any(|meter| !meter.ordered.is_empty());
+        ordered && state.left.crashes < model.bounds.crashes
+    }),
     ("a grant expires", |_, state| state.log.iter().any(|kept| matches!(kept.record, Record::Expiry(_)))),
     ("a grant expires while it is held", |_, state| ends(state).any(|end| !end.expired.is_empty())),
     ("a running request is given more", |model, state| {
@@ -100,6 +121,11 @@ fn taken(state: &State) -> impl Iterator<Item = u64> {
 
 fn ends(state: &State) -> impl Iterator<Item = &overfall::access::record::EndRecord> {
     state.log.iter().filter_map(|kept| kept.end())
+}
+
+/// Whether a record is a revision that an operator ordered so.
+fn is_by(kept: &Kept, by: &str) -> bool {
+    matches!(&kept.record, Record::Revision(told) if told.order.as_str() == by)
 }
 
 fn ended_as(state: &State, outcome: Outcome) -> bool {
@@ -213,8 +239,11 @@ fn live_draws(state: &State) -> Vec<&[DrawEntry]> {
     for kept in &state.log {
         match &kept.record {
             Record::End(end) => drop(draws.insert(end.decision, &end.draws)),
-            Record::Correction(correction) => drop(draws.insert(correction.decision, &correction.draws)),
-            _ => {}
+            record => {
+                if let Some(revision) = record.revision() {
+                    draws.insert(revision.decision, &revision.draws);
+                }
+            }
         }
     }
     draws.into_values().collect()
@@ -233,19 +262,21 @@ fn no_balance_is_too_low(_: &Protocol, state: &State) -> bool {
 /// I6: by the price of the policy that decided, and the balance updates that its decision caused.
 fn money_is_that_of_the_usage(model: &Protocol, state: &State) -> bool {
     state.books.applied.iter().filter_map(|kept| kept.end()).all(|end| {
-        let later = state.books.applied.iter().find_map(|kept| match &kept.record {
-            Record::Correction(it) if it.decision == end.decision => Some(it),
-            _ => None,
-        });
-        let (charge, used, ending) =
-            later.map_or((&end.charge, &end.used, &end.ending), |it| (&it.charge, &it.used, &it.ending));
+        let revisions = || state.books.revisions(end.decision).filter_map(Record::revision);
+        let in_turn = revisions().zip(2..).all(|(it, next)| it.revision == next);
+        let first = (&end.charge, &end.used, &end.ending, end.policy);
+        let (charge, used, ending, policy) =
+            revisions().last().map_or(first, |it| (&it.charge, &it.used, &it.ending, it.policy));
         let caused = |it: &&BookedUpdate| {
             let by_use = matches!(it.update.kind, UpdateKind::Debit | UpdateKind::Refund);
             it.cause == Cause::Decision(end.decision) && by_use
         };
         let moved: i64 = state.books.updates.iter().filter(caused).map(|it| it.update.amount.micros()).sum();
-        let gross = gross(model, end.policy, &used.quantities, ending);
-        adds_up(charge) && charge.gross.micros() == gross && moved == -charge.charged.signed().micros()
+        let gross = gross(model, policy, &used.quantities, ending);
+        in_turn
+            && adds_up(charge)
+            && charge.gross.micros() == gross
+            && moved == -charge.charged.signed().micros()
     })
 }
 
@@ -264,10 +295,11 @@ fn gross(
     if free { 0 } else { used.tokens() * rate }
 }
 
-/// I7: the books are what one application of the log in its order gives.
+/// I7: the books are what one application of the log in its order gives, and an order is in it once.
 fn books_are_the_log(_: &Protocol, state: &State) -> bool {
-    let applied = &state.books.applied;
-    state.broken != Some(Invariant::I7)
+    let (applied, mut orders) = (&state.books.applied, BTreeSet::new());
+    let once = state.log.iter().filter_map(|kept| order_of(&kept.record)).all(|order| orders.insert(order));
+    once && state.broken != Some(Invariant::I7)
         && state.books.conflicts == 0
         && state.books.seq == applied.len() as u64
         && applied.len() <= state.log.len()
@@ -417,14 +449,8 @@ fn moved<'a>(records: impl Iterator<Item = &'a Kept>) -> BTreeMap<Owner, i64> {
                     add(owner(entry.scope), entry.balance, -entry.amount.signed().micros());
                 }
             }
-            Record::Correction(correction) => {
-                let owner = |scope| (scope == Scope::User).then_some(correction.user);
-                for entry in &correction.moves {
-                    add(owner(entry.scope), CounterKey::of_balance(&entry.balance), entry.amount.micros());
-                }
-                for entry in &correction.expired {
-                    add(owner(entry.scope), entry.balance, -entry.amount.signed().micros());
-                }
+            Record::Adjustment(told) => {
+                add(told.user, CounterKey::of_balance(&told.balance), told.amount.micros());
             }
             Record::Expiry(expiry) => {
                 for entry in &expiry.grants {
@@ -432,6 +458,15 @@ fn moved<'a>(records: impl Iterator<Item = &'a Kept>) -> BTreeMap<Owner, i64> {
                 }
             }
             _ => {}
+        }
+        if let Some(revision) = kept.record.revision() {
+            let owner = |scope| (scope == Scope::User).then_some(revision.user);
+            for entry in &revision.moves {
+                add(owner(entry.scope), CounterKey::of_balance(&entry.balance), entry.amount.micros());
+            }
+            for entry in &revision.expired {
+                add(owner(entry.scope), entry.balance, -entry.amount.signed().micros());
+            }
         }
     }
     sums

@@ -3,13 +3,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use overfall::access::balance::GrantState;
 use overfall::access::ledgered::BookedGrant;
-use overfall::access::record::{CounterEntry, GrantOrigin, HoldRecord, JobRecord, Record};
+use overfall::access::record::{CounterEntry, HoldRecord, JobRecord, Record};
 use overfall::access::{Account, Demand};
 use overfall::audit::Invariant;
 use overfall::policy::compiled::{CounterKey, Scope};
-use overfall::units::{Credits, DecisionId, Seq, Timestamp, UserId};
+use overfall::units::{DecisionId, Seq, UserId};
 
 use super::Protocol;
 use super::bend::Bend;
@@ -33,6 +32,9 @@ impl Protocol {
             if !replay(&mut meter, &frame.kept.record) {
                 state.broken = Some(Invariant::I7);
             }
+        }
+        if self.bend == Some(Bend::ForgetsOrders) {
+            meter.ordered.clear();
         }
         let open = self.open(&frames);
         for (hold, _) in open.values() {
@@ -128,13 +130,14 @@ fn replay(meter: &mut Meter, record: &Record) -> bool {
         }
         Record::End(end) => account.replay_end(end, CounterKey::of_balance),
         Record::Expiry(expiry) => account.replay_expiry(expiry),
-        Record::Correction(correction) => {
-            meter.corrected.insert(correction.decision);
-            account.replay_correction(correction, CounterKey::of_balance)
-        }
-        _ => Ok(()),
+        Record::Correction(correction) => account.replay_correction(correction, CounterKey::of_balance),
+        Record::Revision(told) => account.replay_correction(&told.correction, CounterKey::of_balance),
+        Record::Adjustment(told) => account.replay_adjustment(told, CounterKey::of_balance(&told.balance)),
+        Record::Job(_) | Record::Made(_) => Ok(()),
     };
-    replayed.is_ok()
+    let is_ok = replayed.is_ok();
+    meter.note(record);
+    is_ok
 }
 
 /// Puts what a gateway's journal keeps back on the stream.
@@ -159,18 +162,9 @@ fn restored(books: &Books) -> Account {
                 let Some(grant) = books.grants().find(|grant| grant.grant == remainder.grant) else {
                     continue;
                 };
-                account.restore_grant(&BookedGrant {
-                    user,
-                    balance: key,
-                    state: GrantState {
-                        id: grant.grant,
-                        priority: grant.priority,
-                        expires_at: grant.expires_at.unwrap_or(Timestamp::NEVER),
-                        remaining: remainder.remaining.available(),
-                        held: Credits::ZERO,
-                    },
-                    issued: matches!(grant.origin, GrantOrigin::Issue { .. }),
-                });
+                let mut booked = BookedGrant::as_granted(grant);
+                booked.state.remaining = remainder.remaining.available();
+                account.restore_grant(&booked);
             }
         }
     }

@@ -6,7 +6,7 @@ use overfall::access::record::{Ending, Grade, GrantOrigin, Outcome};
 use overfall::access::{Ask, Demand, GrantOrder, Terms};
 use overfall::policy::compiled::{CounterKey, Policy};
 use overfall::units::{
-    AccountId, Credits, DecisionId, GrantId, PolicyVersion, Quantities, Span, Timestamp, UserId,
+    AccountId, Credits, DecisionId, GrantId, OrderId, PolicyVersion, Quantities, Span, Timestamp, UserId,
 };
 
 /// Midnight of a Monday.
@@ -54,6 +54,32 @@ pub(crate) struct OrderPlan {
     pub expires: Option<u8>,
 }
 
+/// One order of an operator to set right what is booked.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum SetRight {
+    /// So many credits of a call are given back; all that is charged where none are said.
+    Refund {
+        /// Of which call.
+        call: usize,
+        /// How many.
+        credits: Option<u64>,
+    },
+    /// A call is priced anew.
+    Price {
+        /// Which call.
+        call: usize,
+        /// By which policy.
+        policy: u8,
+    },
+    /// There is so much more of what an order of credits granted; below zero, so much less.
+    Adjust {
+        /// Of which order.
+        order: usize,
+        /// How many credits.
+        credits: i64,
+    },
+}
+
 /// How much can happen.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Bounds {
@@ -69,6 +95,8 @@ pub(crate) struct Bounds {
     pub calls: &'static [CallPlan],
     /// The orders.
     pub orders: &'static [OrderPlan],
+    /// What operators set right.
+    pub set_right: &'static [SetRight],
     /// How often the clock moves.
     pub ticks: u8,
     /// How often a gateway is killed, at any instruction.
@@ -159,6 +187,11 @@ pub(crate) fn decision(call: usize) -> DecisionId {
 /// The grant of an order.
 pub(crate) fn grant(order: usize) -> GrantId {
     GrantId::derived(&[b"order", &order.to_le_bytes()])
+}
+
+/// What makes an order that sets something right the same.
+pub(crate) fn set_right(nth: usize) -> OrderId {
+    OrderId::derived(&[b"set right", &nth.to_le_bytes()])
 }
 
 /// Who pays.

@@ -1,15 +1,15 @@
 //! What there is at one moment.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use overfall::access::record::Record;
 use overfall::access::{Account, Demand};
 use overfall::audit::Invariant;
-use overfall::units::{DecisionId, GrantId};
+use overfall::units::{DecisionId, GrantId, OrderId};
 
-use super::books::{Books, Kept, digest};
+use super::books::{Books, Kept, digest, order_of};
 
 /// Everything there is.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -51,8 +51,10 @@ pub(crate) struct Meter {
     pub account: Account,
     /// Grants that are on their way to the books.
     pub pending: BTreeSet<GrantId>,
-    /// Calls that a late truth has corrected.
-    pub corrected: BTreeSet<DecisionId>,
+    /// What sets calls and balances right, and is on its way to the books.
+    pub ordered: BTreeSet<OrderId>,
+    /// The newest revision of calls.
+    pub revised: BTreeMap<DecisionId, u32>,
 }
 
 /// One gateway and its journal.
@@ -115,7 +117,15 @@ impl Call {
 
 impl Meter {
     pub(crate) fn new(account: Account) -> Self {
-        Self { account, pending: BTreeSet::new(), corrected: BTreeSet::new() }
+        Self { account, pending: BTreeSet::new(), ordered: BTreeSet::new(), revised: BTreeMap::new() }
+    }
+
+    /// Notes what is on its way to the books, by what makes it the same.
+    pub(crate) fn note(&mut self, record: &Record) {
+        self.ordered.extend(order_of(record));
+        if let Some(revision) = record.revision() {
+            self.revised.insert(revision.decision, revision.revision);
+        }
     }
 
     /// All that is in it, in a fixed order.
@@ -144,7 +154,7 @@ impl Meter {
             })
             .collect();
         holds.sort_unstable_by_key(|hold| hold.0);
-        let all = (account.seq, purses, holds, &self.pending, &self.corrected);
+        let all = (account.seq, purses, holds, &self.pending, &self.ordered, &self.revised);
         digest(&postcard::to_allocvec(&all).unwrap())
     }
 }

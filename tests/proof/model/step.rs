@@ -37,6 +37,8 @@ pub(crate) enum Action {
     TellLate(usize),
     /// Credits are ordered.
     Order(usize),
+    /// An operator sets something right.
+    SetRight(usize),
     /// Time passes.
     Tick,
     /// Deadlines and expiries are looked at.
@@ -104,6 +106,7 @@ impl Protocol {
         }
         if state.gateways.iter().any(|gateway| gateway.up) {
             actions.extend((0..self.bounds.orders.len()).map(Action::Order));
+            actions.extend((0..self.bounds.set_right.len()).map(Action::SetRight));
             actions.push(Action::Sweep);
         }
         if state.now < self.bounds.ticks {
@@ -193,6 +196,7 @@ impl Protocol {
             Action::FinishAgain(call) => self.finish_again(&mut state, call, first_up())?,
             Action::TellLate(call) => self.tell_late(&mut state, call, first_up())?,
             Action::Order(order) => self.order(&mut state, order, first_up())?,
+            Action::SetRight(nth) => self.set_right(&mut state, nth, first_up())?,
             Action::Tick => state.now += 1,
             Action::Sweep => self.swept(&mut state, first_up()),
             Action::Reload => {

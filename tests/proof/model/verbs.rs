@@ -2,19 +2,14 @@
 
 use std::sync::Arc;
 
-use overfall::access::balance::GrantState;
-use overfall::access::ledgered::BookedGrant;
-use overfall::access::record::{
-    EndRecord, Ending, JobKind, JobRecord, OriginEntry, Outcome, Record, Resource,
-};
-use overfall::access::{Account, Demand, Extended, Prior};
+use overfall::access::record::{EndRecord, Ending, JobKind, JobRecord, Outcome, Record, Resource};
+use overfall::access::{Account, Demand, Extended};
 use overfall::audit::Invariant;
 use overfall::policy::compiled::CounterKey;
-use overfall::units::{Credits, DecisionId, Seq, Timestamp};
+use overfall::units::{DecisionId, Seq};
 
 use super::Protocol;
 use super::bend::Bend;
-use super::books::Books;
 use super::properties;
 use super::scene::{Scene, TICK, account, at, decision, demand, ending, grant, terms};
 use super::state::{Call, Gateway, Meter, State};
@@ -161,25 +156,6 @@ impl Protocol {
         again.then_some(())
     }
 
-    pub(crate) fn tell_late(&self, state: &mut State, call: usize, first_up: usize) -> Option<()> {
-        let id = decision(call);
-        let prior = self.prior(&state.books, id)?;
-        let asks = self.bend != Some(Bend::CorrectsTwice);
-        if asks && (state.books.is_corrected(id) || state.meter.as_ref()?.corrected.contains(&id)) {
-            return None;
-        }
-        let plan = &self.bounds.calls[call];
-        let used = demand(&prior.terms, plan.estimate.0, plan.truth);
-        let now = at(state.now);
-        let mut corrected = None;
-        state.with_meter(|meter| {
-            corrected = meter.account.correct(&prior, used, ending(Outcome::Completed), now).ok();
-            meter.corrected.insert(id);
-        });
-        self.keep(state, first_up, Record::Correction(corrected?));
-        Some(())
-    }
-
     pub(crate) fn order(&self, state: &mut State, order: usize, first_up: usize) -> Option<()> {
         let pending = state.meter.as_ref()?.pending.contains(&grant(order));
         let known = pending || state.books.has_grant(grant(order));
@@ -211,43 +187,6 @@ impl Protocol {
         let terms = if self.bend == Some(Bend::PricesAnew) { &anew } else { &hold.terms };
         Some(demand(terms, plan.estimate.0, plan.truth))
     }
-
-    /// What the books say of a call that its deadline has ended.
-    fn prior(&self, books: &Books, id: DecisionId) -> Option<Prior> {
-        let end = books.end_of(id).filter(|end| end.ending.outcome == Outcome::Expired)?;
-        let named = |grant| {
-            end.draws
-                .iter()
-                .any(|draw| matches!(draw.origin, OriginEntry::Grant { grant: id, .. } if id == grant))
-        };
-        let grants = books.grants().filter(|record| named(record.grant)).map(|record| BookedGrant {
-            user: record.user,
-            balance: CounterKey::of_balance(&record.balance),
-            state: GrantState {
-                id: record.grant,
-                priority: record.priority,
-                expires_at: record.expires_at.unwrap_or(Timestamp::NEVER),
-                remaining: Credits::ZERO,
-                held: Credits::ZERO,
-            },
-            issued: false,
-        });
-        Some(Prior {
-            decision: id,
-            user: end.user,
-            terms: terms(self.scene.version(end.policy)),
-            held_at: end.held_at,
-            revision: 1,
-            priced_by: end.policy,
-            ended_at: end.ended_at,
-            ending: end.ending.clone(),
-            used: end.used.clone(),
-            draws: end.draws.clone(),
-            charge: end.charge,
-            refunded: Credits::ZERO,
-            grants: grants.collect(),
-        })
-    }
 }
 
 pub(crate) fn renew(state: &mut State, call: usize) -> Option<()> {
@@ -265,8 +204,14 @@ fn without_holds(state: &State) -> Account {
         match &kept.record {
             Record::End(end) => account.replay_end(end, CounterKey::of_balance).unwrap(),
             Record::Expiry(expiry) => account.replay_expiry(expiry).unwrap(),
-            Record::Correction(it) => account.replay_correction(it, CounterKey::of_balance).unwrap(),
-            _ => {}
+            Record::Adjustment(it) => {
+                account.replay_adjustment(it, CounterKey::of_balance(&it.balance)).unwrap();
+            }
+            record => {
+                if let Some(revision) = record.revision() {
+                    account.replay_correction(revision, CounterKey::of_balance).unwrap();
+                }
+            }
         }
         for grant in kept.grants() {
             account.replay_grant(grant, CounterKey::of_balance(&grant.balance)).unwrap();

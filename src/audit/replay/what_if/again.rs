@@ -1,37 +1,51 @@
 //! One account lives again, under another policy.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use super::ordered::Ended;
 use super::{Side, Sides, Telling};
-use crate::access::record::{Ending, Grade, GrantRecord, Outcome};
-use crate::access::{Account, Ask, Demand, GrantOrder, Held, Reason, Terms};
-use crate::ledger::recorded::Request;
-use crate::ledger::rows::{BlockRow, DecisionRow};
+use crate::access::ledgered::BookedGrant;
+use crate::access::record::{DrawEntry, Ending, Grade, GrantRecord, OriginEntry, Outcome};
+use crate::access::{Account, Ask, Demand, GrantOrder, Held, Prior, Reason, Terms};
+use crate::ledger::recorded::{AskedCall, RecordedEnd, Request};
+use crate::ledger::rows::BlockRow;
 use crate::policy::compiled::{CounterKey, Name, Policy};
 use crate::policy::prices::Rates;
-use crate::units::{AccountId, DecisionId, Quantities, Seq, Timestamp, UserId};
+use crate::units::{AccountId, DecisionId, GrantId, Quantities, Seq, Timestamp, UserId};
 
-/// An account and its open calls.
+/// An account, its open calls, and those ended calls of which more is said.
 pub(super) struct Again<'a> {
-    policy: &'a Arc<Policy>,
+    pub(super) policy: &'a Arc<Policy>,
     since: Option<Timestamp>,
-    account: Account,
+    pub(super) account: Account,
+    pub(super) grants: Grants,
     /// By when they end; the recorded place tells the order of an instant.
     open: BTreeMap<(Timestamp, Seq, DecisionId), OpenCall>,
+    pub(super) ended: HashMap<DecisionId, Ended>,
 }
+
+/// What the account was granted, by operators and by the policy.
+#[derive(Default)]
+pub(super) struct Grants(HashMap<GrantId, BookedGrant>);
 
 /// A call that was let through, until it ends.
 struct OpenCall {
     plan: Name,
     terms: Terms,
     clamped_to: Option<u64>,
-    used: Quantities,
-    tier: Option<Arc<str>>,
-    outcome: Outcome,
-    grade: Grade,
+    end: RecordedEnd,
     status: Option<u16>,
     is_counted: bool,
+    /// Whether more is said of its money later.
+    is_revised: bool,
+}
+
+/// How a call is recorded to have ended, to be priced by other terms.
+pub(super) struct Truth<'e> {
+    pub(super) end: &'e RecordedEnd,
+    pub(super) clamped_to: Option<u64>,
+    pub(super) status: Option<u16>,
 }
 
 /// What is asked again.
@@ -49,7 +63,14 @@ struct Question<'q> {
 
 impl<'a> Again<'a> {
     pub(super) fn new(account: AccountId, policy: &'a Arc<Policy>, since: Option<Timestamp>) -> Self {
-        Self { policy, since, account: Account::new(account), open: BTreeMap::new() }
+        Self {
+            policy,
+            since,
+            account: Account::new(account),
+            grants: Grants::default(),
+            open: BTreeMap::new(),
+            ended: HashMap::new(),
+        }
     }
 
     pub(super) const fn id(&self) -> AccountId {
@@ -57,20 +78,28 @@ impl<'a> Again<'a> {
     }
 
     pub(super) fn request(&mut self, request: &Request, told: &mut Telling) {
+        let (at, seq) = request.place();
+        self.end_before(at, seq, told);
         match request {
-            Request::Grant(grant) => self.grant(grant, told),
+            Request::Grant(grant) => self.grant(grant),
+            Request::Adjustment(adjustment) => self.adjustment(adjustment, &mut told.orders),
+            Request::Revision(revision) => self.revision(revision, &mut told.orders),
             Request::Call(call) => self.call(call, told),
             Request::Block(block) => self.block(block, told),
         }
     }
 
-    /// Lets every open call end.
-    pub(super) fn end_all(&mut self, told: &mut Telling) {
-        self.end_until(Timestamp::NEVER, told);
+    /// Lets every open call end, and counts those of whose money more was said, as it is in the end.
+    pub(super) fn close(&mut self, told: &mut Telling) {
+        self.end_before(Timestamp::NEVER, Seq(u64::MAX), told);
+        for (_, Ended { plan, feature, prior, is_counted, .. }) in self.ended.drain() {
+            if is_counted {
+                told.tally(&plan, &feature).now.settled(&prior.draws, &prior.charge);
+            }
+        }
     }
 
-    fn grant(&mut self, grant: &GrantRecord, told: &mut Telling) {
-        self.end_until(grant.granted_at, told);
+    fn grant(&mut self, grant: &GrantRecord) {
         self.account.expire_grants(grant.granted_at);
         let key = CounterKey::of_balance(&grant.balance);
         let order = GrantOrder {
@@ -86,11 +115,11 @@ impl<'a> Again<'a> {
         // Too much for any balance only where the account saved what it had spent: then it has enough.
         if let Ok(granted) = self.account.grant(order, grant.granted_at) {
             self.account.granted(&granted, key);
+            self.grants.put(&granted);
         }
     }
 
-    fn call(&mut self, call: &DecisionRow, told: &mut Telling) {
-        self.end_until(call.held_at, told);
+    fn call(&mut self, AskedCall { settled: call, end }: &AskedCall, told: &mut Telling) {
         let asked = self.ask(&Question {
             plan: &call.plan,
             feature: &call.feature,
@@ -113,12 +142,10 @@ impl<'a> Again<'a> {
                 plan: call.plan.clone(),
                 terms,
                 clamped_to: held.clamped_to,
-                used: call.used.clone(),
-                tier: call.tier.clone(),
-                outcome: call.outcome,
-                grade: call.grade,
+                end: end.clone(),
                 status: call.status,
                 is_counted,
+                is_revised: call.revision > 1,
             };
             self.open.insert((call.ended_at, call.seq, call.decision), open);
         }
@@ -127,7 +154,6 @@ impl<'a> Again<'a> {
     /// Asks once for each request that a row stands for. What is blocked changes nothing (I2), so that the rest of them
     /// is blocked as well.
     fn block(&mut self, block: &BlockRow, told: &mut Telling) {
-        self.end_until(block.at, told);
         told.logged(block.at);
         let Some(plan) = &block.plan else { return };
         let is_counted = self.counts(block.at);
@@ -154,14 +180,17 @@ impl<'a> Again<'a> {
                         plan: plan.clone(),
                         terms,
                         clamped_to: held.clamped_to,
-                        used: block.estimate.clone(),
-                        tier: block.tier.clone(),
-                        outcome: Outcome::Completed,
-                        grade: Grade::Estimated,
+                        end: RecordedEnd {
+                            outcome: Outcome::Completed,
+                            grade: Grade::Estimated,
+                            tier: block.tier.clone(),
+                            used: block.estimate.clone(),
+                        },
                         status: None,
                         is_counted,
+                        is_revised: false,
                     };
-                    self.end(block.decision, &open, block.at, told);
+                    self.end(block.decision, open, block.at, told);
                 }
                 Err(reason) => {
                     if is_counted {
@@ -204,40 +233,77 @@ impl<'a> Again<'a> {
         let (decision, user) = (question.decision, question.user);
         let ask = Ask { decision, user, terms: terms.clone(), demand, lifetime };
         let proposal = self.account.propose(ask, question.at).map_err(|block| block.reason)?;
+        if proposal.issues() {
+            proposal.record(self.account.id).issued.iter().for_each(|grant| self.grants.put(grant));
+        }
         Ok((terms, self.account.accept(proposal, question.at)))
     }
 
-    fn end_until(&mut self, until: Timestamp, told: &mut Telling) {
+    /// Lets end what ended before something else did.
+    fn end_before(&mut self, at: Timestamp, seq: Seq, told: &mut Telling) {
         while let Some(first) = self.open.first_entry()
-            && first.key().0 <= until
+            && (first.key().0, first.key().1) < (at, seq)
         {
             let ((at, _, decision), open) = first.remove_entry();
-            self.end(decision, &open, at, told);
+            self.end(decision, open, at, told);
         }
     }
 
-    fn end(&mut self, decision: DecisionId, open: &OpenCall, at: Timestamp, told: &mut Telling) {
-        let mut used = open.used.clone();
-        if let Some(bound) = open.clamped_to {
+    fn end(&mut self, decision: DecisionId, open: OpenCall, at: Timestamp, told: &mut Telling) {
+        let OpenCall { plan, terms, clamped_to, end, status, is_counted, is_revised } = open;
+        let held = self.account.hold_of(decision).map(|hold| hold.demand.clone());
+        let (used, ending) =
+            Truth { end: &end, clamped_to, status }.priced(&terms, || held.unwrap_or_else(Demand::nothing));
+        let Ok(end) = self.account.finish(decision, used, ending, at) else { return };
+        if is_revised {
+            let (feature, prior) = (Arc::clone(&end.feature), Prior::of(&end, terms, Vec::new()));
+            self.ended.insert(decision, Ended { plan, feature, prior, clamped_to, is_counted });
+        } else if is_counted {
+            told.tally(&plan, &end.feature).now.settled(&end.draws, &end.charge);
+        }
+    }
+}
+
+impl Truth<'_> {
+    /// What was used, at the price of the terms, and how it ended; what has no price costs what is told.
+    pub(super) fn priced(&self, terms: &Terms, unpriced: impl FnOnce() -> Demand) -> (Demand, Ending) {
+        let RecordedEnd { outcome, grade, tier, used } = self.end;
+        let mut used = used.clone();
+        if let Some(bound) = self.clamped_to {
             used.output_tokens = used.output_tokens.min(bound);
         }
-        let held = self.account.hold_of(decision).map(|hold| hold.demand.clone());
-        let used = match open.terms.priced(used.clone(), open.tier.as_deref()) {
-            _ if open.outcome == Outcome::Refused => Demand { quantities: used, ..Demand::nothing() },
+        let used = match terms.priced(used.clone(), tier.as_deref()) {
+            _ if *outcome == Outcome::Refused => Demand { quantities: used, ..Demand::nothing() },
             Ok((demand, _)) => demand,
-            Err(_) => held.unwrap_or_else(Demand::nothing),
+            Err(_) => unpriced(),
         };
         let ending = Ending {
-            outcome: open.outcome,
-            grade: open.grade,
+            outcome: *outcome,
+            grade: *grade,
             reached_upstream: true,
-            status: open.status,
-            tier: open.tier.clone(),
+            status: self.status,
+            tier: tier.clone(),
             resource: None,
         };
-        let ended = self.account.finish(decision, used, ending, at);
-        if let (Ok(end), true) = (ended, open.is_counted) {
-            told.tally(&open.plan, &end.feature).now.settled(&end.draws, &end.charge);
-        }
+        (used, ending)
+    }
+}
+
+impl Grants {
+    fn put(&mut self, grant: &GrantRecord) {
+        self.0.insert(grant.grant, BookedGrant::as_granted(grant));
+    }
+
+    pub(super) fn get(&self, grant: GrantId) -> Option<&BookedGrant> {
+        self.0.get(&grant)
+    }
+
+    /// Those that draws name.
+    pub(super) fn named(&self, draws: &[DrawEntry]) -> Vec<BookedGrant> {
+        let named = draws.iter().filter_map(|draw| match &draw.origin {
+            OriginEntry::Grant { grant, .. } => self.0.get(grant).cloned(),
+            OriginEntry::Windows(_) | OriginEntry::Debt { .. } => None,
+        });
+        named.collect()
     }
 }

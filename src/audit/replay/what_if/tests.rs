@@ -6,14 +6,15 @@ use proptest::prelude::*;
 use tempfile::TempDir;
 
 use super::*;
-use crate::access::record::{Ending, Grade, GrantOrigin, Outcome, Record};
-use crate::access::{Account, Ask, GrantOrder, Terms};
-use crate::ledger::Ledger;
-use crate::ledger::rows::{AccountRow, AccountStatus, BlockRow};
-use crate::ledger::sqlite::{SqliteBooks, SqliteLedger};
-use crate::policy::compiled::CounterKey;
+use crate::access::record::Outcome;
+use crate::ledger::sqlite::SqliteBooks;
 use crate::policy::load;
-use crate::units::{Credits, DecisionId, GrantId, Quantities, Span};
+use crate::units::Span;
+
+mod lived;
+mod ordered;
+
+use lived::{Step, booked, lived, step};
 
 const POLICY: &str = "
 version: 1
@@ -31,156 +32,6 @@ plans:
 ";
 const START: Timestamp = Timestamp::from_ms(1_793_577_600_000);
 
-/// One step of a life: what happens some milliseconds after the one before.
-#[derive(Clone, Debug)]
-enum Step {
-    Ask { user: u8, input: u64, output: u64 },
-    End { percent: u64, outcome: Outcome },
-    Grant { credits: u64, hours: Option<u64> },
-}
-
-fn step() -> impl Strategy<Value = (u64, Step)> {
-    let outcome = prop::sample::select(vec![Outcome::Completed, Outcome::Cut, Outcome::Refused]);
-    let step = prop_oneof![
-        4 => (0u8..2, 0u64..20, 1u64..40).prop_map(|(user, input, output)| Step::Ask { user, input, output }),
-        4 => (0u64..250, outcome).prop_map(|(percent, outcome)| Step::End { percent, outcome }),
-        1 => (1u64..60, prop::option::of(1u64..9)).prop_map(|(credits, hours)| Step::Grant { credits, hours }),
-    ];
-    (1u64..2_000_000, step)
-}
-
-/// A life, and all that it leaves behind.
-struct Lived {
-    records: Vec<Record>,
-    blocks: Vec<BlockRow>,
-    charged: u128,
-}
-
-fn account() -> AccountId {
-    AccountId::derived(&[b"acme"])
-}
-
-fn lived(policy: &Arc<Policy>, steps: &[(u64, Step)]) -> Lived {
-    let mut account = Account::new(account());
-    let mut now = START;
-    let mut open: Vec<DecisionId> = Vec::new();
-    let mut life = Lived { records: Vec::new(), blocks: Vec::new(), charged: 0 };
-    for (nth, (wait_ms, step)) in (0u8..).zip(steps) {
-        now = now.plus(Span::from_ms(*wait_ms));
-        match step {
-            Step::Ask { user, input, output } => {
-                let estimate =
-                    Quantities { input_tokens: *input, output_tokens: *output, ..Quantities::default() };
-                let terms = Terms {
-                    policy: Arc::clone(policy),
-                    plan: policy.plan("plus").unwrap(),
-                    feature: policy.feature("codex").unwrap(),
-                    model: "m".into(),
-                    tier: None,
-                    size: None,
-                };
-                let user = UserId::from_bytes([*user; 16]);
-                let decision = DecisionId::new(now, [nth; 10]);
-                let demand = terms.estimate(estimate.clone()).unwrap();
-                let lifetime = Span::from_seconds(60);
-                match account.propose(Ask { decision, user, terms, demand, lifetime }, now) {
-                    Ok(proposal) => {
-                        life.records.push(Record::Hold(Box::new(proposal.record(account.id))));
-                        account.accept(proposal, now);
-                        open.push(decision);
-                    }
-                    Err(block) => life.blocks.push(BlockRow {
-                        decision,
-                        at: now,
-                        account: account.id,
-                        user,
-                        feature: "codex".into(),
-                        model: "m".into(),
-                        policy: policy.version,
-                        plan: Some("plus".into()),
-                        tier: None,
-                        size: None,
-                        estimate,
-                        block,
-                        count: 1,
-                    }),
-                }
-            }
-            Step::End { percent, outcome } if !open.is_empty() => {
-                life.end(&mut account, open.remove(0), (*percent, *outcome), now);
-            }
-            Step::End { .. } => {}
-            Step::Grant { credits, hours } => {
-                let key = CounterKey::of_balance("wallet");
-                let order = GrantOrder {
-                    grant: GrantId::from_bytes([nth; 16]),
-                    user: None,
-                    balance: "wallet".into(),
-                    key,
-                    amount: Credits::from_micros(credits * 1_000_000).unwrap(),
-                    priority: 100,
-                    expires_at: hours.map(|hours| now.plus(Span::from_seconds(hours * 3600))),
-                    origin: GrantOrigin::Operator { idempotency_key: format!("{nth}").into(), note: None },
-                };
-                let grant = account.grant(order, now).unwrap();
-                account.granted(&grant, key);
-                life.records.push(Record::Grant(grant));
-            }
-        }
-    }
-    for decision in open {
-        now = now.plus(Span::from_ms(1));
-        life.end(&mut account, decision, (100, Outcome::Completed), now);
-    }
-    life
-}
-
-impl Lived {
-    fn end(&mut self, account: &mut Account, decision: DecisionId, how: (u64, Outcome), now: Timestamp) {
-        let (percent, outcome) = how;
-        let hold = account.hold_of(decision).unwrap();
-        let mut used = hold.demand.quantities.clone();
-        used.output_tokens = used.output_tokens * percent / 100;
-        let used = match outcome {
-            Outcome::Refused => crate::access::Demand::nothing(),
-            _ => hold.terms.estimate(used).unwrap(),
-        };
-        let ending = Ending {
-            outcome,
-            grade: Grade::Exact,
-            reached_upstream: true,
-            status: None,
-            tier: None,
-            resource: None,
-        };
-        let end = account.finish(decision, used, ending, now).unwrap();
-        self.charged += u128::from(end.charge.charged.micros());
-        self.records.push(Record::End(end));
-    }
-}
-
-fn booked(policy: &Policy, life: Lived) -> (PathBuf, TempDir) {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("ledger.db");
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(async {
-        let ledger = SqliteLedger::open(&path).unwrap();
-        ledger.keep_policy(policy.version, &policy.text).await.unwrap();
-        let row = AccountRow {
-            id: account(),
-            name: "acme".into(),
-            plan: "plus".into(),
-            status: AccountStatus::Active,
-            created_at: START,
-        };
-        ledger.add_account(&row).await.unwrap();
-        let applied = ledger.apply(life.records).await.unwrap();
-        assert_eq!((applied.conflicts.len(), applied.waiting.len()), (0, 0));
-        ledger.log_blocks(life.blocks, 1_000_000).await.unwrap();
-    });
-    (path, folder)
-}
-
 fn policy(text: &str) -> Arc<Policy> {
     Arc::new(load::parse("policy", text).unwrap_or_else(|problems| panic!("{problems}")))
 }
@@ -190,17 +41,19 @@ fn asked(path: &std::path::Path, policy: &Arc<Policy>, since: Option<Timestamp>)
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(24))]
+    #![proptest_config(ProptestConfig::with_cases(48))]
 
-    /// Asked again, the policy that decided decides the same, and earns the same.
+    /// Asked again, the policy that decided decides the same, and earns the same: with all that operators ordered, and
+    /// with truths that came late.
     #[test]
     fn the_same_policy_changes_nothing(steps in prop::collection::vec(step(), 1..80)) {
         let policy = policy(POLICY);
         let life = lived(&policy, &steps);
-        let (charged, blocks) = (life.charged, life.blocks.len() as u64);
+        let (charged, blocks, ordered) = (life.charged(), life.blocks.len() as u64, life.ordered);
         let (path, _folder) = booked(&policy, life);
         let told = asked(&path, &policy, None);
         prop_assert_eq!((told.users_changed, told.users.len()), (0, 0));
+        prop_assert_eq!(told.orders, Orders { whole: ordered, ..Orders::default() });
         for tally in &told.tallies {
             prop_assert_eq!(&tally.then, &tally.now);
             prop_assert_eq!((tally.newly_allowed, tally.newly_blocked), (0, 0));

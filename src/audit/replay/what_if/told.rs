@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde::{Serialize, Serializer};
 
-use super::{PlanTally, Side, WhatIf};
+use super::{Orders, PlanTally, Side, WhatIf};
 use crate::access::record::{Charge, DrawEntry, OriginEntry};
 use crate::policy::compiled::Name;
 use crate::units::Unit;
@@ -139,6 +139,14 @@ impl fmt::Display for WhatIf {
             plan(tally, f)?;
         }
         writeln!(f)?;
+        if self.orders.is_any() {
+            let Orders { whole, in_part, left_out, prices } = self.orders;
+            writeln!(
+                f,
+                "operators' orders: {whole} carried out, {in_part} in part, {left_out} not; \
+                 {prices} other prices give way to this policy's"
+            )?;
+        }
         writeln!(
             f,
             "{} users change sides: {} would never have been blocked, {} would have been blocked at least once",
