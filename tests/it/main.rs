@@ -26,6 +26,7 @@ mod corrections;
 mod crowd;
 mod deploy;
 mod docker;
+mod failover;
 mod faults;
 mod fleet;
 mod idempotency;

@@ -120,7 +120,7 @@ async fn a_redis_that_is_emptied_under_load_is_built_anew_by_all() {
 }
 
 /// Has a Redis do something, by itself.
-fn told(port: &str, line: &str) -> String {
+pub(crate) fn told(port: &str, line: &str) -> String {
     let mut stream = TcpStream::connect(format!("127.0.0.1:{port}")).expect("redis listens");
     stream.set_read_timeout(Some(Duration::from_secs(5))).expect("a timeout");
     stream.write_all(format!("{line}\r\n").as_bytes()).expect("it hears");
@@ -129,11 +129,11 @@ fn told(port: &str, line: &str) -> String {
     String::from_utf8_lossy(&answer[..read]).into_owned()
 }
 
-fn port(redis: &RedisServer) -> String {
+pub(crate) fn port(redis: &RedisServer) -> String {
     redis.url().rsplit(':').next().expect("a port").to_owned()
 }
 
-fn succeeds(redis: &str, line: &str) {
+pub(crate) fn succeeds(redis: &str, line: &str) {
     assert_eq!(told(redis, line), "+OK\r\n", "{line}");
 }
 

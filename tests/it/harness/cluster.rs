@@ -31,6 +31,15 @@ pub(crate) struct Cluster {
     nodes: Vec<Node>,
 }
 
+/// What becomes of a master whose place is taken.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fate {
+    /// It dies.
+    Dies,
+    /// It does not answer for a while, with all its connections open, and does not know what was done meanwhile.
+    Hangs,
+}
+
 /// A cluster and a PostgreSQL.
 pub(crate) struct ClusterStores {
     pub(crate) cluster: Cluster,
@@ -189,18 +198,25 @@ impl Cluster {
         assert!(to.has(slot) && !from.has(slot));
     }
 
-    /// Kills the master of a slot, whose replica has heard nothing for `before`, and waits until that has taken its place.
-    pub(crate) fn kill_master_of(&mut self, slot: u16, before: impl FnOnce()) {
+    /// Has the replica of a slot's master take his place, and waits for it. It has heard nothing of what was done in
+    /// `before`.
+    pub(crate) fn replace_master_of(&mut self, slot: u16, fate: Fate, before: impl FnOnce()) {
         let masters = &self.nodes[..MASTERS];
         let place = masters.iter().position(|node| node.has(slot)).expect("a master has it");
         self.nodes[MASTERS + place].server.pause();
         // What it was sent it would still read when it goes on.
         let _killed: u32 = self.nodes[place].ask(redis::cmd("CLIENT").arg(&["KILL", "TYPE", "replica"]));
         before();
-        self.nodes[place].server.kill();
+        match fate {
+            Fate::Dies => self.nodes[place].server.kill(),
+            Fate::Hangs => self.nodes[place].server.pause(),
+        }
         self.nodes[MASTERS + place].server.resume();
         let replica = &self.nodes[MASTERS + place];
         until("a replica takes the place of its master", || replica.has(slot).then_some(()));
+        if fate == Fate::Hangs {
+            self.nodes[place].server.resume();
+        }
     }
 }
 
