@@ -76,6 +76,8 @@ pub struct MeterStore {
     pub address: SecretSource,
     /// Whether it is a Redis Cluster.
     pub is_cluster: bool,
+    /// PEM file of certificates to trust instead of the machine's.
+    pub ca_file: Option<PathBuf>,
 }
 
 /// How often a checkpoint of the books is made unless the file says otherwise.
@@ -337,6 +339,7 @@ impl Config {
             meter: document.stores.meter.map(|given| MeterStore {
                 address: secret_source(given.value.redis, folder),
                 is_cluster: given.value.cluster.unwrap_or(false),
+                ca_file: given.value.ca_file.map(|file| path(&file.value)),
             }),
             ledger: document.stores.ledger.map_or(LedgerStore::Embedded, |ledger| {
                 LedgerStore::Postgres(secret_source(ledger.postgres, folder))

@@ -9,7 +9,7 @@ use overfall::journal::{self, Journal};
 use overfall::ledger::Ledger;
 use overfall::ledger::sqlite::SqliteLedger;
 use overfall::meter::Meter as _;
-use overfall::meter::redis::{RedisMeter, Store};
+use overfall::meter::redis::{RedisAt, RedisMeter, Store};
 use overfall::policy::live::Policies;
 use overfall::units::time::Clock;
 use overfall::units::{AccountId, Timestamp};
@@ -52,7 +52,7 @@ impl Nodes {
             let each = |_, _: journal::Frame<'_>| Ok(());
             let path = folder.path().join(format!("journal-{node}"));
             let (journal, _) = Journal::open(&path, journal::Options::default(), each)?;
-            let store = Store::connect(std::slice::from_ref(&url), false, clock.clone()).await?;
+            let store = Store::connect(&RedisAt::one(url.clone()), clock.clone()).await?;
             let policies = Arc::new(Policies::new(Arc::clone(&world.policy)));
             let meter = RedisMeter::open(
                 store,

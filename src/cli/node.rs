@@ -25,7 +25,7 @@ use crate::ledger::postgres::PostgresLedger;
 use crate::ledger::sqlite::SqliteLedger;
 use crate::ledger::{Ledger, LedgerError};
 use crate::meter::memory::{RecoverError, Recovered, Restoring};
-use crate::meter::redis::{self, StoreError};
+use crate::meter::redis;
 use crate::meter::{Meter, MeterError};
 use crate::policy::compiled::Policy;
 use crate::policy::live::Policies;
@@ -89,8 +89,8 @@ pub enum OpenError {
     #[error("live state could not be restored")]
     Recover(#[from] RecoverError),
     /// Redis could not be connected to.
-    #[error("redis does not answer")]
-    Connect(#[source] StoreError),
+    #[error("redis could not be connected to")]
+    Connect(#[source] redis::ConnectError),
     /// Live counts cannot be kept in Redis as it is.
     #[error("live counts cannot be kept in redis")]
     Unfit(#[source] redis::Unfit),

@@ -23,7 +23,7 @@ use crate::config::{Config, Degraded, Durability, LedgerAt, Secret};
 use crate::idempotency::sqlite::{self, SqliteAnswers};
 use crate::journal;
 use crate::ledger::postgres::PostgresLedger;
-use crate::meter::redis::Allowance;
+use crate::meter::redis::{Allowance, RedisAt};
 use crate::policy::compiled::Policy;
 use crate::policy::load;
 use crate::proxy::upstreams::Upstreams;
@@ -140,14 +140,14 @@ pub(super) async fn open_shared(config: &Config) -> anyhow::Result<Option<Shared
         return Ok(None);
     };
     let ledger = PostgresLedger::open(books.as_address()).await.context("the ledger did not open")?;
-    Ok(Some(Shared {
-        redis: addresses.iter().map(|address| address.as_address().to_owned()).collect(),
+    let redis = RedisAt {
+        urls: addresses.iter().map(|address| address.as_address().to_owned()).collect(),
         is_cluster: config.meter.as_ref().is_some_and(|meter| meter.is_cluster),
-        allowance: config
-            .degraded
-            .map(|Degraded { per_account, max_nodes }| Allowance { per_account, max_nodes }),
-        ledger: Arc::new(ledger),
-    }))
+        ca_file: config.meter.as_ref().and_then(|meter| meter.ca_file.clone()),
+    };
+    let allowance =
+        config.degraded.map(|Degraded { per_account, max_nodes }| Allowance { per_account, max_nodes });
+    Ok(Some(Shared { redis, allowance, ledger: Arc::new(ledger) }))
 }
 
 /// Which store has live counts, for people.

@@ -61,14 +61,14 @@ fn tell(listener: TcpListener, exposition: Exposition) -> std::io::Result<()> {
 }
 
 async fn settle(config: &Config) -> anyhow::Result<()> {
-    let Some(Shared { redis, is_cluster, ledger, .. }) = open_shared(config).await? else {
+    let Some(Shared { redis, ledger, .. }) = open_shared(config).await? else {
         anyhow::bail!(
             "there is nothing to settle by itself: the deployment names no `stores.meter`, \
              and a gateway with counts of its own settles in its own process"
         );
     };
     let clock = Clock::machine();
-    let store = Store::connect(&redis, is_cluster, clock.clone()).await.context("redis does not answer")?;
+    let store = Store::connect(&redis, clock.clone()).await.context("redis could not be connected to")?;
     let worker = Worker {
         name: worker_name(),
         queue: Arc::new(Streams::new(store)),

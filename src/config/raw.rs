@@ -153,6 +153,8 @@ record! {
         redis: SecretSource,
         /// Whether it is a Redis Cluster.
         cluster: Option<bool>,
+        /// PEM file of certificates to trust instead of the machine's, where it is `rediss://…`.
+        ca_file: Option<At<Text>>,
     }
 }
 

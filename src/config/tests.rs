@@ -153,11 +153,13 @@ fn what_is_not_built_yet_is_an_error() {
 #[test]
 fn stores_that_several_gateways_share_are_named_by_where_their_addresses_stand() {
     let of = |stores: &str| LEAST.replace("stores: {data: /var/lib/overfall}", stores);
-    let text =
-        of("stores: {data: x, meter: {redis: {env: REDIS}, cluster: true}, ledger: {postgres: {file: pg}}}");
+    let text = of(
+        "stores: {data: x, meter: {redis: {env: REDIS}, cluster: true, ca_file: ca.pem}, ledger: {postgres: {file: pg}}}",
+    );
     let config = Config::parse("overfall.yaml", &text, Path::new("/etc/overfall")).unwrap();
     let meter = config.meter.unwrap();
     assert_eq!((meter.address, meter.is_cluster), (SecretSource::Env("REDIS".into()), true));
+    assert_eq!(meter.ca_file.as_deref(), Some(Path::new("/etc/overfall/ca.pem")));
     let postgres = SecretSource::File("/etc/overfall/pg".into());
     assert_eq!(config.ledger, LedgerStore::Postgres(postgres));
     let alone = of("stores: {data: x, ledger: {postgres: {env: PG}}}");

@@ -12,11 +12,11 @@ use crate::harness::policies::EVERY_REASON;
 use crate::harness::shared::SharedStores;
 use crate::harness::{Client, Gateway, eventually};
 
-const REQUESTS: usize = 400;
+pub(crate) const REQUESTS: usize = 400;
 const CLIENTS: usize = 64;
 
 /// Asks 400 times from 64 clients, each at the gateway that is next; statuses, counted.
-async fn hit(clients: &[Client], model: &str) -> BTreeMap<u16, usize> {
+pub(crate) async fn hit(clients: &[Client], model: &str) -> BTreeMap<u16, usize> {
     let left = Arc::new(Semaphore::new(REQUESTS));
     let mut asking = tokio::task::JoinSet::new();
     for nth in 0..CLIENTS {

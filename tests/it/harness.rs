@@ -3,6 +3,7 @@
 pub(crate) mod admin;
 pub(crate) mod books;
 pub(crate) mod client;
+pub(crate) mod cluster;
 pub(crate) mod codex;
 pub(crate) mod demo;
 pub(crate) mod gateway;

@@ -20,11 +20,13 @@
 mod harness;
 
 mod blocks;
+mod cluster;
 mod codex;
 mod corrections;
 mod crowd;
 mod deploy;
 mod docker;
+mod failover;
 mod faults;
 mod fleet;
 mod idempotency;
@@ -40,6 +42,7 @@ mod replay;
 mod requests;
 mod routes;
 mod sdks;
+mod secured;
 mod sources;
 mod stores;
 mod timing;

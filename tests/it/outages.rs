@@ -51,10 +51,14 @@ async fn a_redis_that_hangs_or_is_killed_is_a_503_in_time_and_then_forgotten() {
 }
 
 /// Clients that ask until nothing is left. What they were told: let through, refused for now.
-struct Spending(tokio::task::JoinSet<(u64, u64)>);
+pub(crate) struct Spending {
+    asking: tokio::task::JoinSet<(u64, u64)>,
+    /// How many calls may be let through beyond what is granted.
+    beyond: u64,
+}
 
 impl Spending {
-    async fn start(gateways: &[Gateway]) -> Self {
+    pub(crate) async fn start(gateways: &[Gateway]) -> Self {
         let caller = gateways[0].admin.caller("prepaid");
         gateways[0].admin.grant(&caller, &CREDITS.to_string());
         let mut asking = tokio::task::JoinSet::new();
@@ -64,19 +68,22 @@ impl Spending {
             asking.spawn(spend(client));
         }
         tokio::time::sleep(Duration::from_millis(400)).await;
-        Self(asking)
+        Self { asking, beyond: 0 }
     }
 
-    /// Waits until all is spent, and sees that it was spent once, and is booked.
-    async fn end(self, mut gateways: Vec<Gateway>) {
-        let told = self.0.join_all().await;
+    /// Waits until all is spent, and sees that it was spent once, and is booked; and that somebody was refused.
+    async fn end(self, gateways: Vec<Gateway>) {
+        assert!(self.refused(gateways).await > 0, "nobody was refused: there was no outage");
+    }
+
+    /// Waits until all is spent, and sees that it was spent once, and is booked. How many were refused for now.
+    pub(crate) async fn refused(self, mut gateways: Vec<Gateway>) -> u64 {
+        let told = self.asking.join_all().await;
         let (answered, refused): (u64, u64) =
             told.into_iter().fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
         let seen: u64 = gateways.iter().map(|gateway| gateway.upstream.seen.count()).sum();
-        // What was in flight when the store was lost may be let through once more: its clients, each with one call.
-        let bound = CREDITS..=CREDITS + CLIENTS as u64;
+        let bound = CREDITS..=CREDITS + self.beyond;
         assert!(bound.contains(&seen), "I4: {seen} seen, {answered} answered, {refused} refused");
-        assert!(refused > 0, "nobody was refused: there was no outage");
         let booked = async || {
             let report = tokio::task::block_in_place(|| gateways[0].audit());
             (report["checked"]["usage_events"] == json!(seen)).then_some(())
@@ -86,6 +93,7 @@ impl Spending {
             gateway.stop();
         }
         gateways[0].audit();
+        refused
     }
 }
 
@@ -113,13 +121,15 @@ async fn spend(client: Client) -> (u64, u64) {
 async fn a_redis_that_is_emptied_under_load_is_built_anew_by_all() {
     let mut stores = SharedStores::start().await;
     let gateways = fleet(&stores);
-    let spending = Spending::start(&gateways).await;
+    let mut spending = Spending::start(&gateways).await;
+    // What was in flight may be let through once more: each client has one call.
+    spending.beyond = CLIENTS as u64;
     tokio::task::block_in_place(|| stores.redis.restart_empty());
     spending.end(gateways).await;
 }
 
 /// Has a Redis do something, by itself.
-fn told(port: &str, line: &str) -> String {
+pub(crate) fn told(port: &str, line: &str) -> String {
     let mut stream = TcpStream::connect(format!("127.0.0.1:{port}")).expect("redis listens");
     stream.set_read_timeout(Some(Duration::from_secs(5))).expect("a timeout");
     stream.write_all(format!("{line}\r\n").as_bytes()).expect("it hears");
@@ -128,11 +138,11 @@ fn told(port: &str, line: &str) -> String {
     String::from_utf8_lossy(&answer[..read]).into_owned()
 }
 
-fn port(redis: &RedisServer) -> String {
+pub(crate) fn port(redis: &RedisServer) -> String {
     redis.url().rsplit(':').next().expect("a port").to_owned()
 }
 
-fn succeeds(redis: &str, line: &str) {
+pub(crate) fn succeeds(redis: &str, line: &str) {
     assert_eq!(told(redis, line), "+OK\r\n", "{line}");
 }
 
@@ -151,6 +161,8 @@ async fn a_failover_that_lost_writes_is_made_good() {
     let gateways = fleet(&stores);
     let spending = Spending::start(&gateways).await;
     replica.pause();
+    // What it was sent it would still read when it goes on.
+    assert!(told(&first, "CLIENT KILL TYPE replica").starts_with(":1"));
     tokio::time::sleep(Duration::from_millis(400)).await;
     stores.redis.kill();
     replica.resume();

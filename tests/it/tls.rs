@@ -16,10 +16,10 @@ use crate::harness::client::{ask, ask_stream};
 use crate::harness::{Gateway, Setup, Simulated, until};
 
 /// Who vouches for servers.
-struct Authority(CertifiedIssuer<'static, KeyPair>);
+pub(crate) struct Authority(pub(crate) CertifiedIssuer<'static, KeyPair>);
 
 impl Authority {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.distinguished_name.push(DnType::CommonName, "an authority");
@@ -28,7 +28,7 @@ impl Authority {
     }
 
     /// A server's certificate and key.
-    fn server(&self, name: &str) -> (rcgen::Certificate, KeyPair) {
+    pub(crate) fn server(&self, name: &str) -> (rcgen::Certificate, KeyPair) {
         let key = KeyPair::generate().expect("a key");
         let mut params = CertificateParams::new([name.to_owned()]).expect("a name");
         params.distinguished_name.push(DnType::CommonName, name);

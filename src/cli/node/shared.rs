@@ -13,7 +13,7 @@ use crate::journal::{Frame, Journal};
 use crate::ledger::directory::Directory;
 use crate::ledger::shared::SharedLedger;
 use crate::meter::memory::Recovered;
-use crate::meter::redis::{Allowance, Attendant, Kept, OpenHold, Owed, RedisMeter, Store, Streams};
+use crate::meter::redis::{Allowance, Attendant, Kept, OpenHold, Owed, RedisAt, RedisMeter, Store, Streams};
 use crate::meter::{Meter, MeterError};
 use crate::policy::compiled::Policy;
 use crate::policy::live::Policies;
@@ -23,10 +23,8 @@ use crate::units::time::Clock;
 
 /// Where live counts and books are that nodes share.
 pub(in crate::cli) struct Shared {
-    /// The addresses of Redis.
-    pub(in crate::cli) redis: Vec<String>,
-    /// Whether that is a cluster.
-    pub(in crate::cli) is_cluster: bool,
+    /// Where live counts are.
+    pub(in crate::cli) redis: RedisAt,
     /// What may be given while it is away.
     pub(in crate::cli) allowance: Option<Allowance>,
     /// The books.
@@ -51,8 +49,7 @@ impl Node {
         let read = |_, _: Frame<'_>| Ok(());
         let (journal, _) = Journal::open(&stores.data.join("journal"), stores.journal.clone(), read)?;
         let journal = Arc::new(journal);
-        let store = Store::connect(&shared.redis, shared.is_cluster, clock.clone()).await;
-        let store = store.map_err(OpenError::Connect)?;
+        let store = Store::connect(&shared.redis, clock.clone()).await.map_err(OpenError::Connect)?;
         let meter = RedisMeter::open(
             store.clone(),
             clock.clone(),

@@ -19,6 +19,7 @@ use super::desk::Office;
 use super::epochs::{Word, holding_word, open_word};
 use super::kept::Kept;
 use super::keys::Partition;
+use super::sight::Watch;
 use super::{RedisMeter, StoreError, Streams, rebuild};
 use crate::journal::{AppendError, NotDurable, ReadError};
 use crate::ledger::LedgerError;
@@ -51,6 +52,7 @@ pub struct Attendant {
     reached: Epoch,
     /// Turns in a row in which the store did not know the epoch.
     losses: u32,
+    watch: Watch,
 }
 
 /// Why a turn came to nothing; the next one tries again.
@@ -86,7 +88,8 @@ impl Attendant {
     /// Takes part for a node of this name, which no other has; by the books they agree. `home` is what its data folder is
     /// called, also after a restart.
     pub fn new(name: String, home: String, meter: Arc<RedisMeter>, ledger: Arc<dyn SharedLedger>) -> Self {
-        Self { meter, ledger, name, home, reached: Epoch::default(), losses: 0 }
+        let watch = Watch::new(&meter.office.store);
+        Self { meter, ledger, name, home, reached: Epoch::default(), losses: 0, watch }
     }
 
     /// Takes part until the epoch is open. Tells what the node's journal has.
@@ -119,6 +122,7 @@ impl Attendant {
             let hurries = self.reached.phase != Phase::Open;
             tokio::select! {
                 () = tokio::time::sleep(if hurries { HURRY } else { TURN_EVERY }) => {}
+                () = self.watch.lost(&self.meter.office.store) => {}
                 _ = shutdown.wait_for(|stop| *stop) => break,
             }
             match self.turn().await {
@@ -146,7 +150,13 @@ impl Attendant {
     /// Says how far this node has come, and does its part of what is to be done next. Tells what its journal has, where it
     /// held that again.
     async fn turn(&mut self) -> Result<Option<Kept>, AttendError> {
-        let seen = self.ledger.attend(&self.name, ALIVE, self.reached).await?;
+        let seen = match self.ledger.attend(&self.name, ALIVE, self.reached).await {
+            Ok(seen) => seen,
+            Err(error) => {
+                self.watch.look(&self.meter.office.store).await;
+                return Err(error.into());
+            }
+        };
         let epoch = seen.epoch;
         let done = self.turn_in(seen).await;
         if !matches!(done, Err(AttendError::Store(StoreError::Lost { .. }))) {
@@ -173,7 +183,7 @@ impl Attendant {
             metrics::gauge!("overfall_epoch_open").set(0.0);
         }
         let mut kept = None;
-        if epoch.phase >= Phase::Holding && !store.is_still(&seen.store).await? {
+        if epoch.phase >= Phase::Holding && !self.watch.is_on(store, &seen.store).await? {
             return self
                 .begin_next(epoch, "redis was started again, or is another server")
                 .await

@@ -230,15 +230,22 @@ impl Desk {
         Err(StoreError::Contended)
     }
 
-    /// Sends a step, again where it was not answered. Remembers what the rows are then.
+    /// Sends a step, again where it was not answered, but never to a store that may be another. Remembers what the rows
+    /// are then.
     async fn send(&self, office: &Office, commit: &Commit<'_>, rows: &mut Rows) -> Result<Sent, StoreError> {
-        let mut sends = 0;
+        let (mut sends, mut unanswered) = (0, None);
         let (asked, answer) = loop {
+            if !office.store.sight.is_in_sight().await {
+                return Err(unanswered.unwrap_or(StoreError::LeftAlone));
+            }
             sends += 1;
             let asked = office.time.here();
             match commit.send(&office.store).await {
                 Ok(answer) => break (asked, answer),
-                Err(error) if error.is_open() && sends < SENDS_MAX => tokio::time::sleep(PAUSE).await,
+                Err(error) if error.is_open() && sends < SENDS_MAX => {
+                    unanswered = Some(error);
+                    tokio::time::sleep(PAUSE).await;
+                }
                 Err(error) => return Err(error),
             }
         };

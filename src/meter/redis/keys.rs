@@ -6,6 +6,9 @@
 use crate::ledger::shared::QUEUES;
 use crate::units::{AccountId, DecisionId, GrantId, OrderId, UserId};
 
+/// The slots of a cluster.
+const SLOTS: u16 = 16_384;
+
 /// One of the parts that accounts are spread over: as many as there are queues.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct Partition(u16);
@@ -83,6 +86,12 @@ impl Partition {
         (0..QUEUES).map(Self)
     }
 
+    /// All of them, whichever first.
+    pub(super) fn all_from_any() -> impl Iterator<Item = Self> {
+        let first = rand::random_range(0..QUEUES);
+        (first..QUEUES).chain(0..first).map(Self)
+    }
+
     /// One of them.
     pub(super) fn any() -> Self {
         Self(rand::random_range(0..QUEUES))
@@ -90,7 +99,17 @@ impl Partition {
 
     /// What all of its keys begin with.
     pub(super) fn tag(self) -> String {
-        format!("{{of:{:04}}}:", self.0)
+        format!("{{{}}}:", self.word())
+    }
+
+    /// Where its keys are in a cluster.
+    pub(super) fn slot(self) -> u16 {
+        crc16(self.word().as_bytes()) % SLOTS
+    }
+
+    /// What stands between braces in its keys: that alone decides about the slot.
+    fn word(self) -> String {
+        format!("of:{:04}", self.0)
     }
 
     /// Its number.
@@ -117,6 +136,15 @@ impl Partition {
         key.extend_from_slice(id);
         key
     }
+}
+
+/// What a cluster spreads keys by: CRC-16/XMODEM.
+fn crc16(bytes: &[u8]) -> u16 {
+    bytes.iter().fold(0, |sum, byte| {
+        (0..8).fold(sum ^ (u16::from(*byte) << 8), |sum: u16, _| {
+            (sum << 1) ^ if sum & 0x8000 == 0 { 0 } else { 0x1021 }
+        })
+    })
 }
 
 /// A member of an index: an account, and a user, a decision or nothing of it.
@@ -154,6 +182,15 @@ mod tests {
         for key in rows.into_iter().chain(Fixed::ALL.map(|fixed| partition.key(fixed))) {
             assert!(key.starts_with(tag.as_bytes()), "{key:?}");
         }
+    }
+
+    #[test]
+    fn slots_are_those_of_a_cluster() {
+        // What `CLUSTER KEYSLOT` says.
+        assert_eq!(
+            [crc16(b"123456789"), crc16(b"foo") % SLOTS, crc16(b"bar") % SLOTS],
+            [0x31C3, 12182, 5061]
+        );
     }
 
     #[test]

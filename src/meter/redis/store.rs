@@ -2,29 +2,35 @@
 //!
 //! A call that was not answered may have been carried out. Whoever sends one must be able to send it again.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use redis::aio::{ConnectionLike, ConnectionManager, ConnectionManagerConfig};
-use redis::cluster_async::ClusterConnection;
-use redis::cluster_routing::{MultipleNodeRoutingInfo, Route, RoutingInfo, SingleNodeRoutingInfo, SlotAddr};
-use redis::{Cmd, ErrorKind, Pipeline, RedisError, Value};
+use redis::aio::ConnectionLike;
+use redis::cluster_routing::{MultipleNodeRoutingInfo, RoutingInfo, SingleNodeRoutingInfo};
+use redis::{Cmd, ErrorKind, FromRedisValue, Pipeline, RedisError, Value};
 
-use super::keys::Partition;
+use super::keys::{Fixed, Partition};
+use super::link::{ConnectError, Link, RedisAt};
+use super::sight::Sight;
 use crate::units::time::Clock;
 use crate::units::{Span, Timestamp};
 
 /// How long a call may take, the wait for a connection included.
-const CALL_MAX: Duration = Duration::from_millis(500);
+pub(super) const CALL_MAX: Duration = Duration::from_millis(500);
 /// How long a connection may take to be made.
-const CONNECT_MAX: Duration = Duration::from_secs(1);
+pub(super) const CONNECT_MAX: Duration = Duration::from_secs(1);
 /// So many calls in a row that were not answered open the breaker.
 const FAILURES_MAX: u32 = 5;
-/// Keys that are taken out together.
-const KEYS_TOGETHER: u32 = 1000;
 /// For so long; then one call tries.
 const PAUSE: Span = Span::from_ms(500);
+/// Keys that are taken out together.
+const KEYS_TOGETHER: usize = 1000;
+/// How often is looked who is there before it counts as another: a slot that is just moved is nobody's for a moment.
+const LOOKS: u32 = 2;
+/// Who has a key.
+const WHO: &str = "return redis.call('INFO', 'server') .. redis.call('INFO', 'replication')";
 
 /// Redis did not do it.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -44,6 +50,12 @@ pub enum StoreError {
         /// What, and where.
         what: String,
     },
+    /// A cluster did not answer as a whole.
+    #[error("a part of the redis cluster is not there")]
+    Partial,
+    /// A connection that was needed besides was not made.
+    #[error("redis could not be connected to once more")]
+    Afresh(#[source] Arc<ConnectError>),
     /// It has lost what it had: everything stands in the books, and is built anew from there.
     #[error("redis has lost the epoch of partition {partition}: it was emptied, or is another one")]
     Lost {
@@ -65,6 +77,8 @@ impl StoreError {
             Self::Late => true,
             Self::Failed(error) => !matches!(error.kind(), ErrorKind::Server(_)),
             Self::LeftAlone
+            | Self::Partial
+            | Self::Afresh(_)
             | Self::Unreadable { .. }
             | Self::Lost { .. }
             | Self::Contended
@@ -77,24 +91,25 @@ impl StoreError {
     /// Whether it is away, rather than asked for what it cannot do.
     pub(super) const fn is_away(&self) -> bool {
         match self {
-            Self::LeftAlone | Self::Late | Self::Failed(_) | Self::Lost { .. } | Self::Between => true,
+            Self::LeftAlone
+            | Self::Late
+            | Self::Failed(_)
+            | Self::Partial
+            | Self::Afresh(_)
+            | Self::Lost { .. }
+            | Self::Between => true,
             Self::Unreadable { .. } | Self::Contended => false,
         }
     }
-}
-
-/// How Redis is reached.
-#[derive(Clone)]
-enum Link {
-    One(ConnectionManager),
-    Cluster(ClusterConnection),
 }
 
 /// Redis.
 #[derive(Clone)]
 pub struct Store {
     link: Link,
+    at: Arc<RedisAt>,
     breaker: Arc<Breaker>,
+    pub(super) sight: Arc<Sight>,
 }
 
 struct Breaker {
@@ -104,26 +119,18 @@ struct Breaker {
 }
 
 impl Store {
-    /// Connects. One address is a server by itself, or any node of a cluster where `is_cluster`.
-    pub async fn connect(urls: &[String], is_cluster: bool, clock: Clock) -> Result<Self, StoreError> {
-        let failed = |error| StoreError::Failed(Arc::new(error));
-        let link = if is_cluster {
-            let client = redis::cluster::ClusterClientBuilder::new(urls.to_vec())
-                .connection_timeout(CONNECT_MAX)
-                .response_timeout(CALL_MAX)
-                .build()
-                .map_err(failed)?;
-            Link::Cluster(client.get_async_connection().await.map_err(failed)?)
-        } else {
-            let url = urls.first().map_or("", String::as_str);
-            let settings = ConnectionManagerConfig::new()
-                .set_connection_timeout(Some(CONNECT_MAX))
-                .set_response_timeout(Some(CALL_MAX));
-            let client = redis::Client::open(url).map_err(failed)?;
-            Link::One(ConnectionManager::new_with_config(client, settings).await.map_err(failed)?)
-        };
+    /// Connects.
+    pub async fn connect(at: &RedisAt, clock: Clock) -> Result<Self, ConnectError> {
+        let sight = Arc::new(Sight::new());
+        let link = at.connect(&sight).await?;
         let opened_at = std::sync::atomic::AtomicI64::new(i64::MIN);
-        Ok(Self { link, breaker: Arc::new(Breaker { clock, failures: AtomicU32::new(0), opened_at }) })
+        let breaker = Arc::new(Breaker { clock, failures: AtomicU32::new(0), opened_at });
+        Ok(Self { link, at: Arc::new(at.clone()), breaker, sight })
+    }
+
+    /// Whether it is several servers, each with a part of the keys.
+    pub(super) const fn is_cluster(&self) -> bool {
+        matches!(self.link, Link::Cluster(_))
     }
 
     /// Sends a command and waits for its answer.
@@ -141,6 +148,14 @@ impl Store {
 
     /// Sends commands about one partition, and waits until all of them are done.
     pub(super) async fn call_all(&self, commands: &Pipeline) -> Result<(), StoreError> {
+        for answer in self.answers(commands).await? {
+            answer.extract_error().map_err(|error| StoreError::Failed(Arc::new(error)))?;
+        }
+        Ok(())
+    }
+
+    /// Sends commands about one partition. What was said to each, which may be an error.
+    pub(super) async fn answers(&self, commands: &Pipeline) -> Result<Vec<Value>, StoreError> {
         let count = commands.len();
         let answers = self.bounded(async {
             match self.link.clone() {
@@ -148,53 +163,106 @@ impl Store {
                 Link::Cluster(mut link) => link.req_packed_commands(commands, 0, count).await,
             }
         });
-        for answer in answers.await? {
-            answer.extract_error().map_err(|error| StoreError::Failed(Arc::new(error)))?;
-        }
-        Ok(())
+        answers.await
     }
 
-    /// The servers that keep it, each by what it is called from its start to its end.
-    pub(super) async fn servers(&self) -> Result<String, StoreError> {
-        let mut info = redis::cmd("INFO");
-        info.arg("server");
-        let told = match self.link.clone() {
-            Link::One(_) => vec![self.call(&info).await?],
-            Link::Cluster(mut link) => {
-                let all = RoutingInfo::MultiNode((MultipleNodeRoutingInfo::AllMasters, None));
-                let told = self.bounded(async { link.route_command(info, all).await }).await?;
-                let told: Vec<(String, Value)> =
-                    redis::from_redis_value(told).map_err(|error| unreadable(&error))?;
-                told.into_iter().map(|(_, told)| told).collect()
-            }
+    /// Sends a command to each server that rows are on. What each said: all of them did.
+    ///
+    /// That is so of a connection that was made just now. One that is older may know a master that is dead for as long as
+    /// his replica answers in his place.
+    pub(super) async fn call_each(&self, command: &Cmd) -> Result<Vec<Value>, StoreError> {
+        let Link::Cluster(link) = &self.link else { return Ok(vec![self.call(command).await?]) };
+        let mut link = link.clone();
+        let all = RoutingInfo::MultiNode((MultipleNodeRoutingInfo::AllMasters, None));
+        let told = self.bounded(async { link.route_command(command.clone(), all).await }).await?;
+        let Value::Map(told) = told else {
+            return Err(StoreError::Unreadable { what: "what all masters said".to_owned() });
         };
-        let mut names = Vec::new();
-        for told in told {
-            let told: String = redis::from_redis_value(told).map_err(|error| unreadable(&error))?;
-            names.extend(told.lines().find_map(|line| line.strip_prefix("run_id:")).map(str::to_owned));
-        }
-        names.sort_unstable();
-        Ok(names.join(" "))
+        let failed = |error| StoreError::Failed(Arc::new(error));
+        let answers = told.into_iter().map(|(_, answer)| answer.extract_error());
+        let answers = answers.collect::<Result<Vec<_>, _>>().map_err(failed)?;
+        // A master that there is no connection to is left out.
+        let info: String = read(self.call_anybody(&["CLUSTER", "INFO"]).await?)?;
+        let size = info.lines().find_map(|line| line.strip_prefix("cluster_size:")?.parse().ok());
+        if size.is_some_and(|size| answers.len() < size) { Err(StoreError::Partial) } else { Ok(answers) }
     }
 
-    /// Whether these are all still there: none was started again, or followed by another.
+    /// Sends a command to whichever node of a cluster.
+    async fn call_anybody(&self, words: &[&str]) -> Result<Value, StoreError> {
+        let mut command = Cmd::new();
+        command.arg(words);
+        let Link::Cluster(mut link) = self.link.clone() else { return self.call(&command).await };
+        let anybody = RoutingInfo::SingleNode(SingleNodeRoutingInfo::Random);
+        let answer = self.bounded(async { link.route_command(command, anybody).await }).await?;
+        answer.extract_error().map_err(|error| StoreError::Failed(Arc::new(error)))
+    }
+
+    /// The servers that keep it, each by what it is called from its start to its end. One that follows another keeps
+    /// nothing of its own.
+    pub(super) async fn servers(&self) -> Result<String, StoreError> {
+        let mut told = Vec::new();
+        if self.is_cluster() {
+            // By whoever would carry out a step there, which is not always whom the client takes for the master.
+            for partition in self.one_of_each().await? {
+                let mut ask = redis::cmd("EVAL");
+                ask.arg(WHO).arg(1).arg(partition.key(Fixed::Epoch));
+                told.push(self.call(&ask).await?);
+            }
+        } else {
+            told.push(self.call(redis::cmd("INFO").arg("server").arg("replication")).await?);
+        }
+        let mut names = BTreeSet::new();
+        for told in told {
+            let told: String = read(told)?;
+            if told.lines().any(|line| line == "role:master") {
+                names.extend(told.lines().find_map(|line| line.strip_prefix("run_id:")).map(str::to_owned));
+            }
+        }
+        Ok(names.into_iter().collect::<Vec<_>>().join(" "))
+    }
+
+    /// A partition of each server, any of those that it has.
+    async fn one_of_each(&self) -> Result<Vec<Partition>, StoreError> {
+        let ranges: Vec<Vec<Value>> = read(self.call_anybody(&["CLUSTER", "SLOTS"]).await?)?;
+        let mut found: BTreeMap<String, Partition> = BTreeMap::new();
+        for partition in Partition::all_from_any() {
+            let slot = i64::from(partition.slot());
+            let owner = ranges.iter().find_map(|range| match &range[..] {
+                [Value::Int(first), Value::Int(last), Value::Array(owner), ..]
+                    if (*first..=*last).contains(&slot) =>
+                {
+                    owner.get(2).cloned()
+                }
+                _ => None,
+            });
+            found.entry(read(owner.ok_or(StoreError::Partial)?)?).or_insert(partition);
+        }
+        Ok(found.into_values().collect())
+    }
+
+    /// Whether these are still all there are: none was started again, followed by another, or joined by one whose end
+    /// nobody would see.
     pub(super) async fn is_still(&self, servers: &str) -> Result<bool, StoreError> {
-        let now = self.servers().await?;
-        let mut all = servers.split(' ').peekable();
-        Ok(all.peek().is_some_and(|first| !first.is_empty()) && all.all(|name| now.contains(name)))
+        for _ in 0..LOOKS {
+            if self.servers().await? == servers && !servers.is_empty() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Takes out everything that all partitions have.
     pub(super) async fn clear(&self) -> Result<(), StoreError> {
-        match &self.link {
-            Link::One(_) => self.clear_one().await,
-            Link::Cluster(_) => {
-                for partition in Partition::all() {
-                    self.clear_slot(partition).await?;
-                }
-                Ok(())
-            }
+        if !self.is_cluster() {
+            return self.clear_one().await;
         }
+        let link = self.at.connect(&Arc::new(Sight::new())).await;
+        let link = link.map_err(|error| StoreError::Afresh(Arc::new(error)))?;
+        let afresh = Self { link, ..self.clone() };
+        for partition in Partition::all() {
+            afresh.clear_slot(partition).await?;
+        }
+        Ok(())
     }
 
     async fn clear_one(&self) -> Result<(), StoreError> {
@@ -202,8 +270,7 @@ impl Store {
         loop {
             let mut scan = redis::cmd("SCAN");
             scan.arg(&cursor).arg("MATCH").arg("{of:*").arg("COUNT").arg(KEYS_TOGETHER);
-            let answer = redis::from_redis_value(self.call(&scan).await?);
-            let (next, keys): (String, Vec<Vec<u8>>) = answer.map_err(|error| unreadable(&error))?;
+            let (next, keys): (String, Vec<Vec<u8>>) = read(self.call(&scan).await?)?;
             self.unlink(&keys).await?;
             if next == "0" {
                 return Ok(());
@@ -212,28 +279,25 @@ impl Store {
         }
     }
 
-    /// In a cluster keys are listed by slots, each at its own server.
+    /// In a cluster keys are listed by slots; while one is moved, two servers have keys of it.
     async fn clear_slot(&self, partition: Partition) -> Result<(), StoreError> {
-        let Link::Cluster(link) = &self.link else { return Ok(()) };
-        let tag = partition.tag();
-        let mut ask = redis::cmd("CLUSTER");
-        ask.arg("KEYSLOT").arg(&tag);
-        let anybody = RoutingInfo::SingleNode(SingleNodeRoutingInfo::Random);
-        let slot = self.bounded(async { link.clone().route_command(ask, anybody).await }).await?;
-        let slot: u16 = redis::from_redis_value(slot).map_err(|error| unreadable(&error))?;
-        let mut list = redis::cmd("CLUSTER");
-        list.arg("GETKEYSINSLOT").arg(slot).arg(KEYS_TOGETHER);
+        let (tag, slot, mut most) = (partition.tag(), partition.slot(), KEYS_TOGETHER);
         loop {
-            let (mut link, route) = (link.clone(), Route::new(slot, SlotAddr::Master));
-            let route = RoutingInfo::SingleNode(SingleNodeRoutingInfo::SpecificNode(route));
-            let listed = self.bounded(async { link.route_command(list.clone(), route).await }).await?;
-            let mut keys: Vec<Vec<u8>> =
-                redis::from_redis_value(listed).map_err(|error| unreadable(&error))?;
-            keys.retain(|key| key.starts_with(tag.as_bytes()));
-            if keys.is_empty() {
-                return Ok(());
+            let mut list = redis::cmd("CLUSTER");
+            list.arg("GETKEYSINSLOT").arg(slot).arg(most);
+            let (mut keys, mut is_all) = (Vec::new(), true);
+            for listed in self.call_each(&list).await? {
+                let listed: Vec<Vec<u8>> = read(listed)?;
+                is_all &= listed.len() < most;
+                keys.extend(listed.into_iter().filter(|key| key.starts_with(tag.as_bytes())));
             }
             self.unlink(&keys).await?;
+            match (keys.is_empty(), is_all) {
+                (_, true) => return Ok(()),
+                // So many that are others' stand before ours.
+                (true, false) => most *= 2,
+                (false, false) => {}
+            }
         }
     }
 
@@ -260,8 +324,8 @@ impl Store {
     }
 }
 
-fn unreadable(error: &redis::ParsingError) -> StoreError {
-    StoreError::Unreadable { what: error.to_string() }
+fn read<T: FromRedisValue>(value: Value) -> Result<T, StoreError> {
+    redis::from_redis_value(value).map_err(|error| StoreError::Unreadable { what: error.to_string() })
 }
 
 impl Breaker {

@@ -1,6 +1,7 @@
 mod crowd;
 mod differential;
 mod faults;
+mod rights;
 mod server;
 
 use std::path::Path;
@@ -42,7 +43,7 @@ async fn node(server: &Server, folder: &Path, policy: &Arc<Policy>, clock: &Cloc
     ledger.keep_policy(policy.version, &policy.text).await.unwrap();
     let (journal, _) =
         Journal::open(&folder.join("journal"), journal::Options::default(), |_, _| Ok(())).unwrap();
-    let store = Store::connect(&[server.url()], false, Clock::machine()).await.unwrap();
+    let store = Store::connect(&RedisAt::one(server.url()), Clock::machine()).await.unwrap();
     let policies = Arc::new(Policies::new(Arc::clone(policy)));
     let meter =
         RedisMeter::open(store, clock.clone(), policies, ledger, Arc::new(journal), None).await.unwrap();

@@ -82,8 +82,15 @@ impl Setup {
     }
 
     /// Has it share its counts and books with others.
-    pub(crate) fn shared(mut self, redis: &str, postgres: &str) -> Self {
-        self.stores.push_str(", meter: {redis: {env: TEST_REDIS}}, ledger: {postgres: {env: TEST_POSTGRES}}");
+    pub(crate) fn shared(self, redis: &str, postgres: &str) -> Self {
+        self.shared_with("", redis, postgres)
+    }
+
+    /// The same with further settings of where counts are, as in `, cluster: true`.
+    pub(crate) fn shared_with(mut self, settings: &str, redis: &str, postgres: &str) -> Self {
+        let stores =
+            [", meter: {redis: {env: TEST_REDIS}", settings, "}, ledger: {postgres: {env: TEST_POSTGRES}}"];
+        self.stores.push_str(&stores.concat());
         self.variables.push(("TEST_REDIS".to_owned(), redis.to_owned()));
         self.variables.push(("TEST_POSTGRES".to_owned(), postgres.to_owned()));
         self

@@ -4,9 +4,9 @@ use super::postgres::PostgresServer;
 use super::{Gateway, Setup};
 
 #[path = "../../../src/meter/redis/tests/server.rs"]
-mod redis;
+mod server;
 
-pub(crate) use redis::Server as RedisServer;
+pub(crate) use server::{Server as RedisServer, documented_rights, free_port};
 
 /// A Redis and a PostgreSQL.
 pub(crate) struct SharedStores {

@@ -181,7 +181,7 @@ async fn an_empty_redis_is_built_from_the_books_and_holds_are_taken_up_again() {
     let (granted, _) = kept(&meter).await.into_iter().partition(|record| matches!(record, Record::Grant(_)));
     ledger.apply(granted).await.unwrap();
     server.restart_empty();
-    let store = Store::connect(&[server.url()], false, Clock::machine()).await.unwrap();
+    let store = Store::connect(&RedisAt::one(server.url()), Clock::machine()).await.unwrap();
     let again = RedisMeter::open(
         store,
         Clock::machine(),
@@ -209,7 +209,7 @@ async fn a_redis_that_would_forget_is_refused_with_what_to_set() {
         (&["--appendonly", "no"][..], "appendonly yes"),
     ] {
         let server = Server::start_with(settings);
-        let store = Store::connect(&[server.url()], false, Clock::machine()).await.unwrap();
+        let store = Store::connect(&RedisAt::one(server.url()), Clock::machine()).await.unwrap();
         let unfit = fit::check(&store).await.unwrap_err();
         assert!(unfit.to_string().contains(says), "{unfit}");
     }

@@ -16,7 +16,7 @@ pub(crate) struct Server {
     child: Child,
     port: u16,
     folder: TempDir,
-    settings: &'static [&'static str],
+    settings: Vec<String>,
 }
 
 impl Server {
@@ -26,10 +26,15 @@ impl Server {
     }
 
     /// Starts one with these settings besides.
-    pub(crate) fn start_with(settings: &'static [&'static str]) -> Self {
+    pub(crate) fn start_with(settings: &[&str]) -> Self {
+        Self::start_at(free_port(), settings)
+    }
+
+    /// Starts one at a port, with these settings besides.
+    pub(crate) fn start_at(port: u16, settings: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let port = free_port();
-        let mut server = Self { child: spawn(port, &folder, settings), port, folder, settings };
+        let settings: Vec<_> = settings.iter().map(|word| (*word).to_owned()).collect();
+        let mut server = Self { child: spawn(port, &folder, &settings), port, folder, settings };
         server.wait();
         server
     }
@@ -48,7 +53,7 @@ impl Server {
 
     /// Starts it again at the same place, with what it kept.
     pub(crate) fn start_again(&mut self) {
-        self.child = spawn(self.port, &self.folder, self.settings);
+        self.child = spawn(self.port, &self.folder, &self.settings);
         self.wait();
     }
 
@@ -91,7 +96,7 @@ impl Drop for Server {
     }
 }
 
-fn spawn(port: u16, folder: &TempDir, settings: &[&str]) -> Child {
+fn spawn(port: u16, folder: &TempDir, settings: &[String]) -> Child {
     let port = port.to_string();
     Command::new("redis-server")
         .args(["--port", &port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "yes", "--dir"])
@@ -104,7 +109,25 @@ fn spawn(port: u16, folder: &TempDir, settings: &[&str]) -> Child {
         .unwrap_or_else(|error| panic!("redis-server: {error}: install it, as `make tools` does"))
 }
 
-fn free_port() -> u16 {
+/// What the documentation has an operator say to Redis, so that a gateway may do what it does there and no more.
+pub(crate) fn documented_rights(password: &str) -> Vec<redis::Cmd> {
+    let text = include_str!("../../../../docs/operations.md");
+    let lines: Vec<_> = text.lines().filter(|line| line.starts_with("ACL SETUSER ")).collect();
+    assert_eq!(lines.len(), 2, "one line for every Redis, one for a cluster");
+    let command = |line: &str| {
+        let line = line.replace("PASSWORD", password);
+        let mut words = line.split(' ');
+        let mut command = redis::cmd(words.next().unwrap());
+        words.for_each(|word| {
+            command.arg(word);
+        });
+        command
+    };
+    lines.into_iter().map(command).collect()
+}
+
+/// A port that nobody listens at.
+pub(crate) fn free_port() -> u16 {
     // Outside the range that outgoing connections take theirs from.
     let free = |port: &u16| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok();
     (0..1000).map(|_| rand::random_range(12_000..32_000)).find(free).unwrap()
