@@ -46,11 +46,14 @@ impl RedisMeter {
                 kept.add(entry);
             }
             if batch.is_empty() {
-                if is_noted || kept.has_begun(epoch) {
+                if kept.has_begun(epoch) {
                     break;
                 }
-                self.log.note(&Entry::Began(epoch))?.await.map_err(AttendError::NotDurable)?;
-                is_noted = true;
+                if !is_noted {
+                    let _seen_below = self.log.note(&Entry::Began(epoch))?;
+                    is_noted = true;
+                }
+                self.log.journal.flush().await.map_err(AttendError::NotDurable)?;
             }
         }
         for record in kept.before() {

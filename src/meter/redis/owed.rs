@@ -121,7 +121,11 @@ impl End {
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(PAUSE_MAX);
             match self.carry_out(desk, office, log).await {
-                Ok(_) | Err(MeterError::NoSuchHold) => return,
+                Ok(_) => return,
+                Err(MeterError::NoSuchHold) => {
+                    tracing::warn!(decision.id = %self.decision, "a call was ended before its end could be told");
+                    return;
+                }
                 Err(error) if is_passing(&error) => {}
                 Err(error) => {
                     let error = chain(&error);
