@@ -39,6 +39,8 @@ const DRAIN_MAX: Duration = Duration::from_secs(10);
 const LOSSES_MAX: u32 = 3;
 /// Why a new epoch begins.
 const LOST: &str = "redis does not know the epoch";
+/// How long a node that starts tries again what a store that is slow or away did not do.
+const JOIN_MAX: Duration = Duration::from_secs(10);
 /// How often a node that waits says for what.
 const SAY_EVERY: Duration = Duration::from_secs(5);
 
@@ -94,11 +96,14 @@ impl Attendant {
 
     /// Takes part until the epoch is open. Tells what the node's journal has.
     pub async fn join(&mut self) -> Result<Kept, AttendError> {
-        let (mut said, mut kept) = (Instant::now(), None);
+        let begun = Instant::now();
+        let (mut said, mut kept) = (begun, None);
         loop {
             match self.turn().await {
                 Ok(held) => kept = held.or(kept),
                 Err(AttendError::Store(StoreError::Lost { .. } | StoreError::Between)) => {}
+                // It answered when this node connected.
+                Err(AttendError::Store(error)) if error.is_away() && begun.elapsed() < JOIN_MAX => {}
                 Err(error) => return Err(error),
             }
             if self.reached.phase == Phase::Open
@@ -119,7 +124,7 @@ impl Attendant {
     pub async fn run(mut self, mut shutdown: watch::Receiver<bool>) {
         let mut fails = false;
         loop {
-            let hurries = self.reached.phase != Phase::Open;
+            let hurries = self.reached.phase != Phase::Open || !Watch::sees(&self.meter.office.store);
             tokio::select! {
                 () = tokio::time::sleep(if hurries { HURRY } else { TURN_EVERY }) => {}
                 () = self.watch.lost(&self.meter.office.store) => {}
@@ -150,10 +155,15 @@ impl Attendant {
     /// Says how far this node has come, and does its part of what is to be done next. Tells what its journal has, where it
     /// held that again.
     async fn turn(&mut self) -> Result<Option<Kept>, AttendError> {
+        let office = Arc::clone(&self.meter.office);
+        if !Watch::sees(&office.store) {
+            // Before the books are asked, which may take longer.
+            self.watch.look(&office.store).await;
+        }
         let seen = match self.ledger.attend(&self.name, ALIVE, self.reached).await {
             Ok(seen) => seen,
             Err(error) => {
-                self.watch.look(&self.meter.office.store).await;
+                self.watch.look(&office.store).await;
                 return Err(error.into());
             }
         };

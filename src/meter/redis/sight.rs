@@ -12,10 +12,10 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::store::{Store, StoreError};
+use super::store::{CALL_MAX, Store, StoreError};
 
-/// How long a step waits for the store to be seen again.
-const PATIENCE: Duration = Duration::from_millis(200);
+/// How long a step waits for the store to be seen again: as for an answer.
+const PATIENCE: Duration = CALL_MAX;
 /// So many looks in a row that nobody answered put it out of sight.
 const UNANSWERED_MAX: u32 = 2;
 
@@ -118,13 +118,18 @@ impl Watch {
         told
     }
 
+    /// Whether it is in sight.
+    pub(super) fn sees(store: &Store) -> bool {
+        store.sight.seen.borrow().is_in_sight()
+    }
+
     fn lose(&mut self, store: &Store) {
         store.sight.lose();
         // This is no reason to look at once.
         self.losses += 1;
     }
 
-    /// Looks while nobody tells where it should be: whether it is where it was.
+    /// Looks whether it is where it was last, while nobody tells where it should be.
     pub(super) async fn look(&mut self, store: &Store) {
         let servers = self.servers.clone();
         if !servers.is_empty() {
