@@ -48,3 +48,22 @@ async fn without_any_one_of_the_documented_rights_it_is_said_which_is_missing() 
     operator(&server, redis::cmd("ACL").arg(&["SETUSER", "overfall", "resetkeys", "~others:*"]));
     assert!(matches!(fit::check(&as_user(&server).await).await, Err(Unfit::Forbids(_))));
 }
+
+/// What is wrong with an address is said, and not what it holds.
+#[tokio::test]
+async fn an_address_that_is_wrong_is_refused_without_its_password() {
+    let ca = tempfile::NamedTempFile::new().unwrap();
+    let at = |url: &str, ca_file| RedisAt { urls: vec![url.to_owned()], ca_file, ..RedisAt::default() };
+    for (at, says) in [
+        (at("redis://overfall:very-secret@127.0.0.1:1", Some(ca.path().to_owned())), "rediss://"),
+        (at("rediss://overfall:very-secret@127.0.0.1:1", Some("/no/such/ca.pem".into())), "/no/such/ca.pem"),
+        (at("overfall:very-secret@127.0.0.1:1", None), "address of redis"),
+    ] {
+        for is_cluster in [false, true] {
+            let at = RedisAt { is_cluster, ..at.clone() };
+            let Err(refused) = Store::connect(&at, Clock::machine()).await else { panic!("it is taken") };
+            let told = crate::telemetry::chain(&refused).to_string();
+            assert!(told.contains(says) && !told.contains("very-secret"), "{told}");
+        }
+    }
+}
