@@ -21,7 +21,7 @@
 //! A call that is not answered is sent again a few times, then it is an error, within a second or two. A hold of which
 //! nobody knows whether it was taken is given up; an end that was not taken is tried again until it is (`owed`). A hold counts as dispatched from the beginning: a node that dies with it has it charged at
 //! its floor. Redis that may have lost something is not used before it has been built anew, in a new epoch
-//! (`attendant`).
+//! (`attendant`), nor for the moment until that is known (`sight`).
 
 mod again;
 mod alone;

@@ -171,6 +171,25 @@ async fn a_failover_that_lost_writes_is_made_good() {
     spending.end(gateways).await;
 }
 
+/// Connections that end while Redis is there and is the same are no outage: nobody hears of them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn connections_that_end_are_made_again_and_nobody_is_refused() {
+    let stores = SharedStores::start().await;
+    let mut gateway = tokio::task::block_in_place(|| stores.gateway(EVERY_REASON));
+    let (caller, client) = gateway.caller("prepaid");
+    gateway.admin.grant(&caller, "1000");
+    serves(&client).await;
+    for _ in 0..10 {
+        assert_ne!(told(&port(&stores.redis), "CLIENT KILL TYPE normal"), ":0\r\n", "nobody was connected");
+        for _ in 0..3 {
+            assert_eq!(asked(&client).await, (200, false));
+        }
+    }
+    gateway.stop();
+    gateway.audit();
+    assert!(!gateway.log().contains("built anew"), "it is the same Redis");
+}
+
 /// I4: a Redis that is full, or may not be written to, lets nothing through; what was let through before is booked.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_redis_that_is_full_or_read_only_is_a_503_and_then_forgotten() {

@@ -5,7 +5,7 @@ use std::path::Path;
 use crate::harness::postgres::PostgresServer;
 use crate::harness::shared::{RedisServer, documented_rights, free_port};
 use crate::harness::{Gateway, Setup};
-use crate::tls::Authority;
+use crate::tls::{Authority, RedisFiles};
 
 const PASSWORD: &str = "very-secret";
 
@@ -19,25 +19,9 @@ struct Secured {
 impl Secured {
     /// Starts one; the certificate to trust is put into `folder`.
     fn start(folder: &Path) -> Self {
-        let authority = Authority::new();
-        let (certificate, key) = authority.server("127.0.0.1");
-        let file = |name: &str, text: String| {
-            std::fs::write(folder.join(name), text).expect("written");
-            folder.join(name).display().to_string()
-        };
-        let ca = file("ca.pem", authority.0.pem());
-        let (certificate, key) =
-            (file("redis.pem", certificate.pem()), file("redis.key", key.serialize_pem()));
-        let port = free_port();
-        let tls =
-            ["--port", "0", "--tls-port", &port.to_string(), "--tls-auth-clients", "no"].map(str::to_owned);
-        let files = ["--tls-ca-cert-file", &ca, "--tls-cert-file", &certificate, "--tls-key-file", &key];
-        let settings: Vec<_> = tls.iter().map(String::as_str).chain(files).collect();
-        let server = RedisServer::start_at(port, &settings);
-        let trusted = std::fs::read(&ca).expect("a certificate");
-        let trusted = redis::TlsCertificates { client_tls: None, root_cert: Some(trusted) };
-        let operator = redis::Client::build_with_tls(format!("rediss://127.0.0.1:{port}"), trusted);
-        let operator = operator.expect("an address").get_connection().expect("it listens");
+        let (files, port) = (RedisFiles::write(folder), free_port());
+        let server = RedisServer::start_at(port, &files.settings(port));
+        let operator = files.client(port).get_connection().expect("it listens");
         let mut secured = Self { _server: server, port, operator };
         for right in documented_rights(PASSWORD) {
             let () = right.query(&mut secured.operator).expect("a user");

@@ -36,6 +36,52 @@ impl Authority {
     }
 }
 
+/// Files of an authority's certificate, and of a server's certificate and key, as a Redis takes them.
+pub(crate) struct RedisFiles {
+    pub(crate) ca: String,
+    certificate: String,
+    key: String,
+}
+
+impl RedisFiles {
+    /// Writes them; the server is on this machine.
+    pub(crate) fn write(folder: &Path) -> Self {
+        let authority = Authority::new();
+        let (certificate, key) = authority.server("127.0.0.1");
+        let file = |name: &str, text: String| {
+            std::fs::write(folder.join(name), text).expect("written");
+            folder.join(name).display().to_string()
+        };
+        Self {
+            ca: file("ca.pem", authority.0.pem()),
+            certificate: file("redis.pem", certificate.pem()),
+            key: file("redis.key", key.serialize_pem()),
+        }
+    }
+
+    /// Has a server speak TLS only, at this port.
+    pub(crate) fn settings(&self, port: u16) -> Vec<String> {
+        let port = port.to_string();
+        let files = [
+            "--tls-ca-cert-file",
+            &self.ca,
+            "--tls-cert-file",
+            &self.certificate,
+            "--tls-key-file",
+            &self.key,
+        ];
+        let all = ["--port", "0", "--tls-port", &port, "--tls-auth-clients", "no"].into_iter().chain(files);
+        all.map(str::to_owned).collect()
+    }
+
+    /// A client of such a server.
+    pub(crate) fn client(&self, port: u16) -> redis::Client {
+        let root = std::fs::read(&self.ca).expect("a certificate");
+        let trusted = redis::TlsCertificates { client_tls: None, root_cert: Some(root) };
+        redis::Client::build_with_tls(format!("rediss://127.0.0.1:{port}"), trusted).expect("an address")
+    }
+}
+
 /// The end of TLS in front of an upstream that speaks none. It ends with the test's runtime.
 struct Terminator {
     addr: SocketAddr,

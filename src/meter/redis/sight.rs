@@ -138,3 +138,52 @@ impl Watch {
         let _gone = seeing.wait_for(|seen| seen.losses > losses).await;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn watched() -> Sight {
+        let sight = Sight::new();
+        sight.is_watched.store(true, Ordering::Release);
+        sight
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_out_of_sight_is_waited_for_once_and_refused_at_once_from_then_on() {
+        let sight = watched();
+        assert!(sight.is_in_sight().await);
+        sight.lose();
+        let begun = Instant::now();
+        assert!(!sight.is_in_sight().await);
+        assert_eq!(begun.elapsed(), PATIENCE);
+        assert!(!sight.is_in_sight().await);
+        assert_eq!(begun.elapsed(), PATIENCE);
+        sight.found(sight.losses());
+        assert!(sight.is_in_sight().await);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_goes_on_when_it_is_found_but_not_by_a_look_that_began_before_it_was_lost() {
+        let sight = watched();
+        sight.lose();
+        let began = sight.losses();
+        sight.lose();
+        sight.found(began);
+        assert!(!sight.is_in_sight().await, "it was lost again meanwhile");
+        let sight = watched();
+        sight.lose();
+        let (found, ()) = tokio::join!(sight.is_in_sight(), async {
+            tokio::time::sleep(PATIENCE / 2).await;
+            sight.found(sight.losses());
+        });
+        assert!(found);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn without_a_watch_it_is_always_in_sight() {
+        let sight = Sight::new();
+        sight.lose();
+        assert!(sight.is_in_sight().await);
+    }
+}

@@ -1,13 +1,15 @@
-//! A Redis Cluster of a test's own: three masters, and a replica for each.
+//! A Redis Cluster of a test's own: three masters, and a replica for each, over TLS.
 
 use std::ops::RangeInclusive;
 
 use redis::{Cmd, FromRedisValue, Value};
+use tempfile::TempDir;
 
 use super::postgres::PostgresServer;
 use super::shared::{RedisServer, documented_rights, free_port};
 use super::wait::until;
 use super::{Gateway, Setup};
+use crate::tls::RedisFiles;
 
 const MASTERS: usize = 3;
 const NODES: usize = 2 * MASTERS;
@@ -21,6 +23,8 @@ const NODE_TIMEOUT: &str = "1500";
 /// A node of a cluster.
 pub(crate) struct Node {
     server: RedisServer,
+    client: redis::Client,
+    port: u16,
     bus: u16,
     id: String,
 }
@@ -29,6 +33,8 @@ pub(crate) struct Node {
 pub(crate) struct Cluster {
     /// The masters first, then a replica of each in their order, as they were at the start.
     nodes: Vec<Node>,
+    files: RedisFiles,
+    _folder: TempDir,
 }
 
 /// What becomes of a master whose place is taken.
@@ -61,29 +67,31 @@ impl ClusterStores {
     /// A gateway that is told these nodes.
     pub(crate) fn gateway_at(&self, urls: &str, policy: &str) -> Gateway {
         let setup = Setup::default().policy(policy);
-        setup.shared_with(", cluster: true", urls, &self.postgres.address()).start()
+        let settings = format!(", cluster: true, ca_file: {}", self.cluster.files.ca);
+        setup.shared_with(&settings, urls, &self.postgres.address()).start()
     }
 }
 
 impl Node {
-    fn start() -> Self {
-        let bus = free_port();
-        let settings = ["--cluster-enabled", "yes", "--cluster-node-timeout", NODE_TIMEOUT, "--cluster-port"];
-        let server = RedisServer::start_with(&[&settings[..], &[&bus.to_string()]].concat());
+    fn start(files: &RedisFiles) -> Self {
+        let (port, bus) = (free_port(), free_port());
+        let settings =
+            ["--cluster-enabled", "yes", "--cluster-node-timeout", NODE_TIMEOUT, "--tls-cluster", "yes"];
+        let settings = settings.into_iter().chain(["--tls-replication", "yes", "--cluster-port"]);
+        let settings = settings.map(str::to_owned).chain([bus.to_string()]).chain(files.settings(port));
+        let server = RedisServer::start_at(port, &settings.collect::<Vec<_>>());
+        let mut node = Self { server, client: files.client(port), port, bus, id: String::new() };
         for right in documented_rights(PASSWORD) {
-            let () = ask(&server.url(), &right);
+            let () = node.ask(&right);
         }
-        let id = ask(&server.url(), redis::cmd("CLUSTER").arg("MYID"));
-        Self { server, bus, id }
+        node.id = node.cluster(&["MYID"]);
+        node
     }
 
-    /// Where it listens.
-    fn port(&self) -> u16 {
-        self.server.url().rsplit(':').next().and_then(|port| port.parse().ok()).expect("a port")
-    }
-
+    /// Has it do something.
     fn ask<T: FromRedisValue>(&self, command: &Cmd) -> T {
-        ask(&self.server.url(), command)
+        let mut connection = self.client.get_connection().expect("it listens");
+        command.query(&mut connection).unwrap_or_else(|error| panic!("{}: {error}", self.port))
     }
 
     fn cluster<T: FromRedisValue>(&self, words: &[&str]) -> T {
@@ -117,7 +125,9 @@ impl Node {
 impl Cluster {
     /// Starts one, and waits until it serves.
     pub(crate) fn start() -> Self {
-        let nodes: Vec<_> = (0..NODES).map(|_| Node::start()).collect();
+        let folder = tempfile::tempdir().expect("a folder");
+        let files = RedisFiles::write(folder.path());
+        let nodes: Vec<_> = (0..NODES).map(|_| Node::start(&files)).collect();
         let (masters, replicas) = nodes.split_at(MASTERS);
         for ((nth, master), slots) in (1..).zip(masters).zip(SLOTS) {
             let (first, last) = (slots.start().to_string(), slots.end().to_string());
@@ -125,7 +135,7 @@ impl Cluster {
             let () = master.cluster(&["ADDSLOTSRANGE", &first, &last]);
         }
         for node in &nodes[1..] {
-            let (port, bus) = (node.port().to_string(), node.bus.to_string());
+            let (port, bus) = (node.port.to_string(), node.bus.to_string());
             let () = nodes[0].cluster(&["MEET", "127.0.0.1", &port, &bus]);
         }
         until("all nodes know each other", || {
@@ -145,13 +155,13 @@ impl Cluster {
             };
             nodes.iter().all(known).then_some(())
         });
-        Self { nodes }
+        Self { nodes, files, _folder: folder }
     }
 
     /// Its nodes, as a deployment names them: with the user that the documentation makes.
     pub(crate) fn urls(&self) -> String {
-        let user = format!("redis://overfall:{PASSWORD}@");
-        let urls = self.nodes.iter().map(|node| node.server.url().replace("redis://", &user));
+        let urls =
+            self.nodes.iter().map(|node| format!("rediss://overfall:{PASSWORD}@127.0.0.1:{}", node.port));
         urls.collect::<Vec<_>>().join(",")
     }
 
@@ -188,7 +198,7 @@ impl Cluster {
                 break;
             }
             let mut migrate = redis::cmd("MIGRATE");
-            migrate.arg("127.0.0.1").arg(to.port()).arg("").arg(0).arg(5000).arg("KEYS").arg(keys);
+            migrate.arg("127.0.0.1").arg(to.port).arg("").arg(0).arg(5000).arg("KEYS").arg(keys);
             let _told: String = from.ask(&migrate);
             meanwhile();
         }
@@ -218,11 +228,4 @@ impl Cluster {
             self.nodes[place].server.resume();
         }
     }
-}
-
-/// Has a node do something.
-fn ask<T: FromRedisValue>(url: &str, command: &Cmd) -> T {
-    let client = redis::Client::open(url).expect("an address");
-    let mut connection = client.get_connection().expect("it listens");
-    command.query(&mut connection).unwrap_or_else(|error| panic!("{url}: {error}"))
 }

@@ -27,13 +27,13 @@ impl Server {
 
     /// Starts one with these settings besides.
     pub(crate) fn start_with(settings: &[&str]) -> Self {
-        Self::start_at(free_port(), settings)
+        let settings: Vec<_> = settings.iter().map(|word| (*word).to_owned()).collect();
+        Self::start_at(free_port(), &settings)
     }
 
     /// Starts one at a port, with these settings besides.
-    pub(crate) fn start_at(port: u16, settings: &[&str]) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let settings: Vec<_> = settings.iter().map(|word| (*word).to_owned()).collect();
+    pub(crate) fn start_at(port: u16, settings: &[String]) -> Self {
+        let (folder, settings) = (tempfile::tempdir().unwrap(), settings.to_vec());
         let mut server = Self { child: spawn(port, &folder, &settings), port, folder, settings };
         server.wait();
         server
