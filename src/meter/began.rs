@@ -15,7 +15,12 @@ impl Began {
         *lock(&self.0) = Some((epoch, at));
     }
 
-    /// The epoch.
+    /// Notes that it is over, before any node makes a record of the next.
+    pub fn end(&self) {
+        *lock(&self.0) = None;
+    }
+
+    /// The epoch; none while nodes are between two.
     pub fn epoch(&self) -> Option<u64> {
         lock(&self.0).map(|(epoch, _)| epoch)
     }

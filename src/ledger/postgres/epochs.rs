@@ -15,7 +15,7 @@ const MOVE: &str = "SELECT move_epoch($1, $2, $3)";
 const TAKE_SLOT: &str = "SELECT take_slot($1, $2)";
 const FREE_SLOT: &str = "DELETE FROM slots WHERE home = $1";
 /// The epoch, which cannot move until the transaction ends.
-pub(super) const STAY: &str = "SELECT 1 FROM epoch WHERE number = $1 AND phase = 3 FOR SHARE";
+pub(super) const STAY: &str = "SELECT 1 FROM epoch WHERE number = $1 AND phase = 4 FOR SHARE";
 
 pub(super) async fn attend(
     client: &Client,

@@ -1,7 +1,7 @@
 //! Epochs: since when a store of live counts has kept everything.
 //!
 //! A store that may have lost something is not counted on. All nodes leave it, it is built anew from the books, every
-//! node has it hold again what it has in flight, and only then do all go on. The books know how far that has come, since
+//! node fills balances and then holds again what the books have not yet, and only then do all go on. The books know how far that has come, since
 //! they are what all nodes can still agree by.
 
 /// How far an epoch has come, in this order.
@@ -12,7 +12,9 @@ pub enum Phase {
     Closing,
     /// Nothing of the one before is booked any more. Counts are built from the books.
     Building,
-    /// Nodes have the store hold what they have in flight.
+    /// Nodes fill balances again that were filled and are in no books.
+    Granting,
+    /// Nodes have the store hold what they have in flight, which draws on those.
     Holding,
     /// All decide by it.
     Open,
@@ -42,5 +44,5 @@ pub struct Attendance {
 
 impl Phase {
     /// All of them, by their numbers.
-    pub const ALL: [Self; 4] = [Self::Closing, Self::Building, Self::Holding, Self::Open];
+    pub const ALL: [Self; 5] = [Self::Closing, Self::Building, Self::Granting, Self::Holding, Self::Open];
 }

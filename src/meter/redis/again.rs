@@ -28,34 +28,26 @@ const BATCH_FRAMES: usize = 1000;
 const BATCH_BYTES: usize = 4 << 20;
 
 impl RedisMeter {
-    /// Has the store hold again what this node has in flight, and does again what is in neither store nor books. Tells what
-    /// the journal has.
-    pub(super) async fn hold_again(&self, ledger: &dyn Ledger, epoch: u64) -> Result<Kept, AttendError> {
+    /// Fills balances again that this node has filled, where neither store nor books know of it. Tells what the journal
+    /// has.
+    pub(super) async fn grant_again(&self, ledger: &dyn Ledger, epoch: u64) -> Result<Kept, AttendError> {
         let word = self.office.epochs.word_to_hold()?;
-        self.log.journal.flush().await.map_err(AttendError::NotDurable)?;
-        let mut reader = self.log.journal.reader(Position::START);
-        let (mut kept, mut began_at) = (Kept::default(), None);
-        let mut is_noted = false;
-        loop {
-            let batch = reader.next_batch(BATCH_FRAMES, BATCH_BYTES)?;
-            for frame in &batch {
-                let entry = Entry::read(frame.id, &frame.payload).map_err(AttendError::Unreadable)?;
-                if entry == Entry::Began(epoch) {
-                    began_at = Some(frame.position);
-                }
-                kept.add(entry);
-            }
-            if batch.is_empty() {
-                if kept.has_begun(epoch) {
-                    break;
-                }
-                if !is_noted {
-                    let _seen_below = self.log.note(&Entry::Began(epoch))?;
-                    is_noted = true;
-                }
-                self.log.journal.flush().await.map_err(AttendError::NotDurable)?;
+        let kept = self.recall(epoch).await?;
+        for record in kept.before() {
+            if let Record::Grant(granted) = record
+                && ledger.grant(granted.grant).await?.is_none()
+            {
+                self.give_again(&word, granted).await?;
             }
         }
+        Ok(kept)
+    }
+
+    /// Has the store hold again what this node has in flight, and does again what is in neither store nor books: behind
+    /// what fills balances, which these draw on. Tells what the journal has.
+    pub(super) async fn hold_again(&self, ledger: &dyn Ledger, epoch: u64) -> Result<Kept, AttendError> {
+        let word = self.office.epochs.word_to_hold()?;
+        let mut kept = self.grant_again(ledger, epoch).await?;
         for record in kept.before() {
             self.again(&word, ledger, record).await?;
         }
@@ -71,19 +63,37 @@ impl RedisMeter {
         }
         kept.open.retain(|decision, _| !over.contains(decision));
         self.log.note(&Entry::DoneAgain(epoch))?.await.map_err(AttendError::NotDurable)?;
-        if let Some(at) = began_at {
+        if let Some(at) = kept.began_at() {
             self.log.began.set(epoch, at);
         }
         Ok(kept)
+    }
+
+    /// What the journal has, with the epoch noted there before anything is done in it.
+    async fn recall(&self, epoch: u64) -> Result<Kept, AttendError> {
+        let mut reader = self.log.journal.reader(Position::START);
+        let (mut kept, mut is_noted) = (Kept::default(), false);
+        loop {
+            self.log.journal.flush().await.map_err(AttendError::NotDurable)?;
+            let batch = reader.next_batch(BATCH_FRAMES, BATCH_BYTES)?;
+            for frame in &batch {
+                let entry = Entry::read(frame.id, &frame.payload).map_err(AttendError::Unreadable)?;
+                kept.add(frame.position, entry);
+            }
+            if batch.is_empty() && kept.has_begun(epoch) {
+                return Ok(kept);
+            }
+            if batch.is_empty() && !is_noted {
+                let _seen_above = self.log.note(&Entry::Began(epoch))?;
+                is_noted = true;
+            }
+        }
     }
 
     async fn again(&self, word: &Word, ledger: &dyn Ledger, record: &Record) -> Result<(), AttendError> {
         match record {
             Record::End(end) if ledger.decision(end.decision).await?.is_none() => {
                 self.end_again(word, end).await?;
-            }
-            Record::Grant(granted) if ledger.grant(granted.grant).await?.is_none() => {
-                self.grant_again(word, granted).await?;
             }
             Record::Adjustment(adjusted) if ledger.adjustment(adjusted.id).await?.is_none() => {
                 lost("an adjustment", adjusted.account, &adjusted.id.to_string());
@@ -101,7 +111,7 @@ impl RedisMeter {
                     lost(revision.order.as_str(), correction.account, &correction.decision.to_string());
                 }
             }
-            // What policy issues it issues again, and what has expired expires again.
+            // What has expired expires again.
             Record::End(_)
             | Record::Grant(_)
             | Record::Adjustment(_)
@@ -140,7 +150,7 @@ impl RedisMeter {
         Ok(())
     }
 
-    async fn grant_again(&self, word: &Word, granted: &GrantRecord) -> Result<(), AttendError> {
+    async fn give_again(&self, word: &Word, granted: &GrantRecord) -> Result<(), AttendError> {
         let rows: Vec<_> =
             granted.user.map(RowKey::User).into_iter().chain([RowKey::Grant(granted.grant)]).collect();
         let order = GrantOrder {
@@ -153,8 +163,9 @@ impl RedisMeter {
             expires_at: granted.expires_at,
             origin: granted.origin.clone(),
         };
-        let by = rand::random();
-        let verb = move |sheet: &mut Sheet| grant(sheet, by, order.clone());
+        // It counts from when it was given: that is when it expires by, and what policy issued it at.
+        let (by, granted_at) = (rand::random(), granted.granted_at);
+        let verb = move |sheet: &mut Sheet| grant(sheet, by, order.clone(), granted_at);
         let done = self.desk(granted.account).ask(&self.office, Arc::clone(word), &rows, verb).await?;
         match done {
             Ok(Some(record)) => {

@@ -1,10 +1,11 @@
 //! A node's part in the epochs of a store that it shares.
 //!
 //! A store that was emptied, was started again, or is another server than it was (a failover) may have lost what it
-//! acknowledged. Whoever sees that begins a new epoch in the books, and all nodes that are alive go through it together ([`Phase`]): none decides any more; what
-//! waits in queues is booked, and from then on nothing of before; one of them, the builder, clears the store and builds
-//! it from the books; each has it hold again what it has in flight, and does again what was lost on the way; then all go
-//! on. A node that dies in the middle is waited for until it counts as dead, a builder that dies is followed by
+//! acknowledged. Whoever sees that begins a new epoch in the books, and all nodes that are alive go through it together
+//! ([`Phase`]): none decides any more; what waits in queues is booked, and from then on nothing of before; one of them,
+//! the builder, clears the store and builds it from the books; each fills balances again, of which the books do not know
+//! yet; each has the store hold again what it has in flight, and does again what was lost on the way; then all go on. A
+//! node that dies in the middle is waited for until it counts as dead, a builder that dies is followed by
 //! another, who begins the phase anew. A node that was away meanwhile does its part when it is back.
 //!
 //! While this goes on requests are refused (503): nobody could tell them truly what is left.
@@ -189,11 +190,12 @@ impl Attendant {
                 tracing::warn!(epoch.number, "live counts are built anew: requests are refused until then");
             }
             epochs.close();
+            self.meter.began().end();
             self.reached = Epoch { number: epoch.number, phase: Phase::Closing };
             metrics::gauge!("overfall_epoch_open").set(0.0);
         }
         let mut kept = None;
-        if epoch.phase >= Phase::Holding && !self.watch.is_on(store, &seen.store).await? {
+        if epoch.phase >= Phase::Granting && !self.watch.is_on(store, &seen.store).await? {
             return self
                 .begin_next(epoch, "redis was started again, or is another server")
                 .await
@@ -202,6 +204,14 @@ impl Attendant {
         match epoch.phase {
             Phase::Closing if seen.is_builder && seen.is_joined => self.end_closing(epoch).await?,
             Phase::Building if seen.is_builder => self.build(epoch).await?,
+            Phase::Granting if self.reached < epoch => {
+                self.begin_to_hold(holding_word(epoch.number)).await?;
+                self.meter.grant_again(&*self.ledger, epoch.number).await?;
+                self.reached = epoch;
+            }
+            Phase::Granting if seen.is_builder && seen.is_joined => {
+                self.ledger.move_epoch(epoch, &seen.store).await?;
+            }
             Phase::Holding if self.reached < epoch => {
                 kept = Some(self.hold_again(holding_word(epoch.number), epoch).await?);
                 self.reached = epoch;
@@ -225,7 +235,7 @@ impl Attendant {
                 self.meter.take_in().await?;
                 self.take_slot().await?;
             }
-            Phase::Closing | Phase::Building | Phase::Holding => {}
+            Phase::Closing | Phase::Building | Phase::Granting | Phase::Holding => {}
         }
         Ok(kept)
     }
@@ -243,10 +253,15 @@ impl Attendant {
     }
 
     async fn hold_again(&self, word: Word, epoch: Epoch) -> Result<Kept, AttendError> {
+        self.begin_to_hold(word).await?;
+        self.meter.hold_again(&*self.ledger, epoch.number).await
+    }
+
+    async fn begin_to_hold(&self, word: Word) -> Result<(), StoreError> {
         let Office { epochs, store, .. } = &*self.meter.office;
         rebuild::know_all(store, &word).await?;
         epochs.hold(word);
-        self.meter.hold_again(&*self.ledger, epoch.number).await
+        Ok(())
     }
 
     async fn begin_next(&mut self, epoch: Epoch, why: &str) -> Result<(), AttendError> {
@@ -263,6 +278,8 @@ impl Attendant {
             self.ledger.attend(&self.name, ALIVE, self.reached).await?;
             tokio::time::sleep(HURRY).await;
         }
+        // What is not booked by now is done again: nobody may find it here and book it all the same.
+        rebuild::drop_queues(&self.meter.office.store).await?;
         self.ledger.move_epoch(epoch, "").await?;
         Ok(())
     }

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use crate::access::record::{Entry, HoldRecord, JobRecord, MadeRecord, Record};
+use crate::journal::Position;
 use crate::units::DecisionId;
 
 /// A hold that is open in the journal.
@@ -23,8 +24,8 @@ pub struct Kept {
     pub made: Vec<MadeRecord>,
     /// How many records there are.
     pub records: u64,
-    /// The newest epoch that began.
-    began: Option<u64>,
+    /// The newest epoch that began, and where.
+    began: Option<(u64, Position)>,
     /// Records of epochs before that, unless they have been done again in it.
     older: Vec<Record>,
     /// Records of it.
@@ -32,15 +33,15 @@ pub struct Kept {
 }
 
 impl Kept {
-    /// Adds a frame.
-    pub fn add(&mut self, entry: Entry) {
+    /// Adds a frame, and where it stands.
+    pub fn add(&mut self, at: Position, entry: Entry) {
         match entry {
             Entry::Record(record) => self.record(record),
             Entry::Over(decision) => {
                 self.open.remove(&decision);
             }
             Entry::Began(epoch) => {
-                self.began = Some(epoch);
+                self.began = Some((epoch, at));
                 self.older.append(&mut self.newer);
             }
             Entry::DoneAgain(_) => self.older.clear(),
@@ -51,6 +52,7 @@ impl Kept {
         self.records += 1;
         match record {
             Record::Hold(hold) => {
+                self.newer.extend(hold.issued.iter().cloned().map(Record::Grant));
                 self.open.insert(hold.decision, OpenHold { hold, job: None });
             }
             Record::Job(job) => {
@@ -73,7 +75,12 @@ impl Kept {
 
     /// Whether the newest epoch that began is this one.
     pub fn has_begun(&self, epoch: u64) -> bool {
-        self.began == Some(epoch)
+        self.began.is_some_and(|(began, _)| began == epoch)
+    }
+
+    /// Where it did.
+    pub fn began_at(&self) -> Option<Position> {
+        self.began.map(|(_, at)| at)
     }
 
     /// What was done in epochs before the newest, and has not been done again in it. The books may have it.
@@ -100,7 +107,7 @@ mod tests {
 
     fn before(entries: &[Entry]) -> Vec<u64> {
         let mut kept = Kept::default();
-        entries.iter().cloned().for_each(|entry| kept.add(entry));
+        entries.iter().cloned().for_each(|entry| kept.add(Position::START, entry));
         kept.before().iter().filter_map(Record::seq).map(|seq| seq.0).collect()
     }
 

@@ -62,6 +62,16 @@ async fn write(office: &Office, word: &str, account: &Account) -> Result<(), Sto
     Err(StoreError::Contended)
 }
 
+/// Takes out what waits in all queues.
+pub(super) async fn drop_queues(store: &Store) -> Result<(), StoreError> {
+    for partition in Partition::all() {
+        let mut unlink = redis::cmd("UNLINK");
+        unlink.arg(partition.key(Fixed::Queue));
+        store.call(&unlink).await?;
+    }
+    Ok(())
+}
+
 /// Whether the store knows an epoch by this word, in one partition.
 pub(super) async fn know(store: &Store, partition: Partition, word: &str) -> Result<(), StoreError> {
     let mut get = redis::cmd("GET");

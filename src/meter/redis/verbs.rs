@@ -79,13 +79,18 @@ pub(super) fn finish(
     Ok(end)
 }
 
-pub(super) fn grant(sheet: &mut Sheet, by: u64, order: GrantOrder) -> Result<Option<Record>, TooMuch> {
+pub(super) fn grant(
+    sheet: &mut Sheet,
+    by: u64,
+    order: GrantOrder,
+    at: Timestamp,
+) -> Result<Option<Record>, TooMuch> {
     let row = RowKey::Grant(order.grant);
     if let Some(known) = sheet.kept.get(&row) {
         return Ok((known.by == by).then(|| known.record.clone()));
     }
     let key = order.key;
-    let granted = sheet.account.grant(order, sheet.now)?;
+    let granted = sheet.account.grant(order, at)?;
     sheet.account.granted(&granted, key);
     Ok(Some(sheet.keep(&[row], by, Record::Grant(granted))))
 }
@@ -224,7 +229,7 @@ impl Meter for RedisMeter {
         let rows: Vec<_> =
             order.user.map(RowKey::User).into_iter().chain([RowKey::Grant(order.grant)]).collect();
         let by = rand::random();
-        let give = move |sheet: &mut Sheet| grant(sheet, by, order.clone());
+        let give = move |sheet: &mut Sheet| grant(sheet, by, order.clone(), sheet.now);
         let Some(record) = self.ask(account, &rows, give).await?? else { return Ok(None) };
         let ticket = self.log.append(&record)?;
         let Record::Grant(granted) = record else { return Ok(None) };

@@ -1,18 +1,18 @@
 -- Epochs of the store of live counts, and the nodes that count by it. No part of the books.
 
--- The present one: its number, how far it has come (0 closing, 1 building, 2 holding, 3 open), and the servers that it was
--- built on.
+-- The present one: its number, how far it has come (0 closing, 1 building, 2 granting, 3 holding, 4 open), and the servers
+-- that it was built on.
 CREATE TABLE epoch (
     one           boolean PRIMARY KEY DEFAULT true CHECK (one),
     number        bigint NOT NULL,
-    phase         smallint NOT NULL CHECK (phase BETWEEN 0 AND 3),
+    phase         smallint NOT NULL CHECK (phase BETWEEN 0 AND 4),
     store         text NOT NULL DEFAULT '',
     why           text NOT NULL,
     begun_at      timestamptz NOT NULL DEFAULT clock_timestamp(),
     builder       text,
     builder_until timestamptz
 );
-INSERT INTO epoch (number, phase, why) VALUES (0, 3, 'none yet');
+INSERT INTO epoch (number, phase, why) VALUES (0, 4, 'none yet');
 
 -- Nodes, until when each counts as alive, and how far it has come itself.
 CREATE TABLE nodes (
@@ -34,7 +34,7 @@ BEGIN
         ON CONFLICT (name) DO UPDATE SET alive_until = excluded.alive_until, number = excluded.number, phase = excluded.phase;
     DELETE FROM nodes WHERE alive_until < clock_timestamp();
     UPDATE epoch SET builder = node, builder_until = clock_timestamp() + interval '10 s'
-        WHERE phase < 3 AND (builder IS NULL OR builder = node OR builder_until < clock_timestamp());
+        WHERE phase < 4 AND (builder IS NULL OR builder = node OR builder_until < clock_timestamp());
     RETURN QUERY SELECT epoch.number, epoch.phase, epoch.store, coalesce(epoch.builder = node, false), NOT EXISTS
         (SELECT 1 FROM nodes WHERE (nodes.number, nodes.phase) < (epoch.number, epoch.phase)) FROM epoch;
 END $$;
@@ -44,13 +44,13 @@ END $$;
 CREATE FUNCTION move_epoch(from_number bigint, from_phase smallint, on_store text) RETURNS boolean
     LANGUAGE plpgsql SET search_path = public AS $$
 BEGIN
-    UPDATE epoch SET phase = phase + 1, store = on_store WHERE number = from_number AND phase = from_phase AND phase < 3;
+    UPDATE epoch SET phase = phase + 1, store = on_store WHERE number = from_number AND phase = from_phase AND phase < 4;
     IF NOT FOUND THEN
         RETURN false;
     END IF;
     IF from_phase = 0 THEN
         UPDATE queues SET worker = NULL, fence = fence + 1, ms = 0, nth = 0;
-    ELSIF from_phase = 2 THEN
+    ELSIF from_phase = 3 THEN
         UPDATE epoch SET builder = NULL, builder_until = NULL;
     END IF;
     RETURN true;
