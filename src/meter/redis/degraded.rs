@@ -96,6 +96,7 @@ impl Degraded {
 
     /// A call that the store has not taken in yet.
     pub(super) fn lent(&self, decision: DecisionId) -> Option<Lent> {
+        self.allowance?;
         lock(&self.state).lent.get(&decision).cloned()
     }
 
@@ -106,7 +107,9 @@ impl Degraded {
 
     /// Notes that the store has taken one in.
     pub(super) fn taken_in(&self, decision: DecisionId) {
-        lock(&self.state).lent.remove(&decision);
+        if self.allowance.is_some() {
+            lock(&self.state).lent.remove(&decision);
+        }
     }
 
     /// The store answers: if it has taken in everything, the outage is over.

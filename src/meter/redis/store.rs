@@ -85,9 +85,7 @@ impl StoreError {
             | Self::Between => false,
         }
     }
-}
 
-impl StoreError {
     /// Whether it is away, rather than asked for what it cannot do.
     pub(super) const fn is_away(&self) -> bool {
         match self {

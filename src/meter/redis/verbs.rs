@@ -103,11 +103,11 @@ impl Meter for RedisMeter {
         let decision = ask.decision;
         // Whoever asked may go away; then nobody sends the request.
         let mut asking = Asking { meter: self, account, decision, is_open: true };
-        let wanted = ask.clone();
-        let asked = self.ask(account, &rows, move |sheet| hold(sheet, &wanted)).await;
-        if let Err(MeterError::Store(error)) = &asked
+        let spare = self.office.degraded.allowance.map(|_| ask.clone());
+        let asked = self.ask(account, &rows, move |sheet| hold(sheet, &ask)).await;
+        if let (Err(MeterError::Store(error)), Some(ask)) = (&asked, &spare)
             && error.is_away()
-            && let Some(lent) = self.office.degraded.give(account, &ask, self.office.time.now())
+            && let Some(lent) = self.office.degraded.give(account, ask, self.office.time.now())
         {
             asking.is_open = false;
             return self.lend(lent);
