@@ -320,31 +320,15 @@ impl Life {
     }
 
     fn prior(&self, end: &EndRecord) -> Prior {
-        Prior {
-            decision: end.decision,
-            user: end.user,
-            terms: Terms {
-                policy: Arc::clone(&self.policy),
-                plan: self.policy.plan(&end.plan).unwrap_or(overfall::policy::compiled::PlanIndex(0)),
-                feature: self
-                    .policy
-                    .feature(&end.feature)
-                    .unwrap_or(overfall::policy::compiled::FeatureIndex(0)),
-                model: end.model.clone(),
-                tier: end.ending.tier.clone(),
-                size: end.size.clone(),
-            },
-            held_at: end.held_at,
-            revision: 1,
-            priced_by: end.policy,
-            ended_at: end.ended_at,
-            ending: end.ending.clone(),
-            used: end.used.clone(),
-            draws: end.draws.clone(),
-            charge: end.charge,
-            refunded: Credits::ZERO,
-            grants: self.grants.iter().map(booked).collect(),
-        }
+        let terms = Terms {
+            policy: Arc::clone(&self.policy),
+            plan: self.policy.plan(&end.plan).unwrap_or(overfall::policy::compiled::PlanIndex(0)),
+            feature: self.policy.feature(&end.feature).unwrap_or(overfall::policy::compiled::FeatureIndex(0)),
+            model: end.model.clone(),
+            tier: end.ending.tier.clone(),
+            size: end.size.clone(),
+        };
+        Prior::of(end, terms, self.grants.iter().map(booked).collect())
     }
 
     fn end_with(&mut self, outcome: Outcome) -> Option<Box<EndRecord>> {
