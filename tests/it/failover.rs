@@ -11,9 +11,8 @@ use tokio::task::JoinSet;
 
 use crate::fleet::{REQUESTS, hit, knows};
 use crate::harness::cluster::{ClusterStores, Fate};
-use crate::harness::shared::{RedisServer, SharedStores};
-use crate::harness::{Client, Gateway, eventually};
-use crate::outages::{port, succeeds, told};
+use crate::harness::shared::{Replica, SharedStores};
+use crate::harness::{Client, Gateway};
 use crate::{cluster, fleet};
 
 const MODEL: &str = "gpt-5.5";
@@ -78,22 +77,12 @@ async fn ask_until_refused(client: Client) -> BTreeMap<u16, usize> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_replica_at_the_address_of_its_dead_master_gives_nothing_twice() {
     let mut stores = SharedStores::start().await;
-    let replica = RedisServer::start();
-    let (first, second) = (port(&stores.redis), port(&replica));
-    succeeds(&second, &format!("REPLICAOF 127.0.0.1 {first}"));
-    eventually("the replica follows", async || {
-        told(&second, "INFO replication").contains("master_link_status:up").then_some(())
-    })
-    .await;
+    let replica = Replica::of(&stores.redis).await;
     let mut fifty = Fifty::first(fleet::fleet(&stores)).await;
-    replica.pause();
-    // What it was sent it would still read when it goes on.
-    assert!(told(&first, "CLIENT KILL TYPE replica").starts_with(":1"));
+    replica.hear_nothing();
     tokio::task::block_in_place(|| fifty.others());
     stores.redis.kill();
-    replica.resume();
-    succeeds(&second, "REPLICAOF NO ONE");
-    succeeds(&second, &format!("CONFIG SET port {first}"));
+    replica.take_over();
     fifty.are_spent_once().await;
 }
 

@@ -1,14 +1,12 @@
 //! Stores that are away, slow, full, emptied, or followed by others, under several gateways.
 
-use std::io::{Read, Write};
-use std::net::TcpStream;
 use std::time::Duration;
 
 use serde_json::json;
 
 use crate::fleet::{fleet, knows};
 use crate::harness::policies::EVERY_REASON;
-use crate::harness::shared::{RedisServer, SharedStores};
+use crate::harness::shared::{Replica, SharedStores, port, succeeds, told};
 use crate::harness::{Client, Gateway, Setup, eventually};
 
 /// Who ask at the same time.
@@ -163,46 +161,18 @@ async fn a_balance_is_filled_again_before_calls_draw_on_it() {
     gateways[0].audit();
 }
 
-/// Has a Redis do something, by itself.
-pub(crate) fn told(port: &str, line: &str) -> String {
-    let mut stream = TcpStream::connect(format!("127.0.0.1:{port}")).expect("redis listens");
-    stream.set_read_timeout(Some(Duration::from_secs(5))).expect("a timeout");
-    stream.write_all(format!("{line}\r\n").as_bytes()).expect("it hears");
-    let mut answer = vec![0; 8192];
-    let read = stream.read(&mut answer).expect("it answers");
-    String::from_utf8_lossy(&answer[..read]).into_owned()
-}
-
-pub(crate) fn port(redis: &RedisServer) -> String {
-    redis.url().rsplit(':').next().expect("a port").to_owned()
-}
-
-pub(crate) fn succeeds(redis: &str, line: &str) {
-    assert_eq!(told(redis, line), "+OK\r\n", "{line}");
-}
-
 /// I4, I5, I7, I10: a replica that lacks the newest writes takes the place of a Redis that died. What it lacks is done again;
 /// nothing is given twice.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_failover_that_lost_writes_is_made_good() {
     let mut stores = SharedStores::start().await;
-    let replica = RedisServer::start();
-    let (first, second) = (port(&stores.redis), port(&replica));
-    succeeds(&second, &format!("REPLICAOF 127.0.0.1 {first}"));
-    eventually("the replica follows", async || {
-        told(&second, "INFO replication").contains("master_link_status:up").then_some(())
-    })
-    .await;
+    let replica = Replica::of(&stores.redis).await;
     let gateways = fleet(&stores);
     let spending = Spending::start(&gateways).await;
-    replica.pause();
-    // What it was sent it would still read when it goes on.
-    assert!(told(&first, "CLIENT KILL TYPE replica").starts_with(":1"));
+    replica.hear_nothing();
     tokio::time::sleep(Duration::from_millis(400)).await;
     stores.redis.kill();
-    replica.resume();
-    succeeds(&second, "REPLICAOF NO ONE");
-    succeeds(&second, &format!("CONFIG SET port {first}"));
+    replica.take_over();
     spending.end(gateways).await;
 }
 
